@@ -1,0 +1,1 @@
+//! The agent: keys, deployments and reports on a host.

@@ -1,0 +1,1 @@
+//! REST: one screen of routes, a file per resource.

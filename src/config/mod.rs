@@ -1,0 +1,1 @@
+//! Settings: sources, raw values, checked configuration.

@@ -1,0 +1,1 @@
+//! Sealing, key ring, hashing, random bytes.

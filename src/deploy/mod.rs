@@ -1,0 +1,1 @@
+//! Places that serve or store a certificate.

@@ -1,0 +1,1 @@
+//! Types, states and decisions of the certificate lifecycle.

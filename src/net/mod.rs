@@ -1,0 +1,1 @@
+//! Sockets: listening, resolving, dialling, TLS.
