@@ -1,1 +1,3 @@
 //! The agent: keys, deployments and reports on a host.
+
+pub mod protocol;

@@ -1,0 +1,238 @@
+//! The words server and agent exchange, under `/api/v1/agents`. All calls but `enrol` carry the
+//! agent's bearer credential `cta_<agent>.<secret>`; a retired agent meets 410 on every call.
+//!
+//! | call | body | answer |
+//! |---|---|---|
+//! | `POST agents/enrol` | [`Enrol`] | 201 [`Enrolled`]; 401 bad token, 409 name alive |
+//! | `GET agents/{id}/work?wait=50` | | [`Work`]; without `wait` at once |
+//! | `POST agents/{id}/jobs/{job}/lease` | [`Renew`] | [`Renewed`]; 409 the lease is lost: drop the job |
+//! | `POST agents/{id}/jobs/{job}/csr` | [`Csr`] | 202; 400 the CSR is refused; 409 |
+//! | `POST agents/{id}/jobs/{job}/report` | [`Report`] | 200, also when repeated; 409 |
+
+use crate::{clock::Time, id::Id};
+use serde::{Deserialize, Serialize};
+
+/// The server name an agent sends: the server answers it with the leaf of its system CA, whatever
+/// certificate an operator has installed for other names.
+pub const SERVER_NAME: &str = "agents.certctl.internal";
+
+/// Seconds a poll for work waits on the server.
+pub const POLL_WAIT_SECONDS: u64 = 50;
+
+/// Asks for an identity. Repeating it with the same token, name and secret answers the same agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Enrol {
+    /// A join token, `ctj_...`.
+    pub token: String,
+    /// The agent's name, unique among live agents.
+    pub name: String,
+    /// The host's name.
+    pub hostname: String,
+    /// Operating system.
+    pub os: String,
+    /// Processor architecture.
+    pub architecture: String,
+    /// The agent's version.
+    pub version: String,
+    /// SHA-256 of the agent's secret, lower hex: the secret itself is made and kept on the host.
+    pub secret_sha256: String,
+}
+
+/// The identity given.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// The agent's id, the first half of its credential.
+    pub agent_id: Id,
+    /// The certificate of the server's system CA, PEM: what the agent trusts from now on.
+    pub system_ca_pem: String,
+    /// The server's clock, RFC 3339.
+    pub server_time: String,
+}
+
+/// Leased jobs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Work {
+    /// The jobs; empty when the wait ended without any.
+    pub jobs: Vec<WorkItem>,
+    /// How many.
+    pub count: usize,
+}
+
+/// A job leased to this agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WorkItem {
+    /// The job.
+    pub id: Id,
+    /// What to do.
+    #[serde(rename = "type")]
+    pub kind: WorkKind,
+    /// The certificate.
+    pub certificate_id: Id,
+    /// Always `Running`.
+    pub status: String,
+    /// The lease under which the job is run.
+    pub lease: Lease,
+    /// For issuance and renewal: the common name asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub common_name: Option<String>,
+    /// For issuance and renewal: the subject alternative names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sans: Vec<String>,
+    /// For issuance and renewal: the kind of key to make, e.g. `ECDSA-P256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_algorithm: Option<String>,
+    /// For deployment: the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_id: Option<Id>,
+    /// For deployment: the target's type, `File` or `Site`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_type: Option<String>,
+    /// For deployment: the target's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_config: Option<serde_json::Value>,
+    /// For deployment: the version to deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionItem>,
+}
+
+/// What a job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkKind {
+    /// Make a key and a CSR for a first version.
+    Issuance,
+    /// Make a key and a CSR for the next version.
+    Renewal,
+    /// Put a version on a target and verify that it is served.
+    Deployment,
+}
+
+/// A lease. The token fences: a call that carries another job's or an older token is refused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lease {
+    /// Opaque; stays the same while the lease is renewed.
+    pub token: String,
+    /// When the lease ends by the server's clock, RFC 3339.
+    pub until: String,
+    /// Seconds the lease lasts; renew it after a third of them.
+    pub seconds: u64,
+}
+
+/// A version to deploy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionItem {
+    /// The version's id.
+    pub id: Id,
+    /// The serial number, lower hex.
+    pub serial: String,
+    /// SHA-256 of the leaf, lower hex.
+    pub fingerprint_sha256: String,
+    /// SHA-256 of the leaf's SubjectPublicKeyInfo, lower hex: names the private key.
+    pub spki_sha256: String,
+    /// Leaf first, then its issuers, PEM.
+    pub fullchain_pem: String,
+}
+
+/// Renews a lease.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Renew {
+    /// The lease's token.
+    pub token: String,
+}
+
+/// A renewed lease.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Renewed {
+    /// Its new end, RFC 3339.
+    pub until: String,
+    /// The job is no longer wanted: undo and report.
+    pub cancel: bool,
+}
+
+/// A certificate signing request for an issuance or renewal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Csr {
+    /// The lease's token.
+    pub token: String,
+    /// PKCS#10, PEM.
+    pub csr_pem: String,
+}
+
+/// How a job ended on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The lease's token.
+    pub token: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How long it took.
+    #[serde(default)]
+    pub duration_ms: u64,
+}
+
+/// The end of a job on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The version is in place, and every endpoint was seen to serve its leaf and chain.
+    Confirmed {
+        /// False when it was in place already.
+        changed: bool,
+        /// What each endpoint was seen to serve.
+        served: Vec<Served>,
+    },
+    /// Something failed after the new version was in place; what was there before is back.
+    RolledBack {
+        /// What failed, for a person.
+        reason: String,
+        /// What each endpoint was last seen to serve.
+        served: Vec<Served>,
+    },
+    /// As `RolledBack`, but what was there before could not be brought back.
+    RollbackFailed {
+        /// What failed, for a person.
+        reason: String,
+        /// What each endpoint was last seen to serve.
+        served: Vec<Served>,
+    },
+    /// Nothing was changed.
+    Failed {
+        /// May it help to try again?
+        class: FailureClass,
+        /// What failed, for a person.
+        reason: String,
+    },
+}
+
+/// What may help after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// Trying again later.
+    Transient,
+    /// Nothing short of another request.
+    Permanent,
+    /// A change made by an operator.
+    Operator,
+}
+
+/// What one endpoint was seen to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// `host:port`, or a path for files.
+    pub endpoint: String,
+    /// The leaf's serial number, lower hex; absent when nothing answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// SHA-256 of the leaf, lower hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint_sha256: Option<String>,
+    /// Why nothing was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Writes a moment as the protocol does.
+pub fn wire_time(t: Time) -> String {
+    t.to_string()
+}
