@@ -1,9 +1,21 @@
 //! What a commit is made of: a declaration of writes and of everything they rest on.
 
-use super::engine::{Coll, Index};
+use super::{
+    engine::{Coll, Index},
+    key::MAX_KEY,
+};
 use crate::{clock::Time, id::Id};
 use bytes::Bytes;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
+
+/// The largest document, in bytes.
+pub const MAX_DOC: usize = 256 * 1024;
+/// The most rows that one batch writes, asserts, appends, and so on; each kind by itself.
+pub const MAX_PARTS: usize = 2_000;
+/// The most index keys of one row.
+pub const MAX_ROW_KEYS: usize = 512;
+/// The most bytes of documents and keys in one batch.
+pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// What a row must be at commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,4 +163,149 @@ pub enum Refusal {
         /// When a token is there again; `None` for a limit that time does not lift.
         retry_at: Option<Time>,
     },
+}
+
+/// Why a batch cannot be committed by any engine, whatever is stored. A fault of the program or a
+/// request that is too large; nothing was queued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// One row is named twice among writes and asserts.
+    #[error("one change names {}/{id} twice", coll.0)]
+    RowTwice {
+        /// The collection.
+        coll: Coll,
+        /// The row.
+        id: Id,
+    },
+    /// A delete of a row expected to be absent, or with index keys.
+    #[error("a delete of {}/{id} needs the row's version and no index keys", coll.0)]
+    EmptyDelete {
+        /// The collection.
+        coll: Coll,
+        /// The row.
+        id: Id,
+    },
+    /// An index key of another collection's index.
+    #[error("{}/{id} has a key of {}, an index over {}", coll.0, index.name, index.coll.0)]
+    ForeignIndex {
+        /// The collection.
+        coll: Coll,
+        /// The row.
+        id: Id,
+        /// The index.
+        index: Index,
+    },
+    /// A counter change by nothing, or a bucket without size or refill time.
+    #[error("a counter changes by at least 1, and a bucket holds and refills at least 1")]
+    EmptyCounter,
+    /// Something is larger than the store takes.
+    #[error("{what} is {found}, at most {limit} is possible: split the request into smaller ones")]
+    TooLarge {
+        /// What.
+        what: &'static str,
+        /// Its size.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Batch {
+    /// Checks all that can be known without reading: row named twice, sizes, senseless changes.
+    ///
+    /// # Errors
+    /// The first fault found.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        within("the number of rows written", self.writes.len(), MAX_PARTS)?;
+        within("the number of rows asserted", self.asserts.len(), MAX_PARTS)?;
+        within("the number of keys ruled out", self.none.len(), MAX_PARTS)?;
+        within("the number of counters", self.counters.len(), MAX_PARTS)?;
+        within("the number of entries", self.append.len(), MAX_PARTS)?;
+        within("the change in bytes", self.bytes(), MAX_BATCH_BYTES)?;
+
+        let mut rows = BTreeSet::new();
+        let written = self.writes.iter().map(|w| (w.coll, &w.id));
+        let asserted = self.asserts.iter().map(|(coll, id, _)| (*coll, id));
+        for (coll, id) in written.chain(asserted) {
+            if !rows.insert((coll, id)) {
+                return Err(Invalid::RowTwice {
+                    coll,
+                    id: id.clone(),
+                });
+            }
+        }
+        self.writes.iter().try_for_each(Write::validate)?;
+        for (_, prefix) in &self.none {
+            within("an index key in bytes", prefix.len(), MAX_KEY)?;
+        }
+        for change in &self.counters {
+            within("a counter's name in bytes", change.key.len(), MAX_KEY)?;
+            if !change.op.is_sound() {
+                return Err(Invalid::EmptyCounter);
+            }
+        }
+        for entry in &self.append {
+            within("an entry in bytes", entry.doc.len(), MAX_DOC)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of documents and keys, by which groups are bounded.
+    pub(super) fn bytes(&self) -> usize {
+        let writes = self.writes.iter().map(Write::bytes).sum::<usize>();
+        writes + self.append.iter().map(|a| a.doc.len()).sum::<usize>()
+    }
+}
+
+impl Write {
+    fn validate(&self) -> Result<(), Invalid> {
+        let (coll, id) = (self.coll, || self.id.clone());
+        match &self.doc {
+            Some(doc) => within("a document in bytes", doc.len(), MAX_DOC)?,
+            None if self.expect == Expect::Absent || !self.keys.is_empty() => {
+                return Err(Invalid::EmptyDelete { coll, id: id() });
+            }
+            None => {}
+        }
+        within(
+            "the number of a row's index keys",
+            self.keys.len(),
+            MAX_ROW_KEYS,
+        )?;
+        for IndexKey { index, key } in &self.keys {
+            within("an index key in bytes", key.len(), MAX_KEY)?;
+            if index.coll != coll {
+                return Err(Invalid::ForeignIndex {
+                    coll,
+                    id: id(),
+                    index: *index,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        let keys = self.keys.iter().map(|k| k.key.len()).sum::<usize>();
+        self.doc.as_ref().map_or(0, Bytes::len) + keys
+    }
+}
+
+impl CounterOp {
+    fn is_sound(self) -> bool {
+        match self {
+            Self::Add { n, .. } => n >= 1,
+            Self::Take {
+                cost, per, burst, ..
+            } => cost >= 1 && burst >= 1 && per >= Duration::from_micros(1),
+        }
+    }
+}
+
+fn within(what: &'static str, found: usize, limit: usize) -> Result<(), Invalid> {
+    if found <= limit {
+        Ok(())
+    } else {
+        Err(Invalid::TooLarge { what, found, limit })
+    }
 }

@@ -114,9 +114,20 @@ pub enum EngineError {
     /// Another process has the store open.
     #[error("the store {0} is in use by another process")]
     InUse(String),
-    /// The store cannot be read or written.
+    /// The store cannot be read or written. From a commit: whether it took place is unknown, and
+    /// only opening the store again tells.
     #[error("storage failed: {0}")]
     Io(String),
+    /// Another version of the program wrote the store.
+    #[error(
+        "the store has format {found}, this program reads {known}: use the version that wrote it"
+    )]
+    Format {
+        /// What the store says.
+        found: u64,
+        /// What this program knows.
+        known: u64,
+    },
     /// What is stored breaks its own rules.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
