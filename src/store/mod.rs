@@ -221,7 +221,9 @@ impl Store {
         loop {
             let before = later.as_ref().map_or(u64::MAX, |entry| entry.number);
             let entries = self.tail(stream, before, VERIFY_PAGE).await?;
-            let ended = entries.len() < VERIFY_PAGE;
+            if entries.is_empty() {
+                break;
+            }
             for entry in entries {
                 match &later {
                     None => newest = entry.number,
@@ -230,9 +232,6 @@ impl Store {
                     }
                 }
                 later = Some(entry);
-            }
-            if ended {
-                break;
             }
         }
         if let Some(first) = later {
