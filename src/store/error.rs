@@ -132,9 +132,11 @@ const ATTEMPTS: u32 = 8;
 ///
 /// # Errors
 /// The closure's error; after the last attempt also a conflict.
-pub async fn retry<T, E: MayConflict>(
-    mut decide: impl AsyncFnMut() -> Result<T, E>,
-) -> Result<T, E> {
+pub async fn retry<T, E, F>(mut decide: impl FnMut() -> F) -> Result<T, E>
+where
+    E: MayConflict,
+    F: Future<Output = Result<T, E>>,
+{
     for _ in 1..ATTEMPTS {
         match decide().await {
             Err(e) if e.is_conflict() => {}

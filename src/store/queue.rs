@@ -32,7 +32,7 @@ pub enum Committer {
 }
 
 /// Called once when the engine failed in a way that only opening the store again can mend.
-pub type OnFatal = Box<dyn FnOnce(&EngineError) + Send>;
+pub type OnFatal = Box<dyn FnOnce(&EngineError) + Send + Sync>;
 
 /// Accepts batches until it is closed or the engine fails.
 pub(super) enum Queue {

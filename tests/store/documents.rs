@@ -13,7 +13,7 @@ use certctl::{
 };
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 const COLL: Coll = Coll("tally");
 const BY_NAME: Index = Index {
@@ -491,21 +491,54 @@ fn retry_gives_up_after_eight_conflicts_and_at_once_otherwise() {
             coll: COLL,
             id: id("a"),
         };
-        let mut calls = 0;
-        let done: Result<(), CommitError> = retry(async || {
-            calls += 1;
+        let calls = Cell::new(0);
+        let done: Result<(), CommitError> = retry(|| async {
+            calls.set(calls.get() + 1);
             Err(conflict().into())
         })
         .await;
         assert!(done.unwrap_err().is_conflict());
-        assert_eq!(calls, 8);
-        let mut calls = 0;
-        let done: Result<(), CommitError> = retry(async || {
-            calls += 1;
+        assert_eq!(calls.get(), 8);
+        let calls = Cell::new(0);
+        let done: Result<(), CommitError> = retry(|| async {
+            calls.set(calls.get() + 1);
             Err(CommitError::Busy)
         })
         .await;
         assert!(matches!(done, Err(CommitError::Busy)));
-        assert_eq!(calls, 1);
+        assert_eq!(calls.get(), 1);
+    });
+}
+
+#[test]
+fn decisions_can_run_on_any_thread() {
+    async fn bump(store: Store, name: Id) -> Result<(), StoreError> {
+        retry(|| async {
+            let mut u = store.unit(7);
+            let row = u.load::<Tally>(&name).await?;
+            u.put(row.map(Tally::more));
+            u.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = memory();
+        insert(&store, [Tally::new("a", 0)]).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            tasks.spawn(bump(store.clone(), id("a")));
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap().unwrap();
+        }
+        assert_eq!(
+            store.get::<Tally>(&id("a")).await.unwrap().unwrap().count,
+            4
+        );
     });
 }
