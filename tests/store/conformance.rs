@@ -256,6 +256,14 @@ async fn index_keys_follow_the_row(ask: &Ask<'_>) {
     let found: Vec<_> = hits.iter().map(|h| (&h.key[..], h.row.version)).collect();
     assert_eq!(found, [(&b"2"[..], v), (&b"3"[..], v)]);
     assert!(ask.holders(J, b"").await.is_empty());
+    // A key given up can be taken again.
+    let v = ask
+        .accepted(put(Expect::Version(v), vec![index_key(I, b"2")]))
+        .await
+        .version;
+    let keys = vec![index_key(I, b"2"), index_key(I, b"3")];
+    let v = ask.accepted(put(Expect::Version(v), keys)).await.version;
+    assert_eq!(ask.holders(I, b"3").await, ["a"]);
     ask.accepted(writes(vec![delete(C, "a", v)])).await;
     assert!(ask.holders(I, b"").await.is_empty());
     // Nothing of the deleted row's keys comes back with a new row.
