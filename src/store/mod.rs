@@ -1,20 +1,262 @@
 //! Storage: typed collections with declared indexes over a narrow engine.
+//!
+//! A use case loads documents through a [`Unit`], decides, and commits it whole. The unit becomes
+//! one [`Batch`], a declaration of writes and of all they rest on; batches wait in a bounded queue
+//! and are committed in groups. What a batch may do is decided in `commit.rs`, the same for every
+//! [`Engine`]; engines read facts and apply changes.
 
 mod batch;
 mod commit;
+mod document;
 mod engine;
+mod error;
 mod key;
 mod memory;
+mod queue;
 mod redb;
+mod unit;
 
 pub use self::redb::Redb;
 pub use batch::{
-    Append, Batch, Committed, CounterChange, CounterOp, Expect, Invalid, IndexKey, Outcome,
+    Append, Batch, Committed, CounterChange, CounterOp, Expect, IndexKey, Invalid, Outcome,
     Refusal, Write,
 };
 pub use commit::link;
-pub use engine::{
-    Answer, Coll, Engine, EngineError, Entry, Hit, Index, Query, Row, Scan,
-};
-pub use key::Key;
+pub use document::{Document, Keys, Loaded};
+pub use engine::{Answer, Coll, Engine, EngineError, Entry, Hit, Index, Query, Row, Scan};
+pub use error::{CommitError, MayConflict, StoreError, Unwritable, UnwritableReason, retry};
+pub use key::{Key, MAX_KEY};
 pub use memory::Memory;
+pub use queue::{Committer, OnFatal};
+pub use unit::Unit;
+
+use crate::id::Id;
+use queue::Queue;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Entries read at a time when a stream is verified.
+const VERIFY_PAGE: usize = 500;
+
+/// A handle to the store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    engine: Arc<dyn Engine>,
+    queue: Arc<Queue>,
+    wake: watch::Receiver<u64>,
+}
+
+/// A stretch of an index.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The rows, by (key, id).
+    pub rows: Vec<Loaded<T>>,
+    /// Where the next page goes on ([`Scan::after`]); `None` at the end.
+    pub next: Option<(Vec<u8>, Id)>,
+}
+
+impl Store {
+    /// Starts accepting commits. [`Committer::Thread`] needs a tokio runtime around the call.
+    /// `on_fatal` is called once, on the committer, when the engine failed beyond repair; the
+    /// store has then stopped.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        engine: Arc<dyn Engine>,
+        mode: Committer,
+        on_fatal: OnFatal,
+    ) -> std::io::Result<Self> {
+        let (sender, wake) = watch::channel(0);
+        let queue = Queue::start(engine.clone(), mode, on_fatal, sender)?;
+        Ok(Self {
+            engine,
+            queue: Arc::new(queue),
+            wake,
+        })
+    }
+
+    /// Takes no more commits; returns when all that waited are durable. Reads go on.
+    pub async fn close(&self) {
+        self.queue.close().await;
+    }
+
+    /// Changes to the last committed version after each group: a hint to look for work, which may
+    /// skip numbers and starts at 0.
+    pub fn wake(&self) -> watch::Receiver<u64> {
+        self.wake.clone()
+    }
+
+    /// Begins a decision; `id` names its commit.
+    pub fn unit(&self, id: u128) -> Unit<'_> {
+        Unit::new(self, id)
+    }
+
+    /// Commits a batch as it is; use cases go through [`unit`](Self::unit).
+    ///
+    /// # Errors
+    /// Nothing changed, save with [`CommitError::Unknown`].
+    pub async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
+        batch.validate()?;
+        self.queue.commit(batch).await
+    }
+
+    /// A row, if there is one.
+    ///
+    /// # Errors
+    /// When the engine fails, or the row does not have the type's shape.
+    pub async fn get<T: Document>(&self, id: &Id) -> Result<Option<Loaded<T>>, StoreError> {
+        let rows = self.get_many(vec![id.clone()]).await?;
+        Ok(rows.into_iter().next().flatten())
+    }
+
+    /// Rows by id, in the order asked, all from one moment.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_many<T: Document>(
+        &self,
+        ids: Vec<Id>,
+    ) -> Result<Vec<Option<Loaded<T>>>, StoreError> {
+        match self.ask(Query::Get { coll: T::COLL, ids }).await? {
+            Answer::Rows(rows) => rows
+                .into_iter()
+                .map(|row| row.map(Loaded::decode).transpose())
+                .collect(),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Rows along an index. A row that stands there under several keys comes once for each.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn scan<T: Document>(&self, scan: Scan) -> Result<Vec<Loaded<T>>, StoreError> {
+        Ok(self.page(scan).await?.rows)
+    }
+
+    /// Rows along an index, with the place where the next page goes on.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn page<T: Document>(&self, scan: Scan) -> Result<Page<T>, StoreError> {
+        debug_assert_eq!(scan.index.coll, T::COLL);
+        let limit = scan.limit;
+        let Answer::Hits(hits) = self.ask(Query::Scan(scan)).await? else {
+            return Err(mismatch());
+        };
+        let full = hits.len() >= limit;
+        let last = hits.last().filter(|_| full);
+        let next = last.map(|hit| (hit.key.clone(), hit.row.id.clone()));
+        let rows = hits.into_iter().map(|hit| Loaded::decode(hit.row));
+        Ok(Page {
+            rows: rows.collect::<Result<_, _>>()?,
+            next,
+        })
+    }
+
+    /// The first row, by (key, id), whose key begins with `key`: with the whole key of a unique
+    /// index, the one that holds it.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn first<T: Document>(
+        &self,
+        index: Index,
+        key: Key,
+    ) -> Result<Option<Loaded<T>>, StoreError> {
+        let scan = Scan {
+            index,
+            prefix: key.bytes(),
+            below: None,
+            after: None,
+            limit: 1,
+        };
+        Ok(self.scan(scan).await?.pop())
+    }
+
+    /// A counter's value, 0 where there is none.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn counter(&self, key: Key) -> Result<i64, StoreError> {
+        match self.ask(Query::Counter(key.bytes())).await? {
+            Answer::Counter(value) => Ok(value),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Entries of a stream with a number below `before`, newest first.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn tail(
+        &self,
+        stream: &'static str,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        match self
+            .ask(Query::Tail {
+                stream,
+                before,
+                limit,
+            })
+            .await?
+        {
+            Answer::Entries(entries) => Ok(entries),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Follows a stream's links from the newest entry to the first; gives the number of entries.
+    ///
+    /// # Errors
+    /// [`StoreError::BrokenChain`] with the first entry at fault, or when the engine fails.
+    pub async fn verify_stream(&self, stream: &'static str) -> Result<u64, StoreError> {
+        let mut newest = 0;
+        let mut at_fault = None;
+        // The entry whose predecessor comes next.
+        let mut later: Option<Entry> = None;
+        loop {
+            let before = later.as_ref().map_or(u64::MAX, |entry| entry.number);
+            let entries = self.tail(stream, before, VERIFY_PAGE).await?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries {
+                match &later {
+                    None => newest = entry.number,
+                    Some(later) => {
+                        at_fault = fault(stream, (entry.number, &entry.link), later).or(at_fault);
+                    }
+                }
+                later = Some(entry);
+            }
+        }
+        if let Some(first) = later {
+            at_fault = fault(stream, (0, &[0; 32]), &first).or(at_fault);
+        }
+        match at_fault {
+            None => Ok(newest),
+            Some(number) => Err(StoreError::BrokenChain { stream, number }),
+        }
+    }
+
+    async fn ask(&self, question: Query) -> Result<Answer, StoreError> {
+        let mut answers = self.engine.read(vec![question]).await?;
+        answers.pop().ok_or_else(mismatch)
+    }
+}
+
+/// The first number at fault when `entry` does not follow from the one before it.
+fn fault(stream: &str, (number, link): (u64, &[u8; 32]), entry: &Entry) -> Option<u64> {
+    let expected = number.saturating_add(1);
+    let follows = entry.number == expected
+        && commit::link(stream, link, entry.number, &entry.doc) == entry.link;
+    (!follows).then_some(expected)
+}
+
+fn mismatch() -> StoreError {
+    EngineError::Corrupt("the engine answered another question".to_owned()).into()
+}

@@ -24,20 +24,27 @@ use std::{
 const FORMAT: u64 = 1;
 const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
+/// (collection, id)
+type RowName = (&'static str, &'static str);
+/// (version, document)
+type Stored = (u64, &'static [u8]);
+/// (index, key)s
+type PlaceList = Vec<(&'static str, &'static [u8])>;
+/// (link, document)
+type Linked = (&'static [u8; 32], &'static [u8]);
 /// (index, key, id)
 type IndexEntry = (&'static str, &'static [u8], &'static str);
 
-/// (collection, id) -> (version, document)
-const REC: TableDefinition<(&str, &str), (u64, &[u8])> = TableDefinition::new("rec");
-/// (collection, id) -> the row's (index, key)s; no entry for a row without keys
-const KEYS: TableDefinition<(&str, &str), Vec<(&str, &[u8])>> = TableDefinition::new("keys");
+const REC: TableDefinition<RowName, Stored> = TableDefinition::new("rec");
+/// All places of a row; no entry for a row that has none.
+const KEYS: TableDefinition<RowName, PlaceList> = TableDefinition::new("keys");
 const IDX: TableDefinition<IndexEntry, ()> = TableDefinition::new("idx");
 const COUNTER: TableDefinition<&[u8], i64> = TableDefinition::new("counter");
-/// (stream, number) -> (link, document)
-const STREAM: TableDefinition<(&str, u64), (&[u8; 32], &[u8])> = TableDefinition::new("stream");
-/// stream -> (number, link) of its newest entry
+/// By (stream, number).
+const STREAM: TableDefinition<(&str, u64), Linked> = TableDefinition::new("stream");
+/// The (number, link) of a stream's newest entry.
 const HEAD: TableDefinition<&str, (u64, &[u8; 32])> = TableDefinition::new("head");
-/// "format" and "seq"; the epoch is the upper part of the latter
+/// "format", and "seq", the last sequence number given out, whose upper part is the epoch.
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
 /// A store in one file, held by one process at a time.
@@ -199,7 +206,7 @@ fn answer(tx: &ReadTransaction, question: Query) -> Result<Answer, EngineError> 
 }
 
 fn row(
-    rec: &impl ReadableTable<(&'static str, &'static str), (u64, &'static [u8])>,
+    rec: &impl ReadableTable<RowName, Stored>,
     coll: Coll,
     id: Id,
 ) -> Result<Option<Row>, EngineError> {

@@ -1,0 +1,223 @@
+//! The typed layer: documents, their index keys, and their JSON form.
+
+use super::{
+    batch::IndexKey,
+    engine::{Coll, Index, Row},
+    error::{StoreError, Unwritable, UnwritableReason},
+    key::Key,
+};
+use crate::id::Id;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+use std::ops::Deref;
+
+/// The field of a stored document that holds its format number.
+const FORMAT_FIELD: &str = "_format";
+
+/// A type whose values are rows of a collection.
+///
+/// Its JSON form is an object of strings and integers; every field is written, also an empty one,
+/// and unknown ones are ignored on reading: on update the store keeps the top-level fields of the
+/// old row that the type does not write.
+pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The collection.
+    const COLL: Coll;
+    /// The number of the JSON form, raised by each migration.
+    const FORMAT: u16;
+
+    /// The row's id, which never changes.
+    fn id(&self) -> &Id;
+
+    /// Puts the index keys of this value.
+    fn keys(&self, keys: &mut Keys);
+}
+
+/// The index keys of one document.
+#[derive(Debug, Default)]
+pub struct Keys(Vec<IndexKey>);
+
+impl Keys {
+    /// Puts the document into an index.
+    pub fn put(&mut self, index: Index, key: Key) {
+        self.0.push(IndexKey {
+            index,
+            key: key.bytes(),
+        });
+    }
+
+    /// All index keys of a document.
+    pub fn of<T: Document>(value: &T) -> Vec<IndexKey> {
+        let mut keys = Self::default();
+        value.keys(&mut keys);
+        keys.0
+    }
+}
+
+/// A document as it was loaded, with the version that a later write expects.
+#[derive(Debug, Clone)]
+pub struct Loaded<T> {
+    value: T,
+    id: Id,
+    version: u64,
+    /// The stored form, for the fields that the type does not know.
+    stored: Bytes,
+}
+
+impl<T> Loaded<T> {
+    /// The sequence number of the commit that wrote the row.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The document alone.
+    pub fn into_value(self) -> T {
+        self.value
+    }
+
+    /// This row with another value.
+    #[must_use]
+    pub fn map(self, change: impl FnOnce(T) -> T) -> Self {
+        Self {
+            value: change(self.value),
+            ..self
+        }
+    }
+
+    /// This row with another value, unless the change is refused.
+    ///
+    /// # Errors
+    /// The change's own.
+    pub fn try_map<E>(self, change: impl FnOnce(T) -> Result<T, E>) -> Result<Self, E> {
+        Ok(Self {
+            value: change(self.value)?,
+            ..self
+        })
+    }
+
+    /// The id under which it was loaded, whatever the value says now.
+    pub(super) fn row_id(&self) -> &Id {
+        &self.id
+    }
+}
+
+impl<T> Deref for Loaded<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: Document> Loaded<T> {
+    /// Reads a stored row.
+    pub(super) fn decode(row: Row) -> Result<Self, StoreError> {
+        #[derive(Deserialize)]
+        struct Format {
+            #[serde(rename = "_format")]
+            format: u16,
+        }
+        let decoded = match serde_json::from_slice::<Format>(&row.doc) {
+            Ok(Format { format }) if format != T::FORMAT => Err(format!(
+                "it has format {format}, this program reads {}",
+                T::FORMAT
+            )),
+            Ok(_) => serde_json::from_slice::<T>(&row.doc).map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        match decoded {
+            Ok(value) if *value.id() == row.id => Ok(Self {
+                value,
+                id: row.id,
+                version: row.version,
+                stored: row.doc,
+            }),
+            Ok(value) => Err(corrupt::<T>(
+                row.id,
+                format!("it says it is {}", value.id()),
+            )),
+            Err(reason) => Err(corrupt::<T>(row.id, reason)),
+        }
+    }
+
+    /// The JSON form of the value now, with the old row's fields that the type does not write.
+    pub(super) fn encode(&self) -> Result<Bytes, Unwritable> {
+        if *self.value.id() != self.id {
+            let reason = UnwritableReason::IdChanged(self.id.clone());
+            return Err(Unwritable {
+                what: name(&self.value),
+                reason,
+            });
+        }
+        // It was an object when it was decoded.
+        let old = serde_json::from_slice::<Map<String, Value>>(&self.stored).unwrap_or_default();
+        encode_over(&self.value, old)
+    }
+}
+
+fn corrupt<T: Document>(id: Id, reason: String) -> StoreError {
+    StoreError::Corrupt {
+        coll: T::COLL,
+        id,
+        reason,
+    }
+}
+
+/// The JSON form of a new document.
+pub(super) fn encode<T: Document>(value: &T) -> Result<Bytes, Unwritable> {
+    encode_over(value, Map::new())
+}
+
+fn encode_over<T: Document>(value: &T, mut old: Map<String, Value>) -> Result<Bytes, Unwritable> {
+    let unwritable = |reason| Unwritable {
+        what: name(value),
+        reason,
+    };
+    let Value::Object(new) = to_value(value).map_err(unwritable)? else {
+        return Err(unwritable(UnwritableReason::NotAnObject));
+    };
+    old.extend(new);
+    old.insert(FORMAT_FIELD.to_owned(), T::FORMAT.into());
+    Ok(Value::Object(old).to_string().into())
+}
+
+/// The JSON form of a stream's entry.
+pub(super) fn encode_entry(
+    stream: &'static str,
+    entry: &impl Serialize,
+) -> Result<Bytes, Unwritable> {
+    to_value(entry)
+        .map(|value| value.to_string().into())
+        .map_err(|reason| Unwritable {
+            what: stream.to_owned(),
+            reason,
+        })
+}
+
+fn name<T: Document>(value: &T) -> String {
+    format!("{}/{}", T::COLL.0, value.id())
+}
+
+fn to_value(value: &impl Serialize) -> Result<Value, UnwritableReason> {
+    let value = serde_json::to_value(value).map_err(|e| UnwritableReason::NoJson(e.to_string()))?;
+    check("", &value)?;
+    Ok(value)
+}
+
+/// Refuses what not every engine keeps as it is. `path` is the JSON pointer of `value` (RFC 6901).
+fn check(path: &str, value: &Value) -> Result<(), UnwritableReason> {
+    match value {
+        Value::String(text) if text.contains('\0') => Err(UnwritableReason::Nul(path.to_owned())),
+        Value::Number(n) if n.is_f64() => Err(UnwritableReason::Fraction(path.to_owned())),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(i, item)| check(&format!("{path}/{i}"), item)),
+        Value::Object(fields) => fields.iter().try_for_each(|(field, item)| {
+            if field.contains('\0') {
+                return Err(UnwritableReason::Nul(format!("a field name in {path}/")));
+            }
+            check(&format!("{path}/{field}"), item)
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,160 @@
+//! The store: one conformance suite for all engines, and what lies above them.
+
+mod conformance;
+mod documents;
+mod keys;
+mod model;
+mod queue;
+mod redb_file;
+
+use bytes::Bytes;
+use certctl::{
+    id::Id,
+    store::{
+        Answer, Batch, Coll, Committed, Engine, Entry, Expect, Hit, Index, IndexKey, Outcome,
+        Query, Refusal, Row, Scan, Write,
+    },
+};
+use std::future::Future;
+
+/// An identifier.
+pub fn id(text: &str) -> Id {
+    text.parse().expect("a valid id")
+}
+
+/// Runs a future on a fresh runtime.
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+pub fn index_key(index: Index, key: &[u8]) -> IndexKey {
+    IndexKey {
+        index,
+        key: key.to_vec(),
+    }
+}
+
+pub fn write(coll: Coll, row: &str, expect: Expect, doc: &str, keys: Vec<IndexKey>) -> Write {
+    Write {
+        coll,
+        id: id(row),
+        expect,
+        doc: Some(Bytes::from(doc.to_owned())),
+        keys,
+    }
+}
+
+pub fn delete(coll: Coll, row: &str, version: u64) -> Write {
+    Write {
+        coll,
+        id: id(row),
+        expect: Expect::Version(version),
+        doc: None,
+        keys: vec![],
+    }
+}
+
+pub fn writes(writes: Vec<Write>) -> Batch {
+    Batch {
+        writes,
+        ..Batch::default()
+    }
+}
+
+/// Questions to an engine, one at a time, with the answer's kind checked.
+pub struct Ask<'a>(pub &'a dyn Engine);
+
+impl Ask<'_> {
+    pub async fn group(&self, group: &[Batch]) -> Vec<Outcome> {
+        for batch in group {
+            batch.validate().expect("a valid batch");
+        }
+        self.0.commit(group).await.expect("the engine works")
+    }
+
+    pub async fn outcome(&self, batch: Batch) -> Outcome {
+        self.group(&[batch]).await.remove(0)
+    }
+
+    pub async fn accepted(&self, batch: Batch) -> Committed {
+        match self.outcome(batch).await {
+            Outcome::Committed(committed) => committed,
+            Outcome::Refused(refusal) => panic!("refused: {refusal}"),
+        }
+    }
+
+    pub async fn refused(&self, batch: Batch) -> Refusal {
+        match self.outcome(batch).await {
+            Outcome::Refused(refusal) => refusal,
+            Outcome::Committed(committed) => panic!("accepted as {committed:?}"),
+        }
+    }
+
+    async fn one(&self, question: Query) -> Answer {
+        let mut answers = self.0.read(vec![question]).await.expect("the engine works");
+        assert_eq!(answers.len(), 1);
+        answers.remove(0)
+    }
+
+    pub async fn row(&self, coll: Coll, row: &str) -> Option<Row> {
+        match self
+            .one(Query::Get {
+                coll,
+                ids: vec![id(row)],
+            })
+            .await
+        {
+            Answer::Rows(mut rows) if rows.len() == 1 => rows.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn scan(&self, scan: Scan) -> Vec<Hit> {
+        match self.one(Query::Scan(scan)).await {
+            Answer::Hits(hits) => hits,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The ids that an index holds, in order.
+    pub async fn holders(&self, index: Index, prefix: &[u8]) -> Vec<String> {
+        let hits = self.scan(all(index, prefix)).await;
+        hits.into_iter().map(|hit| hit.row.id.to_string()).collect()
+    }
+
+    pub async fn counter(&self, key: &[u8]) -> i64 {
+        match self.one(Query::Counter(key.to_vec())).await {
+            Answer::Counter(value) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn tail(&self, stream: &'static str, before: u64, limit: usize) -> Vec<Entry> {
+        match self
+            .one(Query::Tail {
+                stream,
+                before,
+                limit,
+            })
+            .await
+        {
+            Answer::Entries(entries) => entries,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A scan of all that begins with `prefix`.
+pub fn all(index: Index, prefix: &[u8]) -> Scan {
+    Scan {
+        index,
+        prefix: prefix.to_vec(),
+        below: None,
+        after: None,
+        limit: 1000,
+    }
+}
