@@ -1,1 +1,14 @@
-//! The operating system.
+//! The operating system: files, tasks, signals, the service manager, the process itself. The only
+//! `unsafe` of the crate is here, in `nss`.
+
+mod files;
+pub mod notify;
+mod nss;
+mod process;
+mod signals;
+mod tasks;
+
+pub use files::{Disk, FileError, Files, Kind, Metadata, TEMP_PREFIX};
+pub use process::{Machine, harden};
+pub use signals::{Hangup, Terminate};
+pub use tasks::{BlockingError, Tasks};

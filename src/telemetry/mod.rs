@@ -1,1 +1,5 @@
 //! Logs.
+
+mod logs;
+
+pub use logs::{Format, Level, LogError, init};

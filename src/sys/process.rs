@@ -1,0 +1,42 @@
+//! The process and the machine it runs on.
+
+use nix::sys::{prctl, stat};
+use std::io;
+
+/// Makes the process careful, first thing in `main`: files it creates are its own user's alone
+/// (umask 077), and its memory, which holds keys, is neither dumped nor readable through `/proc`
+/// by other processes of the same user.
+pub fn harden() -> io::Result<()> {
+    stat::umask(stat::Mode::from_bits_truncate(0o077));
+    prctl::set_dumpable(false).map_err(io::Error::from)
+}
+
+/// What a machine calls itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// The kernel's host name; "unknown" where it cannot be read.
+    pub hostname: String,
+    /// The operating system: `linux`.
+    pub os: &'static str,
+    /// The architecture in the names that packages use: `amd64`, `arm64`, else Rust's name.
+    pub architecture: &'static str,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn this() -> Self {
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            hostname: match hostname.trim() {
+                "" => "unknown".into(),
+                name => name.into(),
+            },
+            os: std::env::consts::OS,
+            architecture: match std::env::consts::ARCH {
+                "x86_64" => "amd64",
+                "aarch64" => "arm64",
+                other => other,
+            },
+        }
+    }
+}
