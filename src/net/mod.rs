@@ -1,1 +1,20 @@
-//! Sockets: listening, resolving, dialling, TLS.
+//! Sockets: listening, resolving, dialling, TLS. Nothing else in the crate opens one.
+
+mod client;
+mod connect;
+mod connection;
+mod dial;
+mod probe;
+mod resolve;
+mod serve;
+mod socket;
+mod tls;
+mod trust;
+
+pub use client::{CallError, Deadline, HttpClient, HttpOptions, Transport};
+pub use dial::{DialError, Dialer, Guard};
+pub use probe::{Endpoint, InvalidEndpoint, Probe, ProbeError, Served, TlsProbe};
+pub use resolve::{ResolveError, Resolver};
+pub use serve::{BindError, Limits, Listener, Peer};
+pub use tls::{AGENT_NAME, Identity, IdentityError, ServerIdentity};
+pub use trust::{InvalidPin, SpkiPin, Trust, TrustError};

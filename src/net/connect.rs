@@ -1,0 +1,188 @@
+//! The connections under an HTTP client: TLS over TCP, or a unix socket.
+
+use super::{client::CallError, dial::Dialer};
+use http::Uri;
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+use rustls::{AlertDescription, CertificateError};
+use rustls_pki_types::ServerName;
+use std::{
+    io,
+    path::PathBuf,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// Where a client's connections go.
+#[derive(Clone)]
+pub(super) enum Route {
+    /// To the host of the request.
+    Https {
+        dialer: Dialer,
+        tls: TlsConnector,
+        /// The name asked for and verified; the host of the request if absent.
+        server_name: Option<String>,
+    },
+    /// To this socket, whatever the request says.
+    Unix(PathBuf),
+}
+
+/// Opens connections on a route.
+#[derive(Clone)]
+pub(super) struct Connector {
+    pub route: Route,
+    pub timeout: Duration,
+}
+
+impl Connector {
+    async fn connect(self, uri: Uri) -> Result<TokioIo<Stream>, CallError> {
+        let stream = match self.route {
+            Route::Unix(path) => {
+                let opened = UnixStream::connect(&path).await;
+                Stream::Unix(opened.map_err(|error| CallError::Socket {
+                    path,
+                    reason: error.kind().to_string(),
+                })?)
+            }
+            Route::Https {
+                dialer,
+                tls,
+                server_name,
+            } => {
+                let host = uri.host().unwrap_or_default().to_owned();
+                if uri.scheme_str() != Some("https") || host.is_empty() {
+                    return Err(CallError::Request(format!(
+                        "{uri} is not an https:// address"
+                    )));
+                }
+                let name = server_name.as_deref().unwrap_or(&host);
+                let name = ServerName::try_from(name.trim_matches(['[', ']']).to_owned())
+                    .map_err(|_| CallError::Request(format!("{name} is no host name")))?;
+                let port = uri.port_u16().unwrap_or(443);
+                let tcp = dialer.connect(&host, port, self.timeout).await?;
+                match timeout(self.timeout, tls.connect(name, tcp)).await {
+                    Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+                    Ok(Err(error)) => {
+                        return Err(CallError::Tls {
+                            host,
+                            reason: tls_reason(&error),
+                        });
+                    }
+                    Err(_) => {
+                        return Err(CallError::Timeout {
+                            after: self.timeout,
+                        });
+                    }
+                }
+            }
+        };
+        Ok(TokioIo::new(stream))
+    }
+}
+
+impl tower::Service<Uri> for Connector {
+    type Response = TokioIo<Stream>;
+    type Error = CallError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, CallError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(self.clone().connect(uri))
+    }
+}
+
+/// What a failed handshake means and what to do about it.
+pub(super) fn tls_reason(error: &io::Error) -> String {
+    use rustls::Error as E;
+    let tls = error.get_ref().and_then(|e| e.downcast_ref::<E>());
+    match tls {
+        Some(E::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "its certificate is not signed by a CA trusted here; check the CA bundle or pin".into()
+        }
+        Some(E::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "its certificate is for another name; check the address".into(),
+        Some(E::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => "its certificate has expired; renew it, or set this machine's clock".into(),
+        Some(E::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        )) => "its certificate is not valid yet; set this machine's clock".into(),
+        Some(E::AlertReceived(AlertDescription::ProtocolVersion) | E::PeerIncompatible(_)) => {
+            "it does not speak a TLS version accepted here; enable TLS 1.3 there".into()
+        }
+        Some(E::InvalidMessage(_)) => "it does not speak TLS on this port; check the port".into(),
+        Some(other) => other.to_string(),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "it closed the connection during the handshake; check the port".into()
+        }
+        None => error.to_string(),
+    }
+}
+
+/// An open connection.
+pub(super) enum Stream {
+    Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+}
+
+/// One method of the stream inside.
+macro_rules! inside {
+    ($self:ident, $method:ident($($arg:ident),*)) => {
+        match $self.get_mut() {
+            Stream::Tls(s) => Pin::new(s).$method($($arg),*),
+            Stream::Unix(s) => Pin::new(s).$method($($arg),*),
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        inside!(self, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        inside!(self, poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        inside!(self, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        inside!(self, poll_shutdown(cx))
+    }
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        match self {
+            Self::Tls(s) if s.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Connected::new().negotiated_h2()
+            }
+            _ => Connected::new(),
+        }
+    }
+}

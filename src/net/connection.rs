@@ -1,0 +1,208 @@
+//! One accepted connection: handshake, HTTP version, requests, drain.
+
+use super::serve::Peer;
+use crate::sys::Tasks;
+use axum::{Router, body::Body};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// A connection as the kernel gave it.
+pub(super) enum Raw {
+    Tls(TlsAcceptor, TcpStream),
+    Plain(TcpStream),
+    Unix(UnixStream),
+}
+
+/// How connections are served.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub router: Router,
+    pub handshake: Duration,
+    pub header: Duration,
+    pub tasks: Tasks,
+    /// Cancelled when no new requests are taken.
+    pub drain: CancellationToken,
+}
+
+/// What one HTTP/2 client may hold: requests at once, and bytes of one request's head.
+const STREAMS: u32 = 128;
+const HEAD_BYTES: u32 = 64 << 10;
+/// How a vanished HTTP/2 client is noticed.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The answer to HTTP without TLS.
+const SPEAKS_HTTPS: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Connection: close\r\n\r\nThis port speaks HTTPS: use https:// in the address.\n";
+
+impl Server {
+    /// Serves one connection to its end.
+    pub(super) async fn run(self, raw: Raw, peer: Peer) {
+        match raw {
+            Raw::Plain(stream) => self.http1(stream, peer).await,
+            Raw::Unix(stream) => self.http1(stream, peer).await,
+            Raw::Tls(tls, stream) => {
+                let accepted = tokio::select! { biased;
+                    () = self.drain.cancelled() => return,
+                    accepted = timeout(self.handshake, handshake(&tls, stream)) => accepted,
+                };
+                match accepted {
+                    Ok(Ok(Some(stream))) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                        self.http2(stream, peer).await;
+                    }
+                    Ok(Ok(Some(stream))) => self.http1(stream, peer).await,
+                    Ok(Ok(None)) => tracing::debug!(?peer, "plain HTTP on the HTTPS port"),
+                    Ok(Err(error)) => tracing::debug!(?peer, %error, "no TLS handshake"),
+                    Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
+                }
+            }
+        }
+    }
+
+    async fn http1(self, stream: impl Stream, peer: Peer) {
+        let requests = Requests::new(&self.router, peer);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header)
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(|request| requests.answer(request)),
+            );
+        self.drive(connection, &requests).await;
+    }
+
+    async fn http2(self, stream: impl Stream, peer: Peer) {
+        let requests = Requests::new(&self.router, peer);
+        let service = requests.clone();
+        let connection = http2::Builder::new(InTasks(self.tasks.clone()))
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEAD_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .serve_connection(
+                TokioIo::new(stream),
+                service_fn(move |request| service.answer(request)),
+            );
+        self.drive(connection, &requests).await;
+    }
+
+    /// Runs a connection until it ends; when draining, until its requests are answered. hyper
+    /// bounds the wait for a request only in HTTP/1, so the first one is awaited here.
+    async fn drive<C>(&self, connection: C, requests: &Requests)
+    where
+        C: GracefulConnection<Error = hyper::Error>,
+    {
+        let mut connection = pin!(connection);
+        let mut first = pin!(sleep(self.header));
+        let (mut waiting, mut draining) = (true, false);
+        loop {
+            tokio::select! { biased;
+                () = self.drain.cancelled(), if !draining => {
+                    connection.as_mut().graceful_shutdown();
+                    draining = true;
+                }
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(peer = ?requests.peer, %error, "a connection broke");
+                    }
+                    return;
+                }
+                () = first.as_mut(), if waiting => {
+                    if !requests.seen.load(Relaxed) {
+                        tracing::debug!(peer = ?requests.peer, "no request came in time");
+                        return;
+                    }
+                    waiting = false;
+                }
+            }
+        }
+    }
+}
+
+/// Completes a TLS handshake; `None` after telling a client that speaks HTTP without it. A TLS
+/// record never starts with a letter (RFC 8446, section 5.1).
+async fn handshake(
+    tls: &TlsAcceptor,
+    mut stream: TcpStream,
+) -> io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first.iter().all(u8::is_ascii_uppercase) {
+        // Closing with unread bytes would reset the connection and lose the answer.
+        let _ = stream.read(&mut [0; 4096]).await?;
+        stream.write_all(SPEAKS_HTTPS).await?;
+        stream.shutdown().await?;
+        return Ok(None);
+    }
+    tls.accept(stream).await.map(Some)
+}
+
+/// What HTTP runs on.
+trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// The requests of one connection.
+#[derive(Clone)]
+struct Requests {
+    router: Router,
+    peer: Peer,
+    /// Whether there was one.
+    seen: Arc<AtomicBool>,
+}
+
+impl Requests {
+    fn new(router: &Router, peer: Peer) -> Self {
+        Self {
+            router: router.clone(),
+            peer,
+            seen: Arc::default(),
+        }
+    }
+
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        self.seen.store(true, Relaxed);
+        request.extensions_mut().insert(self.peer);
+        self.router.clone().call(request)
+    }
+}
+
+/// Runs HTTP/2 requests as tasks of the server, so that a drain waits for them.
+#[derive(Clone)]
+struct InTasks(Tasks);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for InTasks {
+    fn execute(&self, request: F) {
+        self.0.spawn("request", request);
+    }
+}

@@ -1,0 +1,216 @@
+//! Looking at what a TLS server really serves.
+
+use super::{
+    connect::tls_reason,
+    dial::{DialError, Dialer},
+    tls::provider,
+};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+/// A TCP endpoint, written `host:port` or `[v6]:port`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// A name or an address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// A text that is no endpoint.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+#[error("{0:?} is no endpoint; write host:port, such as www.example.org:443 or [::1]:443")]
+pub struct InvalidEndpoint(String);
+
+impl FromStr for Endpoint {
+    type Err = InvalidEndpoint;
+    fn from_str(s: &str) -> Result<Self, InvalidEndpoint> {
+        let parsed = s
+            .parse::<http::uri::Authority>()
+            .ok()
+            .and_then(|authority| {
+                let host = authority.host().trim_matches(['[', ']']);
+                let port = authority.port_u16().filter(|port| *port != 0)?;
+                let plain = !host.is_empty() && !s.contains('@');
+                plain.then(|| Self {
+                    host: host.to_owned(),
+                    port,
+                })
+            });
+        parsed.ok_or_else(|| InvalidEndpoint(s.chars().take(256).collect()))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What a server presented in a completed handshake, so it holds the leaf's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The certificates in DER, as presented: leaf first, at least one.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// Why nothing was seen.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProbeError {
+    /// There is no connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The handshake failed.
+    #[error("{endpoint} completed no TLS handshake: {reason}")]
+    Handshake {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// What happened and what to do.
+        reason: String,
+    },
+    /// The handshake took too long.
+    #[error("{endpoint} did not complete a TLS handshake within {after:?}; check its load")]
+    Timeout {
+        /// The endpoint.
+        endpoint: Endpoint,
+        /// The time given.
+        after: Duration,
+    },
+    /// The name cannot be asked for.
+    #[error("{0:?} is neither a host name nor an address; correct the target's server name")]
+    Name(String),
+}
+
+/// Makes a fresh TLS handshake and reports the chain. Whether the chain is trusted is not asked:
+/// the caller compares it with what it deployed.
+#[async_trait::async_trait]
+pub trait Probe: Send + Sync {
+    /// Looks at `endpoint`, asking for `server_name` (SNI; an address asks for none), within
+    /// `limit` for connection and handshake together.
+    async fn tls(
+        &self,
+        endpoint: &Endpoint,
+        server_name: &str,
+        limit: Duration,
+    ) -> Result<Served, ProbeError>;
+}
+
+/// Probes over the network, in TLS 1.3 or 1.2.
+#[derive(Clone)]
+pub struct TlsProbe {
+    dialer: Dialer,
+    tls: TlsConnector,
+}
+
+impl TlsProbe {
+    /// A probe that goes where `dialer` may.
+    pub fn new(dialer: Dialer) -> Result<Self, rustls::Error> {
+        let provider = provider();
+        let any = AnyCertificate(provider.signature_verification_algorithms);
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(any))
+            .with_no_client_auth();
+        // A resumed session shows no certificate.
+        tls.resumption = Resumption::disabled();
+        Ok(Self {
+            dialer,
+            tls: TlsConnector::from(Arc::new(tls)),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Probe for TlsProbe {
+    async fn tls(
+        &self,
+        endpoint: &Endpoint,
+        server_name: &str,
+        limit: Duration,
+    ) -> Result<Served, ProbeError> {
+        let name = ServerName::try_from(server_name.to_owned())
+            .map_err(|_| ProbeError::Name(server_name.into()))?;
+        let failed = |reason| ProbeError::Handshake {
+            endpoint: endpoint.clone(),
+            reason,
+        };
+        let deadline = Instant::now() + limit;
+        let tcp = self
+            .dialer
+            .connect(&endpoint.host, endpoint.port, limit)
+            .await?;
+        let stream = timeout_at(deadline, self.tls.connect(name, tcp))
+            .await
+            .map_err(|_| ProbeError::Timeout {
+                endpoint: endpoint.clone(),
+                after: limit,
+            })?
+            .map_err(|error| failed(tls_reason(&error)))?;
+        let chain: Vec<_> = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .into_iter()
+            .flatten()
+            .map(|certificate| certificate.to_vec())
+            .collect();
+        if chain.is_empty() {
+            return Err(failed("it presented no certificate".into()));
+        }
+        Ok(Served { chain })
+    }
+}
+
+/// Accepts every certificate, but only from a server that signs the handshake with its key.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
