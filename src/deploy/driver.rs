@@ -160,21 +160,28 @@ impl Deployer {
         target: &Id,
         place: &dyn Target,
         pair: &Pair,
-        mut journal: Journal,
+        journal: Journal,
         last: Option<Journal>,
     ) -> Result<Outcome, Fault> {
         let seen = place.verify(pair).await.map_err(Fault::transient)?;
-        // The version before this one stays known, and with it on disk.
-        journal.before = match &last {
-            Some(last) if last.version == journal.version => last.before.clone(),
-            _ => Before::default(),
+        let committed = |before| Journal {
+            before,
+            phase: Phase::Committed,
+            ..journal.clone()
         };
-        let journal = journal.with(Phase::Committed);
-        if last.as_ref() != Some(&journal) {
-            journal.save(&*self.files, &self.paths, target)?;
+        let record = match last {
+            Some(last) if last.phase == Phase::Committed && last.version == journal.version => {
+                Some(committed(last.before.clone())).filter(|record| *record != last)
+            }
+            // It came back here, and the version that failed may be tried again: both stay.
+            Some(last) if last.before.version.as_ref() == Some(&journal.version) => None,
+            _ => Some(committed(Before::default())),
+        };
+        if let Some(record) = record {
+            record.save(&*self.files, &self.paths, target)?;
+            self.prune(&pair.version().certificate);
         }
         tracing::info!(%target, version = %pair.version(), "in place already and seen served");
-        self.prune(&pair.version().certificate);
         Ok(Outcome::Confirmed {
             changed: false,
             seen,
