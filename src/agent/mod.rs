@@ -1,3 +1,177 @@
-//! The agent: keys, deployments and reports on a host.
+//! The agent: it makes private keys on the host that uses them, sends signing requests, deploys
+//! versions, sees them served and reports. It runs inside `certctl quickstart` and alone.
+//!
+//! [`enrol()`] gives a host its identity once. [`Agent::open`] then decides what a crash left open,
+//! and [`Agent::run`] works: one poller, one task per job that also keeps the job's lease, and the
+//! outbox that delivers reports until the server has taken them.
+
+mod backoff;
+mod enrol;
+mod jobs;
+mod keys;
+mod outbox;
+mod server;
 
 pub mod protocol;
+
+pub use crate::deploy::Paths;
+pub use enrol::{EnrolError, EnrolWish, Identity, IdentityError, enrol};
+
+use crate::{
+    clock::{Clock, Rng},
+    crypt::Crypto,
+    deploy::{Deployer, Sites, Vault},
+    net::{Probe, Transport},
+    sys::{Files, Tasks},
+};
+use backoff::Backoff;
+use jobs::Jobs;
+use keys::PendingKeys;
+use outbox::Outbox;
+use server::{Refusal, Server};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// What an agent is given of the world.
+#[derive(Clone)]
+pub struct Env {
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for secrets and jitter.
+    pub rng: Arc<dyn Rng>,
+    /// Makes keys.
+    pub crypto: Arc<dyn Crypto>,
+    /// The disk.
+    pub files: Arc<dyn Files>,
+    /// Sees what endpoints serve.
+    pub probe: Arc<dyn Probe>,
+    /// Listeners of its own.
+    pub sites: Arc<dyn Sites>,
+    /// Runs its tasks; when they drain, the agent stops.
+    pub tasks: Tasks,
+}
+
+/// Why an agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentExit {
+    /// Its tasks drain.
+    Stopped,
+    /// The server has retired it: its credential will never work again.
+    Retired,
+}
+
+/// An enrolled agent.
+pub struct Agent {
+    server: Arc<Server>,
+    outbox: Arc<Outbox>,
+    jobs: Arc<Jobs>,
+    retired: CancellationToken,
+    env: Env,
+}
+
+/// Between polls that bring nothing and did not wait.
+const PACE: Duration = Duration::from_secs(1);
+
+impl Agent {
+    /// Reads the identity, closes the journals of deployments that a crash cut short, serves again
+    /// the sites that were served and takes up unacknowledged reports. `transport` leads to the
+    /// identity's server and trusts its system CA.
+    pub async fn open(
+        env: Env,
+        paths: Paths,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, IdentityError> {
+        let identity = Identity::load(&*env.files, &paths)?.ok_or(IdentityError::None)?;
+        let server = Arc::new(Server::new(transport, &identity));
+        let deployer = Deployer::new(
+            env.clock.clone(),
+            env.files.clone(),
+            env.probe.clone(),
+            env.sites.clone(),
+            paths.clone(),
+        );
+        deployer.recover().await;
+        let outbox = Arc::new(Outbox::open(env.files.clone(), &paths));
+        let vault = Vault::new(env.files.clone(), paths.clone());
+        let keys = PendingKeys::new(&env, &paths, vault.clone());
+        let jobs = Jobs::new(
+            env.clone(),
+            server.clone(),
+            outbox.clone(),
+            deployer,
+            vault,
+            keys,
+        );
+        tracing::info!(agent = %identity.agent_id(), name = identity.name(), "agent opened");
+        let retired = CancellationToken::new();
+        Ok(Self {
+            server,
+            outbox,
+            jobs: Arc::new(jobs),
+            retired,
+            env,
+        })
+    }
+
+    /// Works until the tasks drain or the server retires the agent. Jobs in hand then run on in
+    /// the tasks, except those of a retired agent, which are undone.
+    pub async fn run(self) -> AgentExit {
+        let stop = self.env.tasks.token();
+        self.env.tasks.spawn("agent outbox", {
+            let (outbox, server, rng) = (
+                self.outbox.clone(),
+                self.server.clone(),
+                self.env.rng.clone(),
+            );
+            let (stop, retired) = (stop.clone(), self.retired.clone());
+            async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = retired.cancelled() => {}
+                    () = outbox.deliver(&server, &*rng) => retired.cancel(),
+                }
+            }
+        });
+        let exit = tokio::select! {
+            biased;
+            () = stop.cancelled() => AgentExit::Stopped,
+            () = self.retired.cancelled() => AgentExit::Retired,
+            () = self.poll() => AgentExit::Retired,
+        };
+        if exit == AgentExit::Retired {
+            tracing::error!("the server has retired this agent: enrol it again to go on");
+            self.retired.cancel();
+            self.jobs.stop_all();
+        }
+        exit
+    }
+
+    /// Asks for work until the agent is retired. The poll is the heartbeat too.
+    async fn poll(&self) {
+        let mut backoff = Backoff::default();
+        loop {
+            self.jobs.room().await;
+            let began = Instant::now();
+            match self.server.work(backoff::poll_wait(&*self.env.rng)).await {
+                Ok(items) => {
+                    backoff = Backoff::default();
+                    let taken = items
+                        .into_iter()
+                        .filter(|item| self.jobs.take(item))
+                        .count();
+                    if taken == 0 {
+                        sleep_until(began + PACE).await;
+                    }
+                }
+                Err(Refusal::Retired) => return,
+                Err(error) => {
+                    let pause = backoff.next(&*self.env.rng, error.retry_after());
+                    tracing::warn!(%error, ?pause, "no work from the server");
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Leased jobs: one task each, which does the work and keeps the lease meanwhile.
+
+use super::{
+    Env,
+    backoff::Backoff,
+    keys::PendingKeys,
+    outbox::Outbox,
+    protocol::{FailureClass, Lease, Outcome, Report, Served, VersionItem, WorkItem, WorkKind},
+    server::{Refusal, Server},
+};
+use crate::{
+    deploy::{self, Class, Deployer, Fault, Pair, TargetConfig, Vault},
+    id::Id,
+    pki::{Chain, KeyAlgorithm, San, csr},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Jobs accepted at once; the server keeps the rest.
+const IN_HAND: usize = 32;
+/// Jobs worked on at once.
+const AT_WORK: usize = 4;
+
+/// The jobs in hand.
+pub struct Jobs(Arc<Shared>);
+
+struct Shared {
+    env: Env,
+    server: Arc<Server>,
+    outbox: Arc<Outbox>,
+    deployer: Deployer,
+    vault: Vault,
+    keys: PendingKeys,
+    in_hand: Arc<Semaphore>,
+    at_work: Semaphore,
+    running: Mutex<BTreeMap<Id, Running>>,
+}
+
+struct Running {
+    token: String,
+    stop: CancellationToken,
+}
+
+/// Why a job was told to stop.
+enum End {
+    /// Its lease is lost: whatever is reported would be refused.
+    Lost,
+    /// The server wants it undone and reported.
+    Withdrawn,
+}
+
+impl Jobs {
+    /// No jobs yet.
+    pub fn new(
+        env: Env,
+        server: Arc<Server>,
+        outbox: Arc<Outbox>,
+        deployer: Deployer,
+        vault: Vault,
+        keys: PendingKeys,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            env,
+            server,
+            outbox,
+            deployer,
+            vault,
+            keys,
+            in_hand: Arc::new(Semaphore::new(IN_HAND)),
+            at_work: Semaphore::new(AT_WORK),
+            running: Mutex::default(),
+        }))
+    }
+
+    /// Waits until one more job can be taken.
+    pub async fn room(&self) {
+        // The semaphore is never closed.
+        let _ = self.0.in_hand.acquire().await;
+    }
+
+    /// Takes a leased job and starts it; false when it was not taken.
+    pub fn take(&self, item: &Value) -> bool {
+        let item = match serde_json::from_value::<WorkItem>(item.clone()) {
+            Ok(item) => item,
+            Err(error) => {
+                self.0.refuse(item, &error);
+                return false;
+            }
+        };
+        let Ok(permit) = self.0.in_hand.clone().try_acquire_owned() else {
+            tracing::warn!(job = %item.id, "too many jobs in hand: this one waits for its next lease");
+            return false;
+        };
+        let stop = CancellationToken::new();
+        {
+            let mut running = self.0.running();
+            match running.get(&item.id) {
+                Some(job) if job.token == item.lease.token => return false,
+                // Leased anew, so the earlier lease is lost.
+                Some(job) => job.stop.cancel(),
+                None => {}
+            }
+            let job = Running {
+                token: item.lease.token.clone(),
+                stop: stop.clone(),
+            };
+            running.insert(item.id.clone(), job);
+        }
+        self.0
+            .env
+            .tasks
+            .spawn("agent job", self.0.clone().run(item, stop, permit));
+        true
+    }
+
+    /// Tells every job to stop and undo.
+    pub fn stop_all(&self) {
+        self.0.running().values().for_each(|job| job.stop.cancel());
+    }
+}
+
+impl Shared {
+    async fn run(
+        self: Arc<Self>,
+        item: WorkItem,
+        stop: CancellationToken,
+        _in_hand: OwnedSemaphorePermit,
+    ) {
+        let began = Instant::now();
+        let entry = Entry {
+            jobs: &self,
+            job: &item.id,
+            token: &item.lease.token,
+        };
+        let outcome = {
+            let work = self.work(&item, &stop);
+            tokio::pin!(work);
+            tokio::select! {
+                biased;
+                outcome = &mut work => outcome,
+                end = self.keep_lease(&item.id, &item.lease) => {
+                    stop.cancel();
+                    let outcome = work.await;
+                    match end {
+                        End::Withdrawn => outcome,
+                        End::Lost => None,
+                    }
+                }
+            }
+        };
+        drop(entry);
+        let Some(outcome) = outcome else { return };
+        tracing::info!(
+            job = %item.id, certificate = %item.certificate_id, outcome = summary(&outcome), "job ended"
+        );
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.outbox.add(
+            &item.id,
+            Report {
+                token: item.lease.token,
+                outcome,
+                duration_ms,
+            },
+        );
+    }
+
+    /// Renews a lease after each third of it, until it is lost or the server wants the job no more.
+    async fn keep_lease(&self, job: &Id, lease: &Lease) -> End {
+        let length = Duration::from_secs(lease.seconds.clamp(3, 3600));
+        let mut held = Instant::now();
+        loop {
+            sleep(length / 3).await;
+            let asked = Instant::now();
+            match self.server.renew(job, &lease.token).await {
+                Ok(renewed) if renewed.cancel => {
+                    tracing::info!(%job, "the server withdraws the job");
+                    return End::Withdrawn;
+                }
+                Ok(_) => held = asked,
+                Err(error @ (Refusal::Lost(_) | Refusal::Rejected { .. } | Refusal::Retired)) => {
+                    tracing::warn!(%job, %error, "the job is dropped");
+                    return End::Lost;
+                }
+                Err(error) if held.elapsed() >= length => {
+                    tracing::warn!(%job, %error, "the lease ran out: the job is dropped");
+                    return End::Lost;
+                }
+                Err(error) => tracing::warn!(%job, %error, "the lease was not renewed"),
+            }
+        }
+    }
+
+    /// Does the job; `None` when there is nothing to report.
+    async fn work(&self, item: &WorkItem, stop: &CancellationToken) -> Option<Outcome> {
+        let _at_work = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Some(failed(withdrawn())),
+            permit = self.at_work.acquire() => permit,
+        };
+        match item.kind {
+            WorkKind::Issuance | WorkKind::Renewal => {
+                self.request(item, stop).await.err().map(failed)
+            }
+            WorkKind::Deployment => Some(match self.deploy(item, stop).await {
+                Ok(outcome) => outcome.into(),
+                Err(fault) => failed(fault),
+            }),
+        }
+    }
+
+    /// Makes a key and sends its signing request until the server has it.
+    async fn request(&self, item: &WorkItem, stop: &CancellationToken) -> Result<(), Fault> {
+        let (job, certificate) = (&item.id, &item.certificate_id);
+        let algorithm = item.key_algorithm.as_deref().unwrap_or("ECDSA-P256");
+        let algorithm: KeyAlgorithm =
+            serde_json::from_value(Value::from(algorithm)).map_err(|e| {
+                Fault::permanent(format!(
+                    "this agent cannot make a key of kind {algorithm:?}: {e}"
+                ))
+            })?;
+        let sans = item
+            .sans
+            .iter()
+            .map(|san| san.parse::<San>())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| Fault::permanent(format!("a name of the certificate is not one: {e}")))?;
+        let key = self.keys.for_job(job, certificate, algorithm)?;
+        let csr = csr::build(&key, item.common_name.as_deref(), &sans).map_err(Fault::permanent)?;
+        tracing::info!(%job, %certificate, spki = key.public_key().sha256(), "key ready, sending its request");
+        let mut backoff = Backoff::default();
+        loop {
+            let sent = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(withdrawn()),
+                sent = self.server.csr(job, &item.lease.token, &csr) => sent,
+            };
+            let error = match sent {
+                Ok(()) => return Ok(()),
+                // The next lease of the job sends the same key's request again.
+                Err(error @ (Refusal::Lost(_) | Refusal::Retired)) => {
+                    tracing::warn!(%job, %certificate, %error, "the job is dropped");
+                    return Ok(());
+                }
+                Err(Refusal::Rejected { status, problem }) => {
+                    self.keys.discard(job)?;
+                    return Err(Fault::permanent(format!(
+                        "the server refused the signing request ({status}): {problem}"
+                    )));
+                }
+                Err(error) => error,
+            };
+            let pause = backoff.next(&*self.env.rng, error.retry_after());
+            tracing::warn!(%job, %certificate, %error, ?pause, "the signing request is not sent yet");
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(withdrawn()),
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn deploy(
+        &self,
+        item: &WorkItem,
+        stop: &CancellationToken,
+    ) -> Result<deploy::Outcome, Fault> {
+        let missing = |what: &str| Fault::permanent(format!("the deployment job has no {what}"));
+        let target = item
+            .target_id
+            .as_ref()
+            .ok_or_else(|| missing("target_id"))?;
+        let kind = item
+            .target_type
+            .as_deref()
+            .ok_or_else(|| missing("target_type"))?;
+        let version = item.version.as_ref().ok_or_else(|| missing("version"))?;
+        let empty = Value::Object(serde_json::Map::new());
+        let config = TargetConfig::parse(kind, item.target_config.as_ref().unwrap_or(&empty))
+            .map_err(|e| Fault::operator(format!("target {target}: {e}")))?;
+        let chain = chain_of(version)?;
+        let spki = chain.leaf().spki_sha256().to_owned();
+        let certificate = &item.certificate_id;
+        let key = self.vault.key(certificate, &spki)?.ok_or_else(|| {
+            Fault::operator(format!(
+                "the private key of serial {} (SPKI {spki}) is not on this host: renew {certificate} \
+                 to make a new one",
+                version.serial
+            ))
+        })?;
+        let pair = Pair::new(certificate.clone(), chain, key)?;
+        let outcome = self.deployer.deploy(target, &config, &pair, stop).await;
+        if matches!(outcome, deploy::Outcome::Confirmed { .. })
+            && let Err(error) = self.keys.settle(certificate, &spki)
+        {
+            tracing::warn!(%certificate, %error, "keys no longer needed were not removed");
+        }
+        Ok(outcome)
+    }
+
+    /// Answers an item that is not understood, as far as it says whom to answer.
+    fn refuse(&self, item: &Value, error: &serde_json::Error) {
+        let text = |pointer: &str| item.pointer(pointer).and_then(Value::as_str);
+        let job = text("/id").and_then(|id| id.parse::<Id>().ok());
+        let (Some(job), Some(token)) = (job, text("/lease/token")) else {
+            tracing::error!(%error, "the server sent a job that cannot be read");
+            return;
+        };
+        tracing::error!(%job, %error, "the server sent a job that this agent does not understand");
+        let outcome = failed(Fault::permanent(format!(
+            "this agent (certctl {}) does not understand the job: {error}",
+            env!("CARGO_PKG_VERSION")
+        )));
+        self.outbox.add(
+            &job,
+            Report {
+                token: token.into(),
+                outcome,
+                duration_ms: 0,
+            },
+        );
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Id, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A job's place among the running, left on drop, however it ends.
+struct Entry<'a> {
+    jobs: &'a Shared,
+    job: &'a Id,
+    token: &'a str,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let mut running = self.jobs.running();
+        if running
+            .get(self.job)
+            .is_some_and(|job| job.token == self.token)
+        {
+            running.remove(self.job);
+        }
+    }
+}
+
+/// The chain of a version, when it is the one the job names.
+fn chain_of(version: &VersionItem) -> Result<Chain, Fault> {
+    let chain = Chain::from_pem(&version.fullchain_pem)
+        .map_err(|e| Fault::permanent(format!("the version's fullchain_pem: {e}")))?;
+    let leaf = chain.leaf();
+    for (what, said, is) in [
+        (
+            "serial",
+            version.serial.as_str(),
+            leaf.serial().to_string().as_str(),
+        ),
+        (
+            "fingerprint",
+            &version.fingerprint_sha256,
+            leaf.fingerprint_sha256(),
+        ),
+        ("public key", &version.spki_sha256, leaf.spki_sha256()),
+    ] {
+        if said != is {
+            let said: String = said.chars().take(128).collect();
+            return Err(Fault::permanent(format!(
+                "the version's {what} is said to be {said:?} and is {is}"
+            )));
+        }
+    }
+    Ok(chain)
+}
+
+fn withdrawn() -> Fault {
+    Fault::transient("the job was withdrawn before its end")
+}
+
+fn failed(fault: Fault) -> Outcome {
+    let class = match fault.class {
+        Class::Transient => FailureClass::Transient,
+        Class::Permanent => FailureClass::Permanent,
+        Class::Operator => FailureClass::Operator,
+    };
+    Outcome::Failed {
+        class,
+        reason: fault.reason,
+    }
+}
+
+impl From<deploy::Outcome> for Outcome {
+    fn from(outcome: deploy::Outcome) -> Self {
+        let served = |seen: Vec<deploy::Seen>| seen.into_iter().map(Served::from).collect();
+        match outcome {
+            deploy::Outcome::Confirmed { changed, seen } => Self::Confirmed {
+                changed,
+                served: served(seen),
+            },
+            deploy::Outcome::RolledBack { reason, seen } => Self::RolledBack {
+                reason,
+                served: served(seen),
+            },
+            deploy::Outcome::RollbackFailed { reason, seen } => Self::RollbackFailed {
+                reason,
+                served: served(seen),
+            },
+            deploy::Outcome::Failed(fault) => failed(fault),
+        }
+    }
+}
+
+impl From<deploy::Seen> for Served {
+    fn from(seen: deploy::Seen) -> Self {
+        let deploy::Seen {
+            endpoint,
+            serial,
+            fingerprint,
+            error,
+        } = seen;
+        Self {
+            endpoint,
+            serial,
+            fingerprint_sha256: fingerprint,
+            error,
+        }
+    }
+}
+
+fn summary(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Confirmed { changed: true, .. } => "confirmed".into(),
+        Outcome::Confirmed { changed: false, .. } => "confirmed, nothing to change".into(),
+        Outcome::RolledBack { reason, .. } => format!("rolled back: {reason}"),
+        Outcome::RollbackFailed { reason, .. } => format!("rollback failed: {reason}"),
+        Outcome::Failed { reason, .. } => format!("failed: {reason}"),
+    }
+}

@@ -1,0 +1,217 @@
+//! Calls to the server, in the words of [`protocol`](super::protocol).
+
+use super::{
+    Identity,
+    protocol::{Csr, Renew, Renewed, Report},
+};
+use crate::{
+    id::Id,
+    net::{CallError, Deadline, Transport},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::{sync::Arc, time::Duration};
+
+/// The server, as one agent may call it.
+pub struct Server {
+    transport: Arc<dyn Transport>,
+    /// `<server>/api/v1/agents/<id>`.
+    base: String,
+    authorization: Option<HeaderValue>,
+}
+
+/// Why a call had no success.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// 410: the agent is retired.
+    #[error("the server has retired this agent")]
+    Retired,
+    /// 401, 403: the credential does not count, or not now.
+    #[error("the server refused this agent's credential ({0}): if that lasts, enrol it again")]
+    Credential(String),
+    /// 409: the lease is lost.
+    #[error("the lease of the job is lost ({0})")]
+    Lost(String),
+    /// Another 4xx: the same call will be refused again.
+    #[error("the server answered {status}: {problem}")]
+    Rejected {
+        /// The status.
+        status: StatusCode,
+        /// What it said.
+        problem: String,
+    },
+    /// 408, 429, 5xx and anything unexpected: it may be taken later.
+    #[error("the server answered {status}: {problem}")]
+    Busy {
+        /// The status.
+        status: StatusCode,
+        /// What it said.
+        problem: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// It was not reached.
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+impl Refusal {
+    /// How long the server wants not to be asked.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// The answer to a poll; its jobs are read one by one, so that one that is not understood does not
+/// hide the others.
+#[derive(Deserialize)]
+struct Jobs {
+    jobs: Vec<serde_json::Value>,
+}
+
+impl Server {
+    /// The server of an identity, by way of `transport`.
+    pub fn new(transport: Arc<dyn Transport>, identity: &Identity) -> Self {
+        let base = format!(
+            "{}/api/v1/agents/{}",
+            identity.server_url(),
+            identity.agent_id()
+        );
+        let bearer = zeroize::Zeroizing::new(format!("Bearer {}", *identity.credential()));
+        let authorization = HeaderValue::from_str(&bearer).ok().map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        Self {
+            transport,
+            base,
+            authorization,
+        }
+    }
+
+    /// Asks for work, which the server may take `wait` seconds to have.
+    pub async fn work(&self, wait: u64) -> Result<Vec<serde_json::Value>, Refusal> {
+        let deadline = Duration::from_secs(wait + 20);
+        let mut request = self.request(Method::GET, &format!("work?wait={wait}"), Bytes::new())?;
+        request.extensions_mut().insert(Deadline(deadline));
+        let work: Jobs = json(self.call(request).await?)?;
+        Ok(work.jobs)
+    }
+
+    /// Renews the lease of a job.
+    pub async fn renew(&self, job: &Id, token: &str) -> Result<Renewed, Refusal> {
+        json(
+            self.post(
+                job,
+                "lease",
+                &Renew {
+                    token: token.into(),
+                },
+            )
+            .await?,
+        )
+    }
+
+    /// Sends the signing request of a job.
+    pub async fn csr(&self, job: &Id, token: &str, csr_pem: &str) -> Result<(), Refusal> {
+        let body = Csr {
+            token: token.into(),
+            csr_pem: csr_pem.into(),
+        };
+        self.post(job, "csr", &body).await.map(drop)
+    }
+
+    /// Reports how a job ended.
+    pub async fn report(&self, job: &Id, report: &Report) -> Result<(), Refusal> {
+        self.post(job, "report", report).await.map(drop)
+    }
+
+    async fn post(
+        &self,
+        job: &Id,
+        call: &str,
+        body: &impl Serialize,
+    ) -> Result<Response<Bytes>, Refusal> {
+        let body = serde_json::to_vec(body).map_err(|e| CallError::Request(e.to_string()))?;
+        self.call(self.request(Method::POST, &format!("jobs/{job}/{call}"), body.into())?)
+            .await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Request<Bytes>, CallError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}/{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|e| CallError::Request(e.to_string()))?;
+        if let Some(authorization) = &self.authorization {
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, authorization.clone());
+        }
+        Ok(request)
+    }
+
+    async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Refusal> {
+        let response = self.transport.call(request).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let problem = problem(response.body());
+        Err(match status {
+            StatusCode::GONE => Refusal::Retired,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Refusal::Credential(problem),
+            StatusCode::CONFLICT => Refusal::Lost(problem),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => busy(&response, problem),
+            status if status.is_client_error() => Refusal::Rejected { status, problem },
+            _ => busy(&response, problem),
+        })
+    }
+}
+
+fn busy(response: &Response<Bytes>, problem: String) -> Refusal {
+    let seconds = response.headers().get(header::RETRY_AFTER);
+    let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = seconds.map(Duration::from_secs);
+    Refusal::Busy {
+        status: response.status(),
+        problem,
+        retry_after,
+    }
+}
+
+fn json<T: DeserializeOwned>(response: Response<Bytes>) -> Result<T, Refusal> {
+    serde_json::from_slice(response.body()).map_err(|e| Refusal::Busy {
+        status: response.status(),
+        problem: format!("the answer is not of the agent protocol: {e}"),
+        retry_after: None,
+    })
+}
+
+/// What an error response says, for a person: the text of a problem document (RFC 9457) or of the
+/// older `error` and `message` fields, else the start of the body.
+pub fn problem(body: &[u8]) -> String {
+    let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let text = document.as_ref().and_then(|document| {
+        ["detail", "message", "error", "title"]
+            .iter()
+            .find_map(|field| document.get(field)?.as_str())
+    });
+    let text = text.map_or_else(|| String::from_utf8_lossy(body), Into::into);
+    let short: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
+    if short.is_empty() {
+        "no reason given".into()
+    } else {
+        short
+    }
+}

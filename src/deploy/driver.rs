@@ -1,0 +1,357 @@
+//! The one order of work of every deployment, and what is done about one that a crash cut short.
+
+use super::{
+    Before, Fault, Journal, Outcome, Pair, Paths, Phase, Sites, Target, TargetConfig, Unverified,
+    Vault, VersionRef, file::FileTarget, site::SiteTarget, verify,
+};
+use crate::{clock::Clock, id::Id, net::Probe, sys::Files};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+/// Deploys to the targets of one host.
+pub struct Deployer {
+    clock: Arc<dyn Clock>,
+    files: Arc<dyn Files>,
+    probe: Arc<dyn Probe>,
+    sites: Arc<dyn Sites>,
+    paths: Paths,
+    vault: Vault,
+    locks: Locks,
+}
+
+impl Deployer {
+    /// A deployer on `paths`.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        files: Arc<dyn Files>,
+        probe: Arc<dyn Probe>,
+        sites: Arc<dyn Sites>,
+        paths: Paths,
+    ) -> Self {
+        let vault = Vault::new(files.clone(), paths.clone());
+        Self {
+            clock,
+            files,
+            probe,
+            sites,
+            paths,
+            vault,
+            locks: Locks::default(),
+        }
+    }
+
+    /// Puts a version on a target and sees it served. When `stop` is cancelled before the end,
+    /// what was there before is put back.
+    pub async fn deploy(
+        &self,
+        target: &Id,
+        config: &TargetConfig,
+        pair: &Pair,
+        stop: &CancellationToken,
+    ) -> Outcome {
+        // Always in this order, so that no two wait for each other. The certificate is locked too,
+        // because its targets share the staged versions and the link.
+        let _target = self.locks.hold(format!("target {target}")).await;
+        let _certificate = self
+            .locks
+            .hold(format!("certificate {}", pair.version().certificate))
+            .await;
+        self.attempt(target, config, pair, stop)
+            .await
+            .unwrap_or_else(Outcome::Failed)
+    }
+
+    /// Decides every deployment that a crash left open, and serves again the sites that were
+    /// served. What fails is logged: it must not keep the rest of the host from its work.
+    pub async fn recover(&self) {
+        let targets = Journal::targets(&*self.files, &self.paths).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot list the deployment journals");
+            Vec::new()
+        });
+        for target in targets {
+            let _held = self.locks.hold(format!("target {target}")).await;
+            if let Err(error) = self.resume(&target).await {
+                tracing::error!(%target, %error, "the target could not be restored");
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        target: &Id,
+        config: &TargetConfig,
+        pair: &Pair,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, Fault> {
+        pair.valid_at(self.clock.now())?;
+        let name = verify::server_name(config.server_name(), pair.chain().leaf())?;
+        let place = self.place(target, config, &pair.version().certificate, name);
+        let last = self.close(target).await?;
+        self.vault.stage(pair)?;
+        let before = place.before().await?;
+        let journal = Journal {
+            phase: Phase::Begun,
+            version: pair.version().clone(),
+            target: config.clone(),
+            before,
+        };
+        if place.in_place(&journal.before, pair.version()) {
+            return self
+                .confirm_in_place(target, &*place, pair, journal, last)
+                .await;
+        }
+        if stop.is_cancelled() {
+            return Err(Fault::transient(STOPPED));
+        }
+        journal.save(&*self.files, &self.paths, target)?;
+        tracing::info!(%target, version = %pair.version(), "deployment begun");
+        if let Err(fault) = place.commit(pair).await {
+            return match self.put_back(target, &*place, journal).await {
+                (_, Ok(())) => Err(fault),
+                (_, Err(and)) => Ok(rollback_failed(&fault.reason, and)),
+            };
+        }
+        let served = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(Unverified::unseen(STOPPED)),
+            served = async {
+                place.reload().await.map_err(Unverified::unseen)?;
+                place.verify(pair).await
+            } => served,
+        };
+        let failed = match served {
+            Ok(seen) => {
+                let committed = journal.clone().with(Phase::Committed);
+                match committed.save(&*self.files, &self.paths, target) {
+                    Ok(()) => {
+                        tracing::info!(%target, version = %pair.version(), "deployed and seen served");
+                        self.prune(&pair.version().certificate);
+                        return Ok(Outcome::Confirmed {
+                            changed: true,
+                            seen,
+                        });
+                    }
+                    Err(fault) => Unverified {
+                        reason: fault.reason,
+                        seen,
+                    },
+                }
+            }
+            Err(failed) => failed,
+        };
+        tracing::warn!(%target, version = %pair.version(), reason = failed.reason, "rolling back");
+        Ok(match self.put_back(target, &*place, journal).await {
+            (_, Ok(())) => Outcome::RolledBack {
+                reason: failed.reason,
+                seen: failed.seen,
+            },
+            (_, Err(and)) => rollback_failed(&failed.reason, and),
+        })
+    }
+
+    /// The version was in place before this deployment: nothing to do but to see it served, and
+    /// nothing to put back when it is not.
+    async fn confirm_in_place(
+        &self,
+        target: &Id,
+        place: &dyn Target,
+        pair: &Pair,
+        journal: Journal,
+        last: Option<Journal>,
+    ) -> Result<Outcome, Fault> {
+        let seen = place.verify(pair).await.map_err(Fault::transient)?;
+        let committed = |before| Journal {
+            before,
+            phase: Phase::Committed,
+            ..journal.clone()
+        };
+        let record = match last {
+            Some(last) if last.phase == Phase::Committed && last.version == journal.version => {
+                Some(committed(last.before.clone())).filter(|record| *record != last)
+            }
+            // It came back here, and the version that failed may be tried again: both stay.
+            Some(last) if last.before.version.as_ref() == Some(&journal.version) => None,
+            _ => Some(committed(Before::default())),
+        };
+        if let Some(record) = record {
+            record.save(&*self.files, &self.paths, target)?;
+            self.prune(&pair.version().certificate);
+        }
+        tracing::info!(%target, version = %pair.version(), "in place already and seen served");
+        Ok(Outcome::Confirmed {
+            changed: false,
+            seen,
+        })
+    }
+
+    /// Puts back what the journal says was there, sees it served and closes the journal. The
+    /// journal stays open when putting back itself failed: the next start or deployment tries again.
+    async fn put_back(
+        &self,
+        target: &Id,
+        place: &dyn Target,
+        journal: Journal,
+    ) -> (Journal, Result<(), Unverified>) {
+        let undone = async {
+            place.undo(&journal.before).await?;
+            place.reload().await
+        };
+        if let Err(fault) = undone.await {
+            return (journal, Err(Unverified::unseen(fault)));
+        }
+        let verified = place.verify_before(&journal.before).await;
+        let closed = journal.clone().with(Phase::RolledBack);
+        match closed.save(&*self.files, &self.paths, target) {
+            Ok(()) => (closed, verified.map(drop)),
+            Err(fault) => (journal, Err(Unverified::unseen(fault))),
+        }
+    }
+
+    /// The target's last deployment, decided: one that a crash left open is finished when it is in
+    /// place and seen served, else undone.
+    async fn close(&self, target: &Id) -> Result<Option<Journal>, Fault> {
+        let journal = match Journal::load(&*self.files, &self.paths, target)? {
+            Some(journal) if journal.phase == Phase::Begun => journal,
+            decided => return Ok(decided),
+        };
+        let version = &journal.version;
+        let staged = self.vault.load(version).and_then(|pair| {
+            let name = verify::server_name(journal.target.server_name(), pair.chain().leaf())?;
+            Ok((pair, name))
+        });
+        let name = staged
+            .as_ref()
+            .map_or_else(|_| String::new(), |(_, name)| name.clone());
+        let place = self.place(target, &journal.target, &version.certificate, name);
+        let served = match &staged {
+            Ok((pair, _)) => {
+                place.in_place(&place.before().await?, version)
+                    && place.reload().await.is_ok()
+                    && place.verify(pair).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        if served {
+            tracing::warn!(%target, %version, "an interrupted deployment was found served");
+            let journal = journal.clone().with(Phase::Committed);
+            journal.save(&*self.files, &self.paths, target)?;
+            return Ok(Some(journal));
+        }
+        tracing::warn!(%target, %version, "an interrupted deployment is undone");
+        match self.put_back(target, &*place, journal.clone()).await {
+            (journal, Err(error)) if journal.phase == Phase::Begun => Err(Fault::transient(
+                format!("an interrupted deployment of {version} could not be undone: {error}"),
+            )),
+            (journal, verified) => {
+                if let Err(error) = verified {
+                    tracing::error!(%target, %error, "what was there before was not seen served");
+                }
+                Ok(Some(journal))
+            }
+        }
+    }
+
+    /// Closes the target's journal and starts its site, when it is one that served.
+    async fn resume(&self, target: &Id) -> Result<(), Fault> {
+        let Some(journal) = self.close(target).await? else {
+            return Ok(());
+        };
+        let TargetConfig::Site(site) = &journal.target else {
+            return Ok(());
+        };
+        let (version, listen) = match journal.phase {
+            Phase::Committed => (Some(&journal.version), Some(site.listen)),
+            Phase::RolledBack => (journal.before.version.as_ref(), journal.before.listen),
+            Phase::Begun => (None, None),
+        };
+        if let (Some(version), Some(listen), None) = (version, listen, self.sites.site(target)) {
+            self.sites
+                .start(target, listen, &self.vault.load(version)?)
+                .await?;
+            tracing::info!(%target, %version, %listen, "site restored");
+        }
+        Ok(())
+    }
+
+    /// The target as something to act on.
+    fn place<'a>(
+        &'a self,
+        target: &'a Id,
+        config: &'a TargetConfig,
+        certificate: &'a Id,
+        server_name: String,
+    ) -> Box<dyn Target + 'a> {
+        let (probe, vault) = (&*self.probe, &self.vault);
+        match config {
+            TargetConfig::File(config) => Box::new(FileTarget {
+                files: &*self.files,
+                probe,
+                vault,
+                paths: &self.paths,
+                certificate,
+                config,
+                server_name,
+            }),
+            TargetConfig::Site(config) => Box::new(SiteTarget {
+                sites: &*self.sites,
+                probe,
+                vault,
+                target,
+                config,
+                server_name,
+            }),
+        }
+    }
+
+    /// Removes the versions of a certificate that no target serves or would go back to. What
+    /// fails is logged and tried again after the next deployment.
+    fn prune(&self, certificate: &Id) {
+        let pruned = self.versions_in_use().and_then(|in_use| {
+            let of_this = in_use.into_iter().filter(|v| v.certificate == *certificate);
+            let keep: BTreeSet<_> = of_this.map(|v| v.serial).collect();
+            self.vault.prune(certificate, &keep)
+        });
+        if let Err(error) = pruned {
+            tracing::warn!(%certificate, %error, "superseded versions were not removed");
+        }
+    }
+
+    fn versions_in_use(&self) -> Result<BTreeSet<VersionRef>, Fault> {
+        let mut in_use = BTreeSet::new();
+        for target in Journal::targets(&*self.files, &self.paths)? {
+            if let Some(journal) = Journal::load(&*self.files, &self.paths, &target)? {
+                in_use.extend(journal.versions().cloned());
+            }
+        }
+        Ok(in_use)
+    }
+}
+
+const STOPPED: &str = "the job was withdrawn before the end of its deployment";
+
+fn rollback_failed(reason: &str, and: Unverified) -> Outcome {
+    let reason = format!("{reason}; then what was there before was not brought back: {and}");
+    Outcome::RollbackFailed {
+        reason,
+        seen: and.seen,
+    }
+}
+
+/// Named locks, made when first held and forgotten when last released.
+#[derive(Default)]
+struct Locks(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Locks {
+    async fn hold(&self, name: String) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            locks.entry(name).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+}

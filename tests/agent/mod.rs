@@ -1,0 +1,8 @@
+//! The agent against an in-memory server, with real files, listeners and handshakes.
+
+mod config;
+mod crash;
+mod deploy;
+mod enrol;
+mod jobs;
+mod support;
