@@ -46,8 +46,7 @@ impl Id {
 static BASE32: std::sync::LazyLock<data_encoding::Encoding> = std::sync::LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
     spec.symbols.push_str("0123456789abcdefghjkmnpqrstvwxyz");
-    spec.encoding()
-        .unwrap_or(data_encoding::BASE32HEX_NOPAD)
+    spec.encoding().unwrap_or(data_encoding::BASE32HEX_NOPAD)
 });
 
 impl FromStr for Id {
