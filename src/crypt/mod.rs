@@ -1,1 +1,23 @@
-//! Sealing, key ring, hashing, random bytes.
+//! Sealing, key ring, private keys, secrets, random bytes.
+
+mod key;
+mod keyring;
+pub mod secret;
+
+pub use key::{Crypto, InvalidPrivateKey, PrivateKey, RingCrypto};
+pub use keyring::{KeyRing, MachineKey, Place, RingDoc, RingError, Sealed};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// The kernel's random bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsRng;
+
+impl crate::clock::Rng for OsRng {
+    fn fill(&self, out: &mut [u8]) {
+        if SystemRandom::new().fill(out).is_err() {
+            // Without randomness no secret may be made: there is nothing to go on with.
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Private keys.
+
+use crate::pki::{KeyAlgorithm, PublicKey, SignError, Signer};
+use async_trait::async_trait;
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
+};
+use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// A private key in memory, wiped when dropped.
+pub struct PrivateKey {
+    pkcs8: Zeroizing<Vec<u8>>,
+    pair: Pair,
+    public: PublicKey,
+}
+
+enum Pair {
+    P256(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+/// What is no usable private key. Says nothing of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPrivateKey {
+    /// No PEM.
+    #[error("one PEM block PRIVATE KEY (PKCS#8, not encrypted) is expected")]
+    Pem,
+    /// Neither P-256 nor Ed25519.
+    #[error("the private key is neither an ECDSA P-256 nor an Ed25519 key in PKCS#8")]
+    Kind,
+    /// Keys of this kind are not made here.
+    #[error("keys of kind {0} are not made here: ECDSA-P256 and Ed25519 are")]
+    NotMade(KeyAlgorithm),
+}
+
+impl PrivateKey {
+    /// From PKCS#8 DER (RFC 5958).
+    pub fn from_pkcs8_der(der: &[u8]) -> Result<Self, InvalidPrivateKey> {
+        let pair = pair_of(der).ok_or(InvalidPrivateKey::Kind)?;
+        let public = match &pair {
+            Pair::P256(p) => spki(&P256_SPKI, p.public_key().as_ref()),
+            Pair::Ed25519(p) => spki(&ED25519_SPKI, p.public_key().as_ref()),
+        };
+        Ok(Self {
+            pkcs8: Zeroizing::new(der.to_vec()),
+            pair,
+            public: PublicKey::from_spki_der(&public).map_err(|_| InvalidPrivateKey::Kind)?,
+        })
+    }
+
+    /// From one PEM block.
+    pub fn from_pkcs8_pem(pem: &str) -> Result<Self, InvalidPrivateKey> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes());
+        let der = der.map_err(|_| InvalidPrivateKey::Pem)?;
+        Self::from_pkcs8_der(der.secret_pkcs8_der())
+    }
+
+    /// PKCS#8 DER.
+    pub fn pkcs8_der(&self) -> &[u8] {
+        &self.pkcs8
+    }
+
+    /// A PEM block.
+    pub fn to_pkcs8_pem(&self) -> Zeroizing<String> {
+        let ending = der::pem::LineEnding::LF;
+        // The label is ours and the length bounded, so encoding does not fail.
+        let pem = der::pem::encode_string("PRIVATE KEY", ending, &self.pkcs8);
+        Zeroizing::new(pem.unwrap_or_default())
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey(of {:?})", self.public)
+    }
+}
+
+#[async_trait]
+impl Signer for PrivateKey {
+    fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
+    async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        match &self.pair {
+            Pair::P256(pair) => pair
+                .sign(&SystemRandom::new(), message)
+                .map(|s| s.as_ref().to_vec())
+                .map_err(|_| SignError("no random bytes".into())),
+            Pair::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+        }
+    }
+}
+
+fn pair_of(der: &[u8]) -> Option<Pair> {
+    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &SystemRandom::new());
+    if let Ok(pair) = p256 {
+        return Some(Pair::P256(pair));
+    }
+    let ed25519 = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der);
+    ed25519.ok().map(Pair::Ed25519)
+}
+
+/// DER of a SubjectPublicKeyInfo up to the key's own octets: RFC 5480 for an uncompressed point
+/// of P-256, RFC 8410 for Ed25519.
+const P256_SPKI: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+const ED25519_SPKI: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
+fn spki(prefix: &[u8], key: &[u8]) -> Vec<u8> {
+    [prefix, key].concat()
+}
+
+/// Makes private keys. A simulation makes them from a seed.
+pub trait Crypto: Send + Sync {
+    /// A new key of this kind.
+    fn generate_key(&self, algorithm: KeyAlgorithm) -> Result<PrivateKey, InvalidPrivateKey>;
+}
+
+/// Makes keys by ring, from the kernel's random bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RingCrypto;
+
+impl Crypto for RingCrypto {
+    fn generate_key(&self, algorithm: KeyAlgorithm) -> Result<PrivateKey, InvalidPrivateKey> {
+        let rng = SystemRandom::new();
+        let document = match algorithm {
+            KeyAlgorithm::EcdsaP256 => {
+                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng)
+            }
+            KeyAlgorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8(&rng),
+            other => return Err(InvalidPrivateKey::NotMade(other)),
+        };
+        let document = document.map_err(|_| InvalidPrivateKey::Kind)?;
+        PrivateKey::from_pkcs8_der(document.as_ref())
+    }
+}
