@@ -239,7 +239,7 @@ async fn ask(
         os: wish.os.clone(),
         architecture: wish.architecture.clone(),
         version: wish.version.clone(),
-        secret_sha256: crypt::hash_token(secret),
+        secret_sha256: crypt::secret::hash(secret),
     };
     let request = serde_json::to_vec(&body)
         .map_err(|e| e.to_string())

@@ -234,7 +234,8 @@ impl Shared {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Fault::permanent(format!("a name of the certificate is not one: {e}")))?;
         let key = self.keys.for_job(job, certificate, algorithm)?;
-        let csr = csr::build(&key, item.common_name.as_deref(), &sans).map_err(Fault::permanent)?;
+        let csr = csr::build(key.pkcs8_der(), item.common_name.as_deref(), &sans)
+            .map_err(Fault::permanent)?;
         tracing::info!(%job, %certificate, spki = key.public_key().sha256(), "key ready, sending its request");
         let mut backoff = Backoff::default();
         loop {
