@@ -1,1 +1,27 @@
-//! Types, states and decisions of the certificate lifecycle.
+//! The certificate lifecycle: its words, its states and the decisions between them. Pure: the
+//! moment is an argument, and nothing here reads or writes the outside world.
+
+pub mod access;
+pub mod agent;
+pub mod audit;
+pub mod certificate;
+pub mod deployment;
+pub mod issuer;
+pub mod job;
+pub mod order;
+pub mod profile;
+pub mod renewal;
+pub mod target;
+pub mod version;
+
+pub use access::{ApiKey, Principal, PrincipalKind, Session};
+pub use agent::{Agent, JoinToken, Presence};
+pub use audit::{AuditEvent, Category};
+pub use certificate::{Certificate, Current, Holder, HolderState, Plan, Status};
+pub use deployment::{Deployment, DeploymentState};
+pub use issuer::{CaNode, Issuer, IssuerKind};
+pub use job::{Executor, Job, JobKind, JobState, Lease};
+pub use order::{Cause, FailureClass, Order, OrderState};
+pub use profile::{Profile, RenewalPolicy};
+pub use target::Target;
+pub use version::{Chain, Version};
