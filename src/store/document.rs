@@ -10,7 +10,7 @@ use crate::id::Id;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 
 /// The field of a stored document that holds its format number.
 const FORMAT_FIELD: &str = "_format";
@@ -105,6 +105,12 @@ impl<T> Deref for Loaded<T> {
     type Target = T;
     fn deref(&self) -> &T {
         &self.value
+    }
+}
+
+impl<T> DerefMut for Loaded<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
     }
 }
 

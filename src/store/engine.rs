@@ -94,6 +94,19 @@ pub struct Scan {
     pub limit: usize,
 }
 
+impl Scan {
+    /// A whole index, from its beginning.
+    pub fn all(index: Index, limit: usize) -> Self {
+        Self {
+            index,
+            prefix: Vec::new(),
+            below: None,
+            after: None,
+            limit,
+        }
+    }
+}
+
 /// The answer to the [`Query`] of the same position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {

@@ -6,6 +6,7 @@
 //! [`Engine`]; engines read facts and apply changes.
 
 mod batch;
+mod collections;
 mod commit;
 mod document;
 mod engine;
@@ -21,6 +22,7 @@ pub use batch::{
     Append, Batch, Committed, CounterChange, CounterOp, Expect, IndexKey, Invalid, Outcome,
     Refusal, Write,
 };
+pub use collections::*;
 pub use commit::link;
 pub use document::{Document, Keys, Loaded};
 pub use engine::{Answer, Coll, Engine, EngineError, Entry, Hit, Index, Query, Row, Scan};

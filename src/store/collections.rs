@@ -1,0 +1,231 @@
+//! The collections and their indexes, in one place: where each document of the domain is kept and
+//! by which keys it is found.
+
+use super::{Coll, Document, Index, Key, Keys};
+use crate::{
+    crypt::RingDoc,
+    domain::{
+        Agent, ApiKey, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder, Issuer,
+        Job, JobState, JoinToken, Order, Presence, Profile, RenewalPolicy, Session, Target,
+        Version, job::JobKind,
+    },
+    id::Id,
+};
+use serde::{Deserialize, Serialize};
+
+const fn index(coll: Coll, name: &'static str) -> Index {
+    Index {
+        name,
+        coll,
+        unique: false,
+    }
+}
+
+const fn unique(coll: Coll, name: &'static str) -> Index {
+    Index {
+        name,
+        coll,
+        unique: true,
+    }
+}
+
+/// The audit log's stream.
+pub const AUDIT: &str = "audit";
+
+macro_rules! document {
+    ($type:ty, $coll:literal, |$self:ident, $keys:ident| $body:block) => {
+        impl Document for $type {
+            const COLL: Coll = Coll($coll);
+            const FORMAT: u16 = 1;
+            fn id(&self) -> &Id {
+                &self.id
+            }
+            fn keys(&$self, $keys: &mut Keys) $body
+        }
+    };
+}
+
+/// Certificates by creation.
+pub const CERT_CREATED: Index = index(Certificate::COLL, "cert.created");
+/// Certificates by the moment at which an order is due: (time).
+pub const CERT_DUE: Index = index(Certificate::COLL, "cert.due");
+/// Certificates by target: (target id).
+pub const CERT_TARGET: Index = index(Certificate::COLL, "cert.target");
+document!(Certificate, "certificate", |self, keys| {
+    keys.put(CERT_CREATED, Key::new().time(self.created_at));
+    for (_, at) in self.due() {
+        keys.put(CERT_DUE, Key::new().time(at));
+    }
+    for target in &self.targets {
+        keys.put(CERT_TARGET, Key::new().text(target.as_str()));
+    }
+});
+
+/// Versions of a certificate: (certificate, time).
+pub const VERSION_CERT: Index = index(Version::COLL, "version.cert");
+/// Versions by serial number: (issuer, serial).
+pub const VERSION_SERIAL: Index = unique(Version::COLL, "version.serial");
+/// Versions by fingerprint: (SHA-256 hex).
+pub const VERSION_FINGERPRINT: Index = unique(Version::COLL, "version.fingerprint");
+document!(Version, "version", |self, keys| {
+    keys.put(
+        VERSION_CERT,
+        Key::new()
+            .text(self.certificate.as_str())
+            .time(self.created_at),
+    );
+    keys.put(
+        VERSION_SERIAL,
+        Key::new()
+            .text(self.issuer.as_str())
+            .text(&self.serial.to_string()),
+    );
+    keys.put(
+        VERSION_FINGERPRINT,
+        Key::new().text(&self.fingerprint_sha256),
+    );
+});
+
+document!(Chain, "chain", |self, _keys| {});
+
+/// Orders that have not ended: (certificate, holder). At most one each.
+pub const ORDER_OPEN: Index = unique(Order::COLL, "order.open");
+document!(Order, "order", |self, keys| {
+    if self.is_open() {
+        keys.put(
+            ORDER_OPEN,
+            Key::new()
+                .text(self.certificate.as_str())
+                .text(&self.holder.to_string()),
+        );
+    }
+});
+
+/// Jobs that may be begun: (executor, time).
+pub const JOB_DUE: Index = index(Job::COLL, "job.due");
+/// Jobs being run, by the end of their lease: (time).
+pub const JOB_LEASE: Index = index(Job::COLL, "job.lease");
+/// Jobs that have not ended, by what they are for: (order or deployment). At most one each.
+pub const JOB_OPEN: Index = unique(Job::COLL, "job.open");
+document!(Job, "job", |self, keys| {
+    if let Some(at) = self.ready_at() {
+        keys.put(
+            JOB_DUE,
+            Key::new().text(&self.executor.to_string()).time(at),
+        );
+    }
+    if let JobState::Leased(lease) = &self.state {
+        keys.put(JOB_LEASE, Key::new().time(lease.until));
+    }
+    if self.is_open() {
+        let subject = match &self.kind {
+            JobKind::Issue { order, .. } => order,
+            JobKind::Deploy { deployment } => deployment,
+        };
+        keys.put(JOB_OPEN, Key::new().text(subject.as_str()));
+    }
+});
+
+/// Deployments of a certificate: (certificate, time).
+pub const DEPLOYMENT_CERT: Index = index(Deployment::COLL, "deployment.cert");
+/// Deployments that an order led to: (order).
+pub const DEPLOYMENT_ORDER: Index = index(Deployment::COLL, "deployment.order");
+/// Deployments that are not settled, by target: (target, certificate).
+pub const DEPLOYMENT_OPEN: Index = index(Deployment::COLL, "deployment.open");
+/// Failed deployments by the moment of their next try: (time).
+pub const DEPLOYMENT_RETRY: Index = index(Deployment::COLL, "deployment.retry");
+document!(Deployment, "deployment", |self, keys| {
+    keys.put(
+        DEPLOYMENT_CERT,
+        Key::new()
+            .text(self.certificate.as_str())
+            .time(self.created_at),
+    );
+    keys.put(DEPLOYMENT_ORDER, Key::new().text(self.order.as_str()));
+    if self.is_open() {
+        keys.put(
+            DEPLOYMENT_OPEN,
+            Key::new()
+                .text(self.target.as_str())
+                .text(self.certificate.as_str()),
+        );
+    }
+    if let DeploymentState::Failed { retry_at, .. } = self.state {
+        keys.put(DEPLOYMENT_RETRY, Key::new().time(retry_at));
+    }
+});
+
+/// Targets by name.
+pub const TARGET_NAME: Index = unique(Target::COLL, "target.name");
+/// Targets by agent: (agent).
+pub const TARGET_AGENT: Index = index(Target::COLL, "target.agent");
+document!(Target, "target", |self, keys| {
+    keys.put(TARGET_NAME, Key::new().text(&self.name));
+    keys.put(TARGET_AGENT, Key::new().text(self.agent.as_str()));
+});
+
+/// Agents by name.
+pub const AGENT_NAME: Index = unique(Agent::COLL, "agent.name");
+document!(Agent, "agent", |self, keys| {
+    keys.put(AGENT_NAME, Key::new().text(&self.name));
+});
+
+document!(Presence, "presence", |self, _keys| {});
+
+/// Join tokens by the hash of their secret.
+pub const TOKEN_SECRET: Index = unique(JoinToken::COLL, "join_token.secret");
+document!(JoinToken, "join_token", |self, keys| {
+    keys.put(TOKEN_SECRET, Key::new().text(&self.secret_sha256));
+});
+
+/// Keys by the hash of their secret.
+pub const KEY_SECRET: Index = unique(ApiKey::COLL, "api_key.secret");
+document!(ApiKey, "api_key", |self, keys| {
+    keys.put(KEY_SECRET, Key::new().text(&self.secret_sha256));
+});
+
+/// Sessions by the hash of their cookie.
+pub const SESSION_SECRET: Index = unique(Session::COLL, "session.secret");
+/// Sessions by their end: (time).
+pub const SESSION_EXPIRY: Index = index(Session::COLL, "session.expiry");
+document!(Session, "session", |self, keys| {
+    keys.put(SESSION_SECRET, Key::new().text(&self.secret_sha256));
+    keys.put(SESSION_EXPIRY, Key::new().time(self.expires_at));
+});
+
+/// Profiles by name.
+pub const PROFILE_NAME: Index = unique(Profile::COLL, "profile.name");
+document!(Profile, "profile", |self, keys| {
+    keys.put(PROFILE_NAME, Key::new().text(&self.name));
+});
+
+/// Renewal policies by name.
+pub const POLICY_NAME: Index = unique(RenewalPolicy::COLL, "renewal_policy.name");
+document!(RenewalPolicy, "renewal_policy", |self, keys| {
+    keys.put(POLICY_NAME, Key::new().text(&self.name));
+});
+
+/// Issuers by name.
+pub const ISSUER_NAME: Index = unique(Issuer::COLL, "issuer.name");
+document!(Issuer, "issuer", |self, keys| {
+    keys.put(ISSUER_NAME, Key::new().text(&self.name));
+});
+
+document!(CaNode, "ca_node", |self, _keys| {});
+
+/// The key ring; there is one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RingRow {
+    /// `ring`.
+    pub id: Id,
+    /// The ring.
+    pub ring: RingDoc,
+}
+document!(RingRow, "ring", |self, _keys| {});
+
+/// The key under which an open order stands.
+pub fn open_order_key(certificate: &Id, holder: &Holder) -> Key {
+    Key::new()
+        .text(certificate.as_str())
+        .text(&holder.to_string())
+}
