@@ -1,1 +1,89 @@
 //! Permissions, roles and credentials.
+
+/// The right to do one kind of thing. The names are those of the API's catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// Read certificates, versions, orders and deployments.
+    CertRead,
+    /// Create certificates, renew them, send CSRs.
+    CertIssue,
+    /// Read targets.
+    TargetRead,
+    /// Create and edit targets.
+    TargetEdit,
+    /// Read agents.
+    AgentRead,
+    /// Make join tokens.
+    AgentEdit,
+    /// Read the audit log.
+    AuditRead,
+}
+
+impl Permission {
+    /// Every permission.
+    pub const ALL: [Self; 7] = [
+        Self::CertRead,
+        Self::CertIssue,
+        Self::TargetRead,
+        Self::TargetEdit,
+        Self::AgentRead,
+        Self::AgentEdit,
+        Self::AuditRead,
+    ];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CertRead => "cert.read",
+            Self::CertIssue => "cert.issue",
+            Self::TargetRead => "target.read",
+            Self::TargetEdit => "target.edit",
+            Self::AgentRead => "agent.read",
+            Self::AgentEdit => "agent.edit",
+            Self::AuditRead => "audit.read",
+        }
+    }
+}
+
+/// A built-in set of permissions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// May do everything.
+    Admin,
+    /// Runs the fleet.
+    Operator,
+    /// Looks.
+    Viewer,
+    /// Reads the audit log.
+    Auditor,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Operator, Self::Viewer, Self::Auditor];
+
+    /// The id, e.g. `r-admin`.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Admin => "r-admin",
+            Self::Operator => "r-operator",
+            Self::Viewer => "r-viewer",
+            Self::Auditor => "r-auditor",
+        }
+    }
+
+    /// The role of this id.
+    pub fn of_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|r| r.id() == id)
+    }
+
+    /// Whether it holds `permission`.
+    pub fn allows(self, permission: Permission) -> bool {
+        use Permission::{AgentRead, AuditRead, CertRead, TargetRead};
+        match self {
+            Self::Admin | Self::Operator => true,
+            Self::Viewer => matches!(permission, CertRead | TargetRead | AgentRead | AuditRead),
+            Self::Auditor => matches!(permission, AuditRead),
+        }
+    }
+}
