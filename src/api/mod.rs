@@ -1,1 +1,15 @@
-//! REST: one screen of routes, a file per resource.
+//! REST under `/api/v1`: one screen of routes, a file per resource. Handlers turn words into use
+//! cases and answers into words; every rule is in [`app`](crate::app).
+
+mod agents;
+mod audit;
+mod certificates;
+mod extract;
+mod problem;
+mod router;
+pub mod shapes;
+mod targets;
+
+pub use extract::SESSION_COOKIE;
+pub use problem::Problem;
+pub use router::router;

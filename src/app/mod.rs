@@ -1,1 +1,171 @@
 //! Use cases: authorise, load, decide, commit.
+//!
+//! [`App`] holds everything a use case may touch; there is no other way to a clock, a random
+//! number, a socket or the store. Each use case takes the acting [`Principal`] and asks it for
+//! the permission it needs.
+
+mod access;
+mod agents;
+mod certificates;
+mod deploy;
+mod error;
+mod issue;
+mod lifecycle;
+mod start;
+mod targets;
+pub mod views;
+mod work;
+
+pub use access::{Credential, SESSION_LIFETIME};
+pub use agents::{NewToken, TokenMade};
+pub use certificates::NewCertificate;
+pub use error::AppError;
+pub use start::{
+    FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, StartError, Started,
+    SystemCa,
+};
+pub use targets::NewTarget;
+
+use crate::{
+    access::{Permission, Role},
+    ca::Issuer,
+    clock::{Clock, Rng, Time},
+    config::ServerConfig,
+    crypt::{Crypto, KeyRing},
+    domain::{AuditEvent, Principal, PrincipalKind},
+    id::Id,
+    jobs::{Doorbell, Heard},
+    net::ServerIdentity,
+    store::{AUDIT, Document, Loaded, RingRow, Store, Unit},
+    sys::Tasks,
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How often a decision is made again when what it rested on changed meanwhile.
+const DECISIONS: usize = 16;
+
+/// Everything the control plane was given.
+pub struct App {
+    /// Where everything is kept.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub rng: Arc<dyn Rng>,
+    /// Makes keys.
+    pub crypto: Arc<dyn Crypto>,
+    /// Starts tasks.
+    pub tasks: Tasks,
+    /// Opens what is sealed.
+    pub keyring: KeyRing,
+    /// The connectors, by issuer id.
+    pub issuers: BTreeMap<Id, Arc<dyn Issuer>>,
+    /// The system CA: signs the server's own certificate.
+    pub system_ca: SystemCa,
+    /// The certificates the listener shows.
+    pub identity: Arc<ServerIdentity>,
+    /// Wakes agents that wait for work.
+    pub doorbell: Doorbell,
+    /// When agents were last heard.
+    pub heard: Heard,
+    /// The settings.
+    pub config: ServerConfig,
+}
+
+impl App {
+    /// Now.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// A new id.
+    pub fn new_id(&self, prefix: &str) -> Id {
+        Id::generate(prefix, self.now(), &*self.rng)
+    }
+
+    /// A name for one request, for its answer and the log.
+    pub fn request_id(&self) -> String {
+        let mut bits = [0; 16];
+        self.rng.fill(&mut bits);
+        uuid::Builder::from_random_bytes(bits)
+            .into_uuid()
+            .to_string()
+    }
+
+    /// Whether the store answers and the server is not about to stop.
+    pub async fn ready(&self) -> Result<(), AppError> {
+        if self.tasks.token().is_cancelled() {
+            return Err(AppError::Store("the server is stopping".into()));
+        }
+        self.store.get::<RingRow>(&known("ring")).await?;
+        Ok(())
+    }
+
+    /// A new decision.
+    pub(crate) fn unit(&self) -> Unit<'_> {
+        let mut id = [0; 16];
+        self.rng.fill(&mut id);
+        self.store.unit(u128::from_be_bytes(id))
+    }
+
+    /// Decides and commits; decides again on fresh rows while what the decision rested on changes
+    /// under it. `decide` fills the unit it is given and hands it back with what the caller gets; it
+    /// must have no effect beyond the unit.
+    pub(crate) async fn decide<'a, T, F>(
+        &'a self,
+        mut decide: impl FnMut(Unit<'a>) -> F,
+    ) -> Result<T, AppError>
+    where
+        F: Future<Output = Result<(Unit<'a>, T), AppError>>,
+    {
+        for _ in 0..DECISIONS {
+            let (unit, outcome) = decide(self.unit()).await?;
+            match unit.commit().await {
+                Ok(_) => return Ok(outcome),
+                Err(e) if e.is_conflict() => {}
+                Err(e) => return Err(AppError::of_commit(e, self.now())),
+            }
+        }
+        Err(AppError::Busy)
+    }
+}
+
+/// Asks for a permission. An agent and the system hold none: what they may do is not in roles.
+pub(crate) fn require(who: &Principal, permission: Permission) -> Result<(), AppError> {
+    let role = who.role.as_deref().and_then(Role::of_id);
+    if role.is_some_and(|r| r.allows(permission)) {
+        Ok(())
+    } else {
+        Err(AppError::Forbidden(permission))
+    }
+}
+
+/// Asks that an agent acts, and for itself.
+pub(crate) fn require_agent<'a>(who: &'a Principal, id: &Id) -> Result<&'a Id, AppError> {
+    match &who.agent {
+        Some(agent) if who.kind == PrincipalKind::Agent && agent == id => Ok(agent),
+        _ => Err(AppError::NotThisAgent),
+    }
+}
+
+/// Loads a row that the decision rests on; `kind` names it when it is not there.
+pub(crate) async fn need<T: Document>(
+    unit: &mut Unit<'_>,
+    kind: &'static str,
+    id: &Id,
+) -> Result<Loaded<T>, AppError> {
+    unit.load_opt(id)
+        .await?
+        .ok_or_else(|| AppError::not_found(kind, id))
+}
+
+/// Adds an event to the batch.
+pub(crate) fn audit(unit: &mut Unit<'_>, event: &AuditEvent) {
+    unit.append(AUDIT, event);
+}
+
+/// A text of ours that is an id.
+pub(crate) fn known(id: &'static str) -> Id {
+    id.parse()
+        .unwrap_or_else(|_| Id::derived("id", id.as_bytes()))
+}

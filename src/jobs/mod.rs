@@ -1,1 +1,82 @@
-//! Durable units of work under leases.
+//! What makes jobs prompt. Jobs themselves are rows, claimed and reported in
+//! [`app`](crate::app); here are the two things about agents that live in memory only: who waits
+//! for work, and when each was last heard.
+
+use crate::{clock::Time, id::Id};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// Wakes an agent's waiting poll when it has work. A hint: every poll looks for itself when it
+/// begins and when it ends.
+#[derive(Default)]
+pub struct Doorbell {
+    bells: Mutex<BTreeMap<Id, Arc<Notify>>>,
+}
+
+/// One poll's ear at the door.
+pub struct Ear(Arc<Notify>);
+
+impl Doorbell {
+    /// From now on no ring for this agent is missed by [`Ear::rung`].
+    pub fn listen(&self, agent: &Id) -> Ear {
+        let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        Ear(Arc::clone(bells.entry(agent.clone()).or_default()))
+    }
+
+    /// There is work for this agent.
+    pub fn ring(&self, agent: &Id) {
+        let bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bell) = bells.get(agent) {
+            bell.notify_one();
+        }
+    }
+}
+
+impl Ear {
+    /// Waits for a ring; one that came since the last look counts.
+    pub async fn rung(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// When agents were last heard, since it was last written down.
+#[derive(Default)]
+pub struct Heard {
+    heard: Mutex<BTreeMap<Id, Beat>>,
+}
+
+#[derive(Clone, Copy)]
+struct Beat {
+    at: Time,
+    written: bool,
+}
+
+impl Heard {
+    /// An agent was heard.
+    pub fn hear(&self, agent: &Id, at: Time) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.insert(agent.clone(), Beat { at, written: false });
+    }
+
+    /// When an agent was last heard by this process.
+    pub fn last(&self, agent: &Id) -> Option<Time> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(agent).map(|b| b.at)
+    }
+
+    /// What is to be written down; it counts as written.
+    pub fn take_unwritten(&self) -> Vec<(Id, Time)> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard
+            .iter_mut()
+            .filter(|(_, b)| !b.written)
+            .map(|(id, b)| {
+                b.written = true;
+                (id.clone(), b.at)
+            })
+            .collect()
+    }
+}

@@ -1,1 +1,123 @@
-//! Loops that make what is so what should be.
+//! Loops that make what is so what should be. A loop takes no input: it finds all its work by
+//! index, on a timer, and doing it again after any crash is harmless.
+
+use crate::{
+    app::{App, AppError},
+    clock::Time,
+    domain::{Certificate, Deployment, Job},
+    id::Id,
+    store::{CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE, Key, Scan},
+};
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// A loop looks this often. A look that finds nothing reads one place of one index.
+const TICK: Duration = Duration::from_secs(1);
+/// Agents' heartbeats are written down this often.
+const HEARD_EVERY: Duration = Duration::from_secs(60);
+/// The server's own certificate is looked at this often.
+const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(3600);
+/// Rows are read this many at a time.
+const PAGE: usize = 256;
+
+/// Starts the loops.
+pub fn start(app: &Arc<App>) {
+    due::<Certificate, _>(app, "renewals", CERT_DUE, |app, id| async move {
+        app.open_due(&id).await.map(|_| ())
+    });
+    due::<Job, _>(app, "leases", JOB_LEASE, |app, id| async move {
+        app.lease_ran_out(&id).await
+    });
+    due::<Deployment, _>(app, "deployments", DEPLOYMENT_RETRY, |app, id| async move {
+        app.retry_deployment(&id).await
+    });
+    every(app, "presence", HEARD_EVERY, |app| async move {
+        app.write_heard().await
+    });
+    every(
+        app,
+        "server certificate",
+        SERVER_CERTIFICATE_EVERY,
+        |app| async move { app.renew_server_certificate().await },
+    );
+}
+
+/// A loop over the rows of an index whose key is a moment: each is worked on once that has come.
+fn due<T: Document, F>(
+    app: &Arc<App>,
+    name: &'static str,
+    index: Index,
+    work: impl Fn(Arc<App>, Id) -> F + Send + 'static,
+) where
+    F: Future<Output = Result<(), AppError>> + Send,
+{
+    let app = Arc::clone(app);
+    app.clone().tasks.spawn(name, async move {
+        let stop = app.tasks.token();
+        while !rest(&stop, Instant::now() + TICK).await {
+            let mut after = None;
+            loop {
+                let page = match app.store.page::<T>(scan(index, app.now(), after)).await {
+                    Ok(page) => page,
+                    Err(e) => {
+                        tracing::error!(loop_name = name, error = %e, "cannot look for work");
+                        break;
+                    }
+                };
+                for row in &page.rows {
+                    if let Err(e) = work(Arc::clone(&app), row.id().clone()).await {
+                        tracing::warn!(loop_name = name, id = %row.id(), error = %e, "left for later");
+                    }
+                }
+                after = page.next;
+                if after.is_none() || stop.is_cancelled() {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+/// A loop that does one thing again and again.
+fn every<F>(
+    app: &Arc<App>,
+    name: &'static str,
+    period: Duration,
+    work: impl Fn(Arc<App>) -> F + Send + 'static,
+) where
+    F: Future<Output = Result<(), AppError>> + Send,
+{
+    let app = Arc::clone(app);
+    app.clone().tasks.spawn(name, async move {
+        let stop = app.tasks.token();
+        loop {
+            let stopping = rest(&stop, Instant::now() + period).await;
+            if let Err(e) = work(Arc::clone(&app)).await {
+                tracing::error!(loop_name = name, error = %e, "left for later");
+            }
+            if stopping {
+                return;
+            }
+        }
+    });
+}
+
+/// Waits; says whether the server stops.
+async fn rest(stop: &CancellationToken, until: Instant) -> bool {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => true,
+        () = sleep_until(until) => false,
+    }
+}
+
+/// The rows of `index` that are due at `now`, from `after` on.
+fn scan(index: Index, now: Time, after: Option<(Vec<u8>, Id)>) -> Scan {
+    let next = Time::from_micros(now.micros().saturating_add(1));
+    Scan {
+        below: Some(Key::new().time(next).bytes()),
+        after,
+        ..Scan::all(index, PAGE)
+    }
+}

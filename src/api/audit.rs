@@ -1,0 +1,36 @@
+//! `/audit`.
+
+use super::{
+    Problem,
+    certificates::Paging,
+    extract::Caller,
+    shapes::{EventShape, List},
+};
+use crate::app::App;
+use axum::{
+    Json,
+    extract::{Query, State},
+};
+use std::sync::Arc;
+
+/// Events, newest first.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<EventShape>>, Problem> {
+    let (page, per_page) = paging.numbers();
+    let newest = app.events(&who, u64::MAX, 1).await?;
+    let total = newest.first().map_or(0, |e| e.number);
+    let skipped = (page - 1).saturating_mul(per_page) as u64;
+    let rows = match total.checked_sub(skipped) {
+        Some(last) => app.events(&who, last + 1, per_page).await?,
+        None => Vec::new(),
+    };
+    Ok(Json(List {
+        data: rows.iter().map(EventShape::from).collect(),
+        total: usize::try_from(total).unwrap_or(usize::MAX),
+        page,
+        per_page,
+    }))
+}

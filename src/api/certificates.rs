@@ -1,0 +1,201 @@
+//! `/certificates` and `/orders`.
+
+use super::{
+    Problem,
+    extract::{Body, Caller, id_in_field, id_in_path, optional_id},
+    shapes::{
+        CertificateNew, CertificateShape, List, OrderShape, RenewalTriggered, TargetShape,
+        VersionNew, VersionShape,
+    },
+};
+use crate::app::{App, NewCertificate};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// The most rows that pages reach.
+const REACH: usize = 10_000;
+
+/// Paging, as the query says it. What is no number counts as not given.
+#[derive(Debug, Deserialize)]
+pub struct Paging {
+    page: Option<String>,
+    per_page: Option<String>,
+}
+
+impl Paging {
+    /// (page, rows a page)
+    pub fn numbers(&self) -> (usize, usize) {
+        let number = |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok());
+        let page = number(&self.page).filter(|p| *p >= 1).unwrap_or(1);
+        let per_page = number(&self.per_page)
+            .filter(|n| (1..=500).contains(n))
+            .unwrap_or(50);
+        (page, per_page)
+    }
+
+    /// The rows of the page.
+    pub fn list<T, U>(&self, rows: &[T], shape: impl Fn(&T) -> U) -> List<U> {
+        let (page, per_page) = self.numbers();
+        let skipped = (page - 1).saturating_mul(per_page);
+        List {
+            data: rows
+                .iter()
+                .skip(skipped)
+                .take(per_page)
+                .map(shape)
+                .collect(),
+            total: rows.len(),
+            page,
+            per_page,
+        }
+    }
+}
+
+/// Every certificate, oldest first.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<CertificateShape>>, Problem> {
+    let rows = app.certificates(&who, REACH).await?;
+    let now = app.now();
+    Ok(Json(
+        paging.list(&rows, |c| CertificateShape::new(c, c.status(now))),
+    ))
+}
+
+/// Makes a certificate.
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Body(new): Body<CertificateNew>,
+) -> Result<Response, Problem> {
+    let targets = new.target_ids.iter().map(|t| id_in_field("target_ids", t));
+    let new = NewCertificate {
+        id: optional_id("id", new.id.as_ref())?,
+        issuer_id: optional_id("issuer_id", new.issuer_id.as_ref())?,
+        profile_id: optional_id(
+            "certificate_profile_id",
+            new.certificate_profile_id.as_ref(),
+        )?,
+        policy_id: optional_id("renewal_policy_id", new.renewal_policy_id.as_ref())?,
+        targets: targets.collect::<Result<_, _>>()?,
+        name: new.name,
+        common_name: new.common_name,
+        sans: new.sans,
+        environment: new.environment,
+        owner_id: new.owner_id,
+        team_id: new.team_id,
+        tags: new.tags,
+        csr_pem: new.csr_pem,
+    };
+    let certificate = app.create_certificate(&who, &new).await?;
+    let shape = CertificateShape::new(&certificate, certificate.status(app.now()));
+    Ok((StatusCode::CREATED, Json(shape)).into_response())
+}
+
+/// One certificate, with what happens next to it.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<CertificateShape>, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let view = app.view(&who, &id).await?;
+    Ok(Json(CertificateShape::from(&view)))
+}
+
+/// A certificate's versions, newest first, with their PEM.
+pub async fn versions(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<VersionShape>>, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let mut rows = app.versions(&who, &id).await?;
+    rows.reverse();
+    let mut list = paging.list(&rows, |v| VersionShape::from(&**v));
+    let (page, per_page) = paging.numbers();
+    let shown = rows.iter().skip((page - 1).saturating_mul(per_page));
+    for (shape, version) in list.data.iter_mut().zip(shown) {
+        shape.pem_chain = Some(app.fullchain_pem(&who, version).await?);
+    }
+    Ok(Json(list))
+}
+
+/// Issues for a CSR.
+pub async fn request_version(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Body(new): Body<VersionNew>,
+) -> Result<Response, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let key = headers
+        .get("idempotency-key")
+        .map(|v| {
+            v.to_str()
+                .map_err(|_| Problem::bad("Idempotency-Key", "ASCII text is expected"))
+        })
+        .transpose()?;
+    let version = app.request_version(&who, &id, &new.csr_pem, key).await?;
+    let mut shape = VersionShape::from(&version);
+    shape.pem_chain = Some(app.fullchain_pem(&who, &version).await?);
+    Ok((StatusCode::CREATED, Json(shape)).into_response())
+}
+
+/// A certificate's targets, each with its newest deployment.
+pub async fn deployments(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<TargetShape>>, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let rows = app.deployments(&who, &id).await?;
+    Ok(Json(paging.list(&rows, |d| TargetShape::from(d))))
+}
+
+/// Opens an order for each agent that holds a key, or answers the one that is open.
+pub async fn renew(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let orders = app.renew(&who, &id).await?;
+    let body = RenewalTriggered {
+        status: "renewal_triggered".into(),
+        order_ids: orders.iter().map(|o| o.id.to_string()).collect(),
+    };
+    let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
+    if let Some(first) = orders.first()
+        && let Ok(place) = HeaderValue::from_str(&format!("/api/v1/orders/{}", first.id))
+    {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// An order, and what came of it.
+pub async fn order(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<OrderShape>, Problem> {
+    let id = id_in_path("order", &id)?;
+    let story = app.order(&who, &id).await?;
+    Ok(Json(OrderShape::new(
+        &story.order,
+        story.version.as_ref(),
+        &story.deployments,
+    )))
+}

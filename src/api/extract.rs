@@ -1,0 +1,107 @@
+//! What handlers take from a request: who calls, the body, the words of the path.
+
+use super::Problem;
+use crate::{
+    app::{App, AppError, Credential},
+    domain::Principal,
+    id::Id,
+    net::Peer,
+};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// The cookie of a browser session. `__Host-`: only over TLS, only for this host, only by us.
+pub const SESSION_COOKIE: &str = "__Host-certctl_session";
+
+/// The caller, authenticated.
+pub struct Caller(pub Principal);
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let credential = credential(parts)?;
+        Ok(Self(app.authenticate(credential).await?))
+    }
+}
+
+fn credential(parts: &Parts) -> Result<Credential<'_>, Problem> {
+    if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(bearer);
+        return token.map(Credential::Bearer).ok_or_else(|| {
+            Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "Invalid Authorization header format, expected: Bearer <token>",
+            )
+        });
+    }
+    if let Some(session) = session_cookie(&parts.headers) {
+        return Ok(Credential::Session(session));
+    }
+    if let Some(Peer::Unix { uid }) = parts.extensions.get() {
+        return Ok(Credential::Local(*uid));
+    }
+    Err(AppError::Unauthenticated("Authorization header required").into())
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// The session cookie's value.
+pub fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(cookie::Cookie::split_parse)
+        .filter_map(Result::ok)
+        .find(|cookie| cookie.name() == SESSION_COOKIE)
+        .and_then(|cookie| cookie.value_raw())
+}
+
+/// A JSON body. Unknown fields are ignored and the content type is not asked for.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|e| Problem::new(e.status(), e.body_text()))?;
+        let Json(value) = Json::<T>::from_bytes(&bytes)
+            .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+        Ok(Self(value))
+    }
+}
+
+/// An id out of a path: a text that is no id names nothing.
+pub fn id_in_path(kind: &'static str, text: &str) -> Result<Id, Problem> {
+    text.parse().map_err(|_| {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("there is no {kind} {text:?}: that is no id"),
+        )
+    })
+}
+
+/// An id out of a field.
+pub fn id_in_field(field: &'static str, text: &str) -> Result<Id, Problem> {
+    text.parse().map_err(|e| Problem::bad(field, e))
+}
+
+/// As [`id_in_field`], where the field may be absent or empty.
+pub fn optional_id(field: &'static str, text: Option<&String>) -> Result<Option<Id>, Problem> {
+    text.filter(|t| !t.is_empty())
+        .map(|t| id_in_field(field, t))
+        .transpose()
+}

@@ -1,0 +1,190 @@
+//! Errors on the wire: `{"error": reason phrase, "message": detail, "request_id": uuid}`.
+
+use crate::app::{App, AppError};
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use std::{any::Any, sync::Arc, time::Duration};
+
+/// An answer that says what went wrong.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    message: String,
+    retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// A problem without more to it.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// A field of the request that cannot be taken.
+    pub fn bad(field: &str, message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("{field}: {message}"))
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl From<AppError> for Problem {
+    fn from(e: AppError) -> Self {
+        let mut retry_after = None;
+        let status = match &e {
+            AppError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            AppError::Forbidden(_) | AppError::NotThisAgent => StatusCode::FORBIDDEN,
+            AppError::NotFound { .. } => StatusCode::NOT_FOUND,
+            AppError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            AppError::Conflict(_) => StatusCode::CONFLICT,
+            AppError::Limited { retry_in, .. } => {
+                retry_after = Some(*retry_in);
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            AppError::Issuer(_) => StatusCode::BAD_GATEWAY,
+            AppError::Busy => {
+                retry_after = Some(Duration::from_secs(1));
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            AppError::Store(message) => {
+                tracing::error!(%message, "the store failed");
+                return Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the store failed; the log says why",
+                );
+            }
+        };
+        Self {
+            status,
+            message: e.to_string(),
+            retry_after,
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Status and headers; [`dress`] writes the body.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"certctl\""),
+            );
+        }
+        if let Some(after) = self.retry_after {
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(after.as_secs().max(1)),
+            );
+        }
+        response.extensions_mut().insert(Message(self.message));
+        response
+    }
+}
+
+/// What an error answer is to say.
+#[derive(Clone)]
+struct Message(String);
+
+/// The longest text that a layer of the HTTP stack says of its own accord.
+const MAX_TEXT: usize = 4096;
+
+/// Gives every answer its `X-Request-ID`, and every error answer that is no page the error body,
+/// whichever layer it comes from.
+pub async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let id = app.request_id();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if status.is_server_error() {
+        tracing::warn!(%method, path, status = status.as_u16(), request_id = %id, "request failed");
+    } else {
+        tracing::debug!(%method, path, status = status.as_u16(), request_id = %id, "request");
+    }
+    let page = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
+    if (status.is_client_error() || status.is_server_error()) && !page {
+        response = with_body(response, &id).await;
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}
+
+async fn with_body(mut response: Response, id: &str) -> Response {
+    let status = response.status();
+    let reason = status.canonical_reason().unwrap_or("Error");
+    let json = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|t| t.as_bytes() == b"application/json");
+    if json {
+        return response;
+    }
+    let message = match response.extensions_mut().remove::<Message>() {
+        Some(Message(text)) => text,
+        None => {
+            let body = std::mem::take(response.body_mut());
+            let text = axum::body::to_bytes(body, MAX_TEXT)
+                .await
+                .unwrap_or_default();
+            match String::from_utf8_lossy(&text) {
+                text if text.is_empty() => reason.to_owned(),
+                text => text.into_owned(),
+            }
+        }
+    };
+    let body = json!({"error": reason, "message": message, "request_id": id});
+    let (parts, _) = response.into_parts();
+    let mut dressed = (status, Json(body)).into_response();
+    for (name, value) in &parts.headers {
+        if !matches!(*name, header::CONTENT_TYPE | header::CONTENT_LENGTH) {
+            dressed.headers_mut().append(name, value.clone());
+        }
+    }
+    dressed
+}
+
+/// No such path.
+pub async fn no_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such path")
+}
+
+/// The path does not take this method.
+pub async fn no_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "this path does not take this method",
+    )
+}
+
+/// A handler panicked: a fault of ours, said in the log with its place.
+pub fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "a fault in the server; the log says where",
+    )
+    .into_response()
+}

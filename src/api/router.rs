@@ -1,0 +1,103 @@
+//! Every route of the API.
+
+use super::{agents, audit, certificates, problem, targets};
+use crate::{app::App, web};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+use tower::ServiceBuilder;
+use tower_http::{
+    catch_panic::CatchPanicLayer, csrf::CsrfLayer, set_header::SetResponseHeaderLayer,
+    timeout::TimeoutLayer,
+};
+
+/// The largest request body, in bytes.
+const MAX_BODY: usize = 1 << 20;
+/// The longest a request may take; a poll for work waits up to a minute.
+const MAX_TIME: Duration = Duration::from_secs(90);
+/// Scripts, styles and everything else come from us; nobody frames us.
+const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
+                      frame-ancestors 'none'; object-src 'none'";
+
+/// All that the listener and the socket serve.
+pub fn router(app: Arc<App>) -> Router {
+    let api = Router::new()
+        .route(
+            "/certificates",
+            get(certificates::list).post(certificates::create),
+        )
+        .route("/certificates/{id}", get(certificates::show))
+        .route(
+            "/certificates/{id}/versions",
+            get(certificates::versions).post(certificates::request_version),
+        )
+        .route(
+            "/certificates/{id}/deployments",
+            get(certificates::deployments),
+        )
+        .route("/certificates/{id}/renew", post(certificates::renew))
+        .route("/orders/{id}", get(certificates::order))
+        .route("/targets", get(targets::list).post(targets::create))
+        .route("/targets/{id}", get(targets::show))
+        .route("/agents/tokens", post(agents::create_token))
+        .route("/agents/enrol", post(agents::enrol))
+        .route("/agents/{id}/work", get(agents::work))
+        .route("/agents/{id}/jobs/{job}/lease", post(agents::lease))
+        .route("/agents/{id}/jobs/{job}/csr", post(agents::csr))
+        .route("/agents/{id}/jobs/{job}/report", post(agents::report))
+        .route("/audit", get(audit::list))
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method);
+    Router::new()
+        .route("/health", get(health))
+        .route("/ready", get(ready))
+        .nest("/api/v1", api)
+        .merge(web::router())
+        .with_state(Arc::clone(&app))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(
+            ServiceBuilder::new()
+                .layer(middleware::from_fn_with_state(app, problem::dress))
+                .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
+                .layer(header_layer(
+                    header::STRICT_TRANSPORT_SECURITY,
+                    "max-age=31536000; includeSubDomains",
+                ))
+                .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
+                .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
+                .layer(CatchPanicLayer::custom(problem::panicked))
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    MAX_TIME,
+                ))
+                .layer(CsrfLayer::new()),
+        )
+}
+
+fn header_layer(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+}
+
+/// The process lives.
+async fn health() -> impl IntoResponse {
+    axum::Json(json!({"status": "healthy"}))
+}
+
+/// The server takes work: the store answers, and it is not about to stop.
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    match app.ready().await {
+        Ok(()) => axum::Json(json!({"status": "ready", "db": "reachable"})).into_response(),
+        Err(e) => {
+            let body = json!({"status": "db_unavailable", "error": e.to_string()});
+            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! The bodies of the REST API: what is read and what is answered.
+
+use crate::{
+    app::views::{CertificateView, Deployed, Event},
+    domain::{
+        Certificate, Deployment, DeploymentState, Holder, HolderState, Order, OrderState, Plan,
+        Target, Version,
+    },
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct List<T> {
+    /// The rows.
+    pub data: Vec<T>,
+    /// How many there are in all.
+    pub total: usize,
+    /// The page, from 1.
+    pub page: usize,
+    /// Rows a page.
+    pub per_page: usize,
+}
+
+/// The time that stands for "never" where a field cannot be left out.
+pub const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// A certificate to make.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateNew {
+    /// Its id; made when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// A name for people.
+    pub name: String,
+    /// The subject's common name.
+    pub common_name: String,
+    /// Further names.
+    pub sans: Vec<String>,
+    /// E.g. production.
+    pub environment: String,
+    /// Who answers for it.
+    pub owner_id: String,
+    /// The owner's team.
+    pub team_id: String,
+    /// Where versions come from; `iss-local` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer_id: Option<String>,
+    /// What may be issued; `prof-default` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_profile_id: Option<String>,
+    /// When to renew; `rp-default` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewal_policy_id: Option<String>,
+    /// Where versions are put.
+    pub target_ids: Vec<String>,
+    /// Free labels.
+    pub tags: BTreeMap<String, String>,
+    /// A CSR for the first version, when the key is outside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub csr_pem: Option<String>,
+}
+
+/// A certificate.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CertificateShape {
+    /// Its id.
+    pub id: String,
+    /// A name for people.
+    pub name: String,
+    /// The subject's common name.
+    pub common_name: String,
+    /// All names.
+    pub sans: Vec<String>,
+    /// E.g. production.
+    pub environment: String,
+    /// Who answers for it.
+    pub owner_id: String,
+    /// The owner's team.
+    pub team_id: String,
+    /// Where versions come from.
+    pub issuer_id: String,
+    /// Where versions are put.
+    pub target_ids: Vec<String>,
+    /// When to renew.
+    pub renewal_policy_id: String,
+    /// What may be issued.
+    pub certificate_profile_id: String,
+    /// Its status now.
+    pub status: String,
+    /// The end of the version that ends first.
+    pub expires_at: String,
+    /// Free labels.
+    pub tags: BTreeMap<String, String>,
+    /// The line of each holder.
+    pub holders: Vec<HolderShape>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was last edited.
+    pub updated_at: String,
+    /// What happens next, a sentence. Only of one certificate, not in lists of the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// What is wrong, a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A holder's line of versions.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HolderShape {
+    /// `agent:<id>` or `requester`.
+    pub holder: String,
+    /// The newest version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_id: Option<String>,
+    /// Its serial number, lower hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_number: Option<String>,
+    /// Its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// `scheduled`, `in_flight` or `exempt`: always one of them.
+    pub plan: String,
+    /// When the next order is opened, when scheduled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_at: Option<String>,
+    /// The open order, when in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_id: Option<String>,
+    /// Why nothing is due, when exempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last attempt's failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+impl From<(&Holder, &HolderState)> for HolderShape {
+    fn from((holder, line): (&Holder, &HolderState)) -> Self {
+        let current = line.current.as_ref();
+        let mut shape = Self {
+            holder: holder.to_string(),
+            version_id: current.map(|c| c.version.to_string()),
+            serial_number: current.map(|c| c.serial.to_string()),
+            expires_at: current.map(|c| c.not_after.to_string()),
+            plan: String::new(),
+            next_at: None,
+            order_id: None,
+            reason: None,
+            last_error: line.failure.as_ref().map(|f| f.message.clone()),
+        };
+        match &line.plan {
+            Plan::Scheduled { at } => {
+                shape.plan = "scheduled".into();
+                shape.next_at = Some(at.to_string());
+            }
+            Plan::InFlight { order } => {
+                shape.plan = "in_flight".into();
+                shape.order_id = Some(order.to_string());
+            }
+            Plan::Exempt { reason, .. } => {
+                shape.plan = "exempt".into();
+                shape.reason = Some(reason.clone());
+            }
+        }
+        shape
+    }
+}
+
+impl CertificateShape {
+    /// A certificate with this status.
+    pub fn new(cert: &Certificate, status: crate::domain::Status) -> Self {
+        Self {
+            id: cert.id.to_string(),
+            name: cert.name.clone(),
+            common_name: cert.common_name.clone(),
+            sans: cert.sans.iter().map(ToString::to_string).collect(),
+            environment: cert.environment.clone(),
+            owner_id: cert.owner_id.clone(),
+            team_id: cert.team_id.clone(),
+            issuer_id: cert.issuer_id.to_string(),
+            target_ids: cert.targets.iter().map(ToString::to_string).collect(),
+            renewal_policy_id: cert.policy_id.to_string(),
+            certificate_profile_id: cert.profile_id.to_string(),
+            status: status.as_str().into(),
+            expires_at: cert
+                .expires_at()
+                .map_or_else(|| NEVER.into(), |t| t.to_string()),
+            tags: cert.tags.clone(),
+            holders: cert.holders.iter().map(HolderShape::from).collect(),
+            created_at: cert.created_at.to_string(),
+            updated_at: cert.updated_at.to_string(),
+            next: None,
+            problem: None,
+        }
+    }
+}
+
+impl From<&CertificateView> for CertificateShape {
+    fn from(view: &CertificateView) -> Self {
+        Self {
+            next: Some(view.next.clone()),
+            problem: view.problem.clone(),
+            ..Self::new(&view.certificate, view.status)
+        }
+    }
+}
+
+/// A version.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VersionShape {
+    /// Its id.
+    pub id: String,
+    /// Of this certificate.
+    pub certificate_id: String,
+    /// Whoever holds the key.
+    pub holder: String,
+    /// Lower hex.
+    pub serial_number: String,
+    /// When it begins.
+    pub not_before: String,
+    /// When it ends.
+    pub not_after: String,
+    /// SHA-256 of the leaf, lower hex.
+    pub fingerprint_sha256: String,
+    /// Leaf first, then its issuers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pem_chain: Option<String>,
+    /// The kind of its key.
+    pub key_algorithm: String,
+    /// When it was stored.
+    pub created_at: String,
+}
+
+impl From<&Version> for VersionShape {
+    fn from(v: &Version) -> Self {
+        Self {
+            id: v.id.to_string(),
+            certificate_id: v.certificate.to_string(),
+            holder: v.holder.to_string(),
+            serial_number: v.serial.to_string(),
+            not_before: v.not_before.to_string(),
+            not_after: v.not_after.to_string(),
+            fingerprint_sha256: v.fingerprint_sha256.clone(),
+            pem_chain: None,
+            key_algorithm: v.key_algorithm.to_string(),
+            created_at: v.created_at.to_string(),
+        }
+    }
+}
+
+/// A CSR from a requester.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VersionNew {
+    /// PKCS#10, PEM.
+    pub csr_pem: String,
+}
+
+/// The answer to a request for renewal.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RenewalTriggered {
+    /// `renewal_triggered`.
+    pub status: String,
+    /// The open orders, one per agent that holds a key.
+    pub order_ids: Vec<String>,
+}
+
+/// An order, and what came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OrderShape {
+    /// Its id.
+    pub id: String,
+    /// The certificate.
+    pub certificate_id: String,
+    /// The holder.
+    pub holder: String,
+    /// 1 for the first attempt of a cause.
+    pub attempt: u32,
+    /// `open`, `issued` or `failed`.
+    pub state: String,
+    /// When it was opened.
+    pub opened_at: String,
+    /// The version's serial number, when issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial_number: Option<String>,
+    /// What failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// When the next attempt is due, after a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<String>,
+    /// Where the version was to go.
+    pub deployments: Vec<DeploymentShape>,
+}
+
+impl OrderShape {
+    /// An order with its version and deployments.
+    pub fn new(order: &Order, version: Option<&Version>, deployed: &[Deployed]) -> Self {
+        let (state, error, retry_at) = match &order.state {
+            OrderState::Open => ("open", None, None),
+            OrderState::Issued { .. } => ("issued", None, None),
+            OrderState::Failed {
+                message, retry_at, ..
+            } => ("failed", Some(message.clone()), Some(retry_at.to_string())),
+        };
+        Self {
+            id: order.id.to_string(),
+            certificate_id: order.certificate.to_string(),
+            holder: order.holder.to_string(),
+            attempt: order.attempt,
+            state: state.into(),
+            opened_at: order.opened_at.to_string(),
+            serial_number: version.map(|v| v.serial.to_string()),
+            error,
+            retry_at,
+            deployments: deployed
+                .iter()
+                .filter_map(|d| Some(DeploymentShape::new(d.deployment.as_ref()?, &d.target)))
+                .collect(),
+        }
+    }
+}
+
+/// A deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentShape {
+    /// The target.
+    pub target_id: String,
+    /// Its name.
+    pub target_name: String,
+    /// The serial number that is to be served.
+    pub serial_number: String,
+    /// `pending`, `confirmed`, `failed` or `superseded`.
+    pub state: String,
+    /// When it came to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Where the version was seen served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confirmed_at: Vec<String>,
+    /// What failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What is served there instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub still_served: Vec<StillServed>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<String>,
+}
+
+/// What an endpoint serves in place of what it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StillServed {
+    /// The endpoint.
+    pub endpoint: String,
+    /// The serial number served, lower hex.
+    pub serial_number: String,
+}
+
+impl DeploymentShape {
+    /// A deployment on its target.
+    pub fn new(d: &Deployment, target: &Target) -> Self {
+        let mut shape = Self {
+            target_id: target.id.to_string(),
+            target_name: target.name.clone(),
+            serial_number: d.serial.to_string(),
+            state: "pending".into(),
+            at: None,
+            confirmed_at: Vec::new(),
+            error: None,
+            still_served: Vec::new(),
+            retry_at: None,
+        };
+        match &d.state {
+            DeploymentState::Pending => {}
+            DeploymentState::Confirmed { at, endpoints } => {
+                shape.state = "confirmed".into();
+                shape.at = Some(at.to_string());
+                shape.confirmed_at = endpoints.clone();
+            }
+            DeploymentState::Failed {
+                at,
+                reason,
+                served,
+                retry_at,
+                ..
+            } => {
+                shape.state = "failed".into();
+                shape.at = Some(at.to_string());
+                shape.error = Some(reason.clone());
+                shape.still_served = served
+                    .iter()
+                    .map(|(endpoint, serial)| StillServed {
+                        endpoint: endpoint.clone(),
+                        serial_number: serial.clone(),
+                    })
+                    .collect();
+                shape.retry_at = Some(retry_at.to_string());
+            }
+            DeploymentState::Superseded { at } => {
+                shape.state = "superseded".into();
+                shape.at = Some(at.to_string());
+            }
+        }
+        shape
+    }
+}
+
+/// A target to make.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TargetNew {
+    /// Its id; made when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The agent that owns it.
+    pub agent_id: String,
+    /// Its configuration.
+    #[serde(default)]
+    pub config: serde_json::Value,
+}
+
+/// A target.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TargetShape {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The agent that owns it.
+    pub agent_id: String,
+    /// Its configuration.
+    pub config: serde_json::Value,
+    /// Always true.
+    pub enabled: bool,
+    /// When it was made.
+    pub created_at: String,
+    /// When it was last edited.
+    pub updated_at: String,
+    /// Of one certificate's targets: its newest deployment there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentShape>,
+}
+
+impl From<&Target> for TargetShape {
+    fn from(t: &Target) -> Self {
+        let config = match &t.config {
+            serde_json::Value::Null => serde_json::json!({}),
+            config => config.clone(),
+        };
+        Self {
+            id: t.id.to_string(),
+            name: t.name.clone(),
+            kind: t.kind.clone(),
+            agent_id: t.agent.to_string(),
+            config,
+            enabled: true,
+            created_at: t.created_at.to_string(),
+            updated_at: t.updated_at.to_string(),
+            deployment: None,
+        }
+    }
+}
+
+impl From<&Deployed> for TargetShape {
+    fn from(d: &Deployed) -> Self {
+        Self {
+            deployment: d
+                .deployment
+                .as_ref()
+                .map(|deployment| DeploymentShape::new(deployment, &d.target)),
+            ..Self::from(&d.target)
+        }
+    }
+}
+
+/// A join token to make.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenNew {
+    /// A name for people.
+    pub name: String,
+    /// How long it lets agents in.
+    pub expires_in_seconds: u64,
+    /// How many agents it lets in.
+    pub max_uses: u32,
+    /// It may replace an agent that has been silent for ten minutes.
+    pub replace: bool,
+}
+
+impl Default for TokenNew {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            expires_in_seconds: 3600,
+            max_uses: 1,
+            replace: false,
+        }
+    }
+}
+
+/// A join token, shown this once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TokenShape {
+    /// Its id.
+    pub id: String,
+    /// The secret.
+    pub token: String,
+    /// Its end.
+    pub expires_at: String,
+    /// The system CA's public key, for `--ca-pin`.
+    pub ca_pin: String,
+    /// What to run on the host.
+    pub command: String,
+}
+
+/// An event of the audit log.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EventShape {
+    /// `audit-<number>`.
+    pub id: String,
+    /// Who.
+    pub actor: String,
+    /// What the actor is.
+    pub actor_type: String,
+    /// What was done.
+    pub action: String,
+    /// The kind of thing it was done to.
+    pub resource_type: String,
+    /// The thing.
+    pub resource_id: String,
+    /// More, by name.
+    pub details: BTreeMap<String, String>,
+    /// When.
+    pub timestamp: String,
+    /// `cert_lifecycle`, `auth` or `config`.
+    pub event_category: crate::domain::Category,
+}
+
+impl From<&Event> for EventShape {
+    fn from(e: &Event) -> Self {
+        Self {
+            id: format!("audit-{}", e.number),
+            actor: e.event.actor.clone(),
+            actor_type: e.event.actor_type.as_str().into(),
+            action: e.event.action.clone(),
+            resource_type: e.event.resource_type.clone(),
+            resource_id: e.event.resource_id.clone(),
+            details: e.event.details.clone(),
+            timestamp: e.event.at.to_string(),
+            event_category: e.event.category,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Certificates: making and reading them.
+
+use super::{
+    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, issue, known, need,
+    require, views::Deployed,
+};
+use crate::{
+    access::Permission,
+    domain::{
+        AuditEvent, Category, Certificate, Deployment, Holder, HolderState, Issuer, Order,
+        Principal, Profile, RenewalPolicy, Target, Version,
+    },
+    id::Id,
+    pki::{San, Sans},
+    store::{
+        CERT_CREATED, DEPLOYMENT_CERT, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT,
+    },
+};
+use std::collections::BTreeMap;
+
+/// The most subject alternative names of a certificate.
+const MAX_NAMES: usize = 100;
+/// The most targets of a certificate.
+const MAX_TARGETS: usize = 100;
+
+/// A certificate to make.
+#[derive(Debug, Clone, Default)]
+pub struct NewCertificate {
+    /// Its id; made when absent.
+    pub id: Option<Id>,
+    /// A name for people.
+    pub name: String,
+    /// The subject's common name.
+    pub common_name: String,
+    /// Further names.
+    pub sans: Vec<String>,
+    /// E.g. production.
+    pub environment: String,
+    /// Who answers for it.
+    pub owner_id: String,
+    /// The owner's team.
+    pub team_id: String,
+    /// Where versions come from; the local CA when absent.
+    pub issuer_id: Option<Id>,
+    /// What may be issued; the default profile when absent.
+    pub profile_id: Option<Id>,
+    /// When to renew; the default policy when absent.
+    pub policy_id: Option<Id>,
+    /// Where versions are put.
+    pub targets: Vec<Id>,
+    /// Free labels.
+    pub tags: BTreeMap<String, String>,
+    /// A CSR for the first version, when the key is outside.
+    pub csr_pem: Option<String>,
+}
+
+/// One order, with what came of it.
+#[derive(Debug, Clone)]
+pub struct OrderStory {
+    /// The order.
+    pub order: Order,
+    /// Its version.
+    pub version: Option<Version>,
+    /// Where the version was to go.
+    pub deployments: Vec<Deployed>,
+}
+
+impl App {
+    /// Makes a certificate and sets its first issuance going, in one commit.
+    pub async fn create_certificate(
+        &self,
+        who: &Principal,
+        new: &NewCertificate,
+    ) -> Result<Certificate, AppError> {
+        require(who, Permission::CertIssue)?;
+        let (common_name, sans) = &names(new)?;
+        labels(new)?;
+        let csr = &new.csr_pem.as_deref().map(issue::parse_csr).transpose()?;
+        let certificate = self
+            .decide(|mut unit| async move {
+                let now = self.now();
+                let mut cert = Certificate {
+                    id: new.id.clone().unwrap_or_else(|| self.new_id("cert")),
+                    name: new.name.clone(),
+                    common_name: common_name.clone(),
+                    sans: sans.clone(),
+                    environment: new.environment.clone(),
+                    owner_id: new.owner_id.clone(),
+                    team_id: new.team_id.clone(),
+                    issuer_id: new.issuer_id.clone().unwrap_or_else(|| known(ISSUER_LOCAL)),
+                    profile_id: new
+                        .profile_id
+                        .clone()
+                        .unwrap_or_else(|| known(PROFILE_DEFAULT)),
+                    policy_id: new
+                        .policy_id
+                        .clone()
+                        .unwrap_or_else(|| known(POLICY_DEFAULT)),
+                    targets: new.targets.clone(),
+                    tags: new.tags.clone(),
+                    holders: BTreeMap::new(),
+                    archived_at: None,
+                    created_at: now,
+                    updated_at: now,
+                };
+                exists::<Issuer>(&mut unit, "issuer_id", &cert.issuer_id).await?;
+                exists::<Profile>(&mut unit, "certificate_profile_id", &cert.profile_id).await?;
+                exists::<RenewalPolicy>(&mut unit, "renewal_policy_id", &cert.policy_id).await?;
+                for id in &new.targets {
+                    let target = exists::<Target>(&mut unit, "target_ids", id).await?;
+                    cert.holders.insert(
+                        Holder::Agent(target.agent.clone()),
+                        HolderState::scheduled(now),
+                    );
+                }
+                let resource = ("certificate", cert.id.as_str());
+                let event = AuditEvent::new(
+                    who,
+                    Category::CertLifecycle,
+                    "certificate_created",
+                    resource,
+                    now,
+                )
+                .with("names", join(&cert.sans))
+                .with("issuer", &cert.issuer_id);
+                audit(&mut unit, &event);
+                let agents: Vec<Holder> = cert.holders.keys().cloned().collect();
+                for holder in &agents {
+                    self.open(&mut unit, who, &mut cert, holder).await?;
+                }
+                if let Some(csr) = csr {
+                    let key = self.new_id("req").to_string();
+                    self.issue_requested(&mut unit, who, &mut cert, csr, key)
+                        .await?;
+                }
+                unit.insert(cert.clone());
+                Ok((unit, cert))
+            })
+            .await?;
+        for holder in certificate.holders.keys() {
+            if let Holder::Agent(agent) = holder {
+                self.doorbell.ring(agent);
+            }
+        }
+        Ok(certificate)
+    }
+
+    /// One certificate.
+    pub async fn certificate(
+        &self,
+        who: &Principal,
+        id: &Id,
+    ) -> Result<Loaded<Certificate>, AppError> {
+        require(who, Permission::CertRead)?;
+        let cert = self.store.get(id).await?;
+        cert.ok_or_else(|| AppError::not_found("certificate", id))
+    }
+
+    /// Certificates by creation, at most `limit`.
+    pub async fn certificates(
+        &self,
+        who: &Principal,
+        limit: usize,
+    ) -> Result<Vec<Loaded<Certificate>>, AppError> {
+        require(who, Permission::CertRead)?;
+        Ok(self.store.scan(Scan::all(CERT_CREATED, limit)).await?)
+    }
+
+    /// The versions of a certificate, oldest first.
+    pub async fn versions(
+        &self,
+        who: &Principal,
+        id: &Id,
+    ) -> Result<Vec<Loaded<Version>>, AppError> {
+        self.certificate(who, id).await?;
+        Ok(self.store.scan(of(VERSION_CERT, id)).await?)
+    }
+
+    /// The PEM of a version: leaf first, then its issuers.
+    pub async fn fullchain_pem(
+        &self,
+        who: &Principal,
+        version: &Version,
+    ) -> Result<String, AppError> {
+        require(who, Permission::CertRead)?;
+        let chain = self
+            .store
+            .get::<crate::domain::Chain>(&version.chain)
+            .await?;
+        let chain = chain.ok_or_else(|| AppError::not_found("chain", &version.chain))?;
+        Ok(format!("{}{}", version.leaf_pem, chain.pem))
+    }
+
+    /// The newest deployment of a certificate on each of its targets.
+    pub async fn deployments(&self, who: &Principal, id: &Id) -> Result<Vec<Deployed>, AppError> {
+        let cert = self.certificate(who, id).await?;
+        self.deployed(&cert).await
+    }
+
+    pub(super) async fn deployed(&self, cert: &Certificate) -> Result<Vec<Deployed>, AppError> {
+        let all = self
+            .store
+            .scan::<Deployment>(of(DEPLOYMENT_CERT, &cert.id))
+            .await?;
+        let mut newest: BTreeMap<&Id, &Loaded<Deployment>> = BTreeMap::new();
+        for deployment in &all {
+            newest.insert(&deployment.target, deployment);
+        }
+        let mut deployed = Vec::with_capacity(cert.targets.len());
+        for target in &cert.targets {
+            if let Some(target) = self.store.get::<Target>(target).await? {
+                let deployment = newest.get(&target.id).map(|d| (***d).clone());
+                deployed.push(Deployed {
+                    target: target.into_value(),
+                    deployment,
+                });
+            }
+        }
+        Ok(deployed)
+    }
+
+    /// An order, and what came of it.
+    pub async fn order(&self, who: &Principal, id: &Id) -> Result<OrderStory, AppError> {
+        require(who, Permission::CertRead)?;
+        let order = self.store.get::<Order>(id).await?;
+        let order = order
+            .ok_or_else(|| AppError::not_found("order", id))?
+            .into_value();
+        let version = match &order.state {
+            crate::domain::OrderState::Issued { version, .. } => self
+                .store
+                .get::<Version>(version)
+                .await?
+                .map(Loaded::into_value),
+            _ => None,
+        };
+        let mut deployments = Vec::new();
+        for deployment in self
+            .store
+            .scan::<Deployment>(of(DEPLOYMENT_ORDER, id))
+            .await?
+        {
+            if let Some(target) = self.store.get::<Target>(&deployment.target).await? {
+                deployments.push(Deployed {
+                    target: target.into_value(),
+                    deployment: Some(deployment.into_value()),
+                });
+            }
+        }
+        Ok(OrderStory {
+            order,
+            version,
+            deployments,
+        })
+    }
+}
+
+fn of(index: Index, id: &Id) -> Scan {
+    Scan {
+        prefix: Key::new().text(id.as_str()).bytes(),
+        ..Scan::all(index, 1_000)
+    }
+}
+
+async fn exists<T: crate::store::Document>(
+    unit: &mut crate::store::Unit<'_>,
+    field: &'static str,
+    id: &Id,
+) -> Result<Loaded<T>, AppError> {
+    match need::<T>(unit, field, id).await {
+        Err(AppError::NotFound { .. }) => {
+            Err(AppError::invalid(field, format!("there is no {id}")))
+        }
+        other => other,
+    }
+}
+
+fn join(sans: &[San]) -> String {
+    let texts: Vec<String> = sans.iter().map(ToString::to_string).collect();
+    texts.join(" ")
+}
+
+/// The names, checked: the common name is one of the SANs.
+fn names(new: &NewCertificate) -> Result<(String, Vec<San>), AppError> {
+    let first: San = new
+        .common_name
+        .parse()
+        .map_err(|e| AppError::invalid("common_name", e))?;
+    let mut sans = vec![first.clone()];
+    for san in &new.sans {
+        sans.push(san.parse().map_err(|e| AppError::invalid("sans", e))?);
+    }
+    if sans.len() > MAX_NAMES {
+        return Err(AppError::invalid(
+            "sans",
+            format!("{MAX_NAMES} names at most"),
+        ));
+    }
+    if new.targets.len() > MAX_TARGETS {
+        return Err(AppError::invalid(
+            "target_ids",
+            format!("{MAX_TARGETS} targets at most"),
+        ));
+    }
+    Ok((first.to_string(), Sans::new(sans).into_vec()))
+}
+
+fn labels(new: &NewCertificate) -> Result<(), AppError> {
+    if new.name.is_empty() || new.name.len() > 255 {
+        return Err(AppError::invalid(
+            "name",
+            "1 to 255 characters are accepted",
+        ));
+    }
+    let texts = [
+        ("environment", &new.environment),
+        ("owner_id", &new.owner_id),
+        ("team_id", &new.team_id),
+    ];
+    for (field, text) in texts {
+        if text.len() > 128 {
+            return Err(AppError::invalid(field, "128 characters at most"));
+        }
+    }
+    if new.tags.len() > 64 || new.tags.iter().any(|(k, v)| k.len() > 128 || v.len() > 512) {
+        return Err(AppError::invalid(
+            "tags",
+            "64 labels at most, names up to 128 and values up to 512 characters",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! Planning deployments: a version goes to every target of its certificate on its holder's host.
+
+use super::{App, AppError, audit, need};
+use crate::{
+    clock::Time,
+    domain::{
+        AuditEvent, Category, Certificate, Deployment, DeploymentState, Executor, Holder, Job,
+        JobKind, Principal, Target, Version,
+    },
+    id::Id,
+    store::{DEPLOYMENT_OPEN, Key, Loaded, Scan, Unit},
+};
+
+/// So many unsettled deployments of one certificate on one target are put aside at once. There is
+/// one in practice: each new version puts the previous one's aside.
+const OPEN_AT_MOST: usize = 16;
+
+impl App {
+    /// Plans the deployments of a new version on an agent's targets, and puts aside those of older
+    /// versions that are not settled.
+    pub(crate) async fn plan_deployments(
+        &self,
+        unit: &mut Unit<'_>,
+        certificate: &Certificate,
+        version: &Version,
+        agent: &Id,
+        now: Time,
+    ) -> Result<(), AppError> {
+        for target in &certificate.targets {
+            let target: Loaded<Target> = need(unit, "target", target).await?;
+            if target.agent != *agent {
+                continue;
+            }
+            self.supersede(unit, &target.id, &certificate.id, now)
+                .await?;
+            let id = Deployment::id_of(&version.id, &target.id);
+            let job = self.deploy_job(&id, certificate.id.clone(), agent.clone(), now);
+            unit.insert(Deployment {
+                id,
+                certificate: certificate.id.clone(),
+                version: version.id.clone(),
+                serial: version.serial.clone(),
+                target: target.id.clone(),
+                agent: agent.clone(),
+                order: version.order.clone(),
+                job: job.id.clone(),
+                state: DeploymentState::Pending,
+                created_at: now,
+            });
+            unit.insert(job);
+        }
+        Ok(())
+    }
+
+    fn deploy_job(&self, deployment: &Id, certificate: Id, agent: Id, now: Time) -> Job {
+        Job::new(
+            self.new_id("job"),
+            JobKind::Deploy {
+                deployment: deployment.clone(),
+            },
+            certificate,
+            Executor::Agent(agent),
+            now,
+        )
+    }
+
+    async fn supersede(
+        &self,
+        unit: &mut Unit<'_>,
+        target: &Id,
+        certificate: &Id,
+        now: Time,
+    ) -> Result<(), AppError> {
+        let scan = Scan {
+            index: DEPLOYMENT_OPEN,
+            prefix: Key::new()
+                .text(target.as_str())
+                .text(certificate.as_str())
+                .bytes(),
+            below: None,
+            after: None,
+            limit: OPEN_AT_MOST,
+        };
+        for older in self.store.scan::<Deployment>(scan).await? {
+            let mut older: Loaded<Deployment> = need(unit, "deployment", &older.id).await?;
+            if !older.is_open() {
+                continue;
+            }
+            self.set_aside(unit, &mut older, now).await?;
+            unit.put(older);
+        }
+        Ok(())
+    }
+
+    async fn set_aside(
+        &self,
+        unit: &mut Unit<'_>,
+        deployment: &mut Deployment,
+        now: Time,
+    ) -> Result<(), AppError> {
+        deployment.state = DeploymentState::Superseded { at: now };
+        let mut job: Loaded<Job> = need(unit, "job", &deployment.job).await?;
+        if job.is_open() {
+            job.cancel(now);
+            unit.put(job);
+        }
+        Ok(())
+    }
+
+    /// Tries a failed deployment again when its time has come; for the reconciler. A version that
+    /// is no longer its holder's newest is left behind.
+    pub(crate) async fn retry_deployment(&self, id: &Id) -> Result<(), AppError> {
+        let who = &Principal::system("deployments");
+        let agent = self
+            .decide(|mut unit| async move {
+                let now = self.now();
+                let mut deployment: Loaded<Deployment> = need(&mut unit, "deployment", id).await?;
+                match deployment.state {
+                    DeploymentState::Failed { retry_at, .. } if retry_at <= now => {}
+                    _ => return Ok((unit, None)),
+                }
+                let certificate: Loaded<Certificate> =
+                    need(&mut unit, "certificate", &deployment.certificate).await?;
+                let line = certificate
+                    .holders
+                    .get(&Holder::Agent(deployment.agent.clone()));
+                let newest = line
+                    .and_then(|h| h.current.as_ref())
+                    .is_some_and(|c| c.version == deployment.version);
+                if !newest || !certificate.targets.contains(&deployment.target) {
+                    self.set_aside(&mut unit, &mut deployment, now).await?;
+                    unit.put(deployment);
+                    return Ok((unit, None));
+                }
+                let agent = deployment.agent.clone();
+                let job = self.deploy_job(id, certificate.id.clone(), agent.clone(), now);
+                deployment.job = job.id.clone();
+                deployment.state = DeploymentState::Pending;
+                audit(
+                    &mut unit,
+                    &AuditEvent::new(
+                        who,
+                        Category::CertLifecycle,
+                        "deployment_retried",
+                        ("certificate", certificate.id.as_str()),
+                        now,
+                    )
+                    .with("target", &deployment.target)
+                    .with("serial", &deployment.serial),
+                );
+                unit.put(deployment);
+                unit.insert(job);
+                Ok((unit, Some(agent)))
+            })
+            .await?;
+        if let Some(agent) = agent {
+            self.doorbell.ring(&agent);
+        }
+        Ok(())
+    }
+}

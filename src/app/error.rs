@@ -1,0 +1,109 @@
+//! What a use case answers when it does not do what was asked.
+
+use crate::{
+    access::Permission,
+    clock::Time,
+    store::{CommitError, Refusal, StoreError},
+};
+use std::time::Duration;
+
+/// Why a use case did not happen. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No or no valid credential.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// The role does not hold the permission.
+    #[error("this needs the permission {}", .0.as_str())]
+    Forbidden(Permission),
+    /// An agent's call on behalf of another one.
+    #[error("an agent acts for itself only, with its own credential")]
+    NotThisAgent,
+    /// There is no such thing.
+    #[error("there is no {kind} {id:?}")]
+    NotFound {
+        /// The kind of thing.
+        kind: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// A field cannot be taken.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        message: String,
+    },
+    /// It contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// A limit in time is reached.
+    #[error("{message}")]
+    Limited {
+        /// Which.
+        message: String,
+        /// How long to wait.
+        retry_in: Duration,
+    },
+    /// The CA did not issue.
+    #[error("the issuer did not issue: {0}")]
+    Issuer(String),
+    /// Too much is going on; try again in a moment.
+    #[error("the server is busy: try again in a moment")]
+    Busy,
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(String),
+}
+
+impl AppError {
+    pub(crate) fn not_found(kind: &'static str, id: impl ToString) -> Self {
+        Self::NotFound {
+            kind,
+            id: id.to_string(),
+        }
+    }
+
+    pub(crate) fn invalid(field: &'static str, message: impl ToString) -> Self {
+        Self::Invalid {
+            field,
+            message: message.to_string(),
+        }
+    }
+}
+
+impl From<StoreError> for AppError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Commit(CommitError::Busy) => Self::Busy,
+            e => Self::Store(e.to_string()),
+        }
+    }
+}
+
+impl AppError {
+    /// What a refused commit means to the caller.
+    pub(crate) fn of_commit(e: CommitError, now: Time) -> Self {
+        match e {
+            CommitError::Busy => Self::Busy,
+            CommitError::Unwritable(e) => Self::Invalid {
+                field: "body",
+                message: e.to_string(),
+            },
+            CommitError::Refused(Refusal::Duplicate { index, holder }) => Self::Conflict(format!(
+                "{} {holder} has this already ({})",
+                index.coll.0, index.name
+            )),
+            CommitError::Refused(Refusal::Occupied { index, holder }) => Self::Conflict(format!(
+                "{} {holder} is open already ({})",
+                index.coll.0, index.name
+            )),
+            CommitError::Refused(Refusal::Exhausted { retry_at, .. }) => Self::Limited {
+                message: "a limit is reached: too many orders for this certificate".into(),
+                retry_in: retry_at.map_or(Duration::from_secs(60), |at| at.since(now)),
+            },
+            e => Self::Store(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Opening and failing orders: the two steps that the reconciler, the API and the jobs share.
+
+use super::{App, AppError, audit, need, require};
+use crate::{
+    access::Permission,
+    clock::Time,
+    domain::{
+        AuditEvent, Category, Cause, Certificate, Executor, FailureClass, Holder, Issuer, Job,
+        JobKind, Order, Plan, Principal,
+    },
+    id::Id,
+    store::{Key, Loaded, ORDER_OPEN, Unit, open_order_key},
+};
+use std::time::Duration;
+
+/// A holder's line may open this many orders at once ...
+const ORDER_BURST: u32 = 100;
+/// ... and one more each time this has passed: no fault of ours may flood a CA.
+const ORDER_EVERY: Duration = Duration::from_secs(60);
+
+impl App {
+    /// Asks for a new version for every holder that is an agent, now. Where an order is open
+    /// already, that order is the answer.
+    pub async fn renew(&self, who: &Principal, certificate: &Id) -> Result<Vec<Order>, AppError> {
+        require(who, Permission::CertIssue)?;
+        let orders = self
+            .decide(|mut unit| async move {
+                let mut cert: Loaded<Certificate> =
+                    need(&mut unit, "certificate", certificate).await?;
+                if cert.archived_at.is_some() {
+                    return Err(AppError::Conflict(format!(
+                        "certificate {certificate} is archived"
+                    )));
+                }
+                let agents: Vec<Holder> = agents_of(&cert);
+                if agents.is_empty() {
+                    return Err(AppError::Conflict(format!(
+                        "no agent holds certificate {certificate}: give it a target, or send a CSR \
+                         to POST /api/v1/certificates/{certificate}/versions"
+                    )));
+                }
+                let mut orders = Vec::new();
+                let mut opened = false;
+                for holder in agents {
+                    let line = cert.holders.get(&holder).map(|h| h.plan.clone());
+                    if let Some(Plan::InFlight { order }) = line {
+                        orders.push(
+                            need::<Order>(&mut unit, "order", &order)
+                                .await?
+                                .into_value(),
+                        );
+                    } else {
+                        orders.push(self.open(&mut unit, who, &mut cert, &holder).await?);
+                        opened = true;
+                    }
+                }
+                if opened {
+                    unit.put(cert);
+                }
+                Ok((unit, orders))
+            })
+            .await?;
+        self.ring(&orders);
+        Ok(orders)
+    }
+
+    /// Opens the orders of a certificate that are due at `now`; for the reconciler. Harmless when
+    /// early or repeated: what is due is decided here, on fresh rows.
+    pub(crate) async fn open_due(&self, certificate: &Id) -> Result<usize, AppError> {
+        let who = &Principal::system("renewals");
+        let orders = self
+            .decide(|mut unit| async move {
+                let now = self.now();
+                let mut cert: Loaded<Certificate> =
+                    need(&mut unit, "certificate", certificate).await?;
+                let due: Vec<Holder> = cert
+                    .due()
+                    .filter(|(_, at)| *at <= now)
+                    .map(|(holder, _)| holder.clone())
+                    .collect();
+                let mut orders = Vec::new();
+                for holder in &due {
+                    orders.push(self.open(&mut unit, who, &mut cert, holder).await?);
+                }
+                if !due.is_empty() {
+                    unit.put(cert);
+                }
+                Ok((unit, orders))
+            })
+            .await?;
+        self.ring(&orders);
+        Ok(orders.len())
+    }
+
+    /// Opens an order for a holder and queues its job, in the caller's unit. Uniqueness and budget
+    /// are checked by the commit itself.
+    pub(crate) async fn open(
+        &self,
+        unit: &mut Unit<'_>,
+        who: &Principal,
+        certificate: &mut Certificate,
+        holder: &Holder,
+    ) -> Result<Order, AppError> {
+        let now = self.now();
+        let Holder::Agent(agent) = holder else {
+            return Err(AppError::Conflict(
+                "the requester holds this key: a CSR is needed".into(),
+            ));
+        };
+        let issuer: Loaded<Issuer> = need(unit, "issuer", &certificate.issuer_id).await?;
+        let Some(line) = certificate.holders.get_mut(holder) else {
+            return Err(AppError::Conflict(format!(
+                "certificate {} has no holder {holder}",
+                certificate.id
+            )));
+        };
+        let cause = match &line.current {
+            Some(current) => Cause::Replaces(current.serial.clone()),
+            None => Cause::First,
+        };
+        let attempt = match &line.failure {
+            Some(failure) => {
+                let last: Loaded<Order> = need(unit, "order", &failure.order).await?;
+                if last.cause == cause {
+                    last.attempt + 1
+                } else {
+                    1
+                }
+            }
+            None => 1,
+        };
+        let first = cause == Cause::First;
+        let order = Order::open(
+            certificate.id.clone(),
+            holder.clone(),
+            issuer.id.clone(),
+            cause,
+            attempt,
+            now,
+        );
+        line.begin(&order);
+        let job = Job::new(
+            self.new_id("job"),
+            JobKind::Issue {
+                order: order.id.clone(),
+                first,
+            },
+            certificate.id.clone(),
+            Executor::Agent(agent.clone()),
+            now,
+        );
+        unit.none(ORDER_OPEN, open_order_key(&certificate.id, holder));
+        unit.take(
+            budget_key(&certificate.id, holder),
+            1,
+            ORDER_EVERY,
+            ORDER_BURST,
+            now,
+        );
+        unit.insert(order.clone());
+        unit.insert(job);
+        audit(
+            unit,
+            &AuditEvent::new(
+                who,
+                Category::CertLifecycle,
+                "order_opened",
+                ("certificate", certificate.id.as_str()),
+                now,
+            )
+            .with("order", &order.id)
+            .with("holder", holder)
+            .with("attempt", attempt),
+        );
+        Ok(order)
+    }
+
+    fn ring(&self, orders: &[Order]) {
+        for order in orders {
+            if let Holder::Agent(agent) = &order.holder {
+                self.doorbell.ring(agent);
+            }
+        }
+    }
+}
+
+/// Ends an order without a version, plans the next attempt, and says so in the audit log.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call, every part of it a fact of the failure"
+)]
+pub(crate) fn fail_order(
+    unit: &mut Unit<'_>,
+    who: &Principal,
+    order: &mut Order,
+    certificate: &mut Certificate,
+    class: FailureClass,
+    message: String,
+    hint: Option<Duration>,
+    now: Time,
+) {
+    let event = AuditEvent::new(
+        who,
+        Category::CertLifecycle,
+        "order_failed",
+        ("certificate", certificate.id.as_str()),
+        now,
+    )
+    .with("order", &order.id)
+    .with("reason", &message);
+    order.fail(class, message, hint, now);
+    if let Some(line) = certificate.holders.get_mut(&order.holder) {
+        line.failed(order);
+    }
+    audit(unit, &event);
+}
+
+fn agents_of(certificate: &Certificate) -> Vec<Holder> {
+    certificate
+        .holders
+        .keys()
+        .filter(|h| matches!(h, Holder::Agent(_)))
+        .cloned()
+        .collect()
+}
+
+fn budget_key(certificate: &Id, holder: &Holder) -> Key {
+    Key::new()
+        .text("orders")
+        .text(certificate.as_str())
+        .text(&holder.to_string())
+}

@@ -1,0 +1,182 @@
+//! What the doors show of the state: derived, ready to print.
+
+use super::{App, AppError, require};
+use crate::{
+    access::Permission,
+    clock::Time,
+    domain::{
+        AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState, Plan, Principal,
+        Status, Target,
+    },
+    id::Id,
+    store::AUDIT,
+};
+
+/// A target of a certificate, and its newest deployment there.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// The target.
+    pub target: Target,
+    /// The newest deployment; none before the first version.
+    pub deployment: Option<Deployment>,
+}
+
+/// An entry of the audit log.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its number.
+    pub number: u64,
+    /// What happened.
+    pub event: AuditEvent,
+}
+
+/// A certificate as the dashboard and the command line show it.
+#[derive(Debug, Clone)]
+pub struct CertificateView {
+    /// The certificate.
+    pub certificate: Certificate,
+    /// Its status now.
+    pub status: Status,
+    /// The end of the version that ends first.
+    pub expires_at: Option<Time>,
+    /// What happens next, a sentence.
+    pub next: String,
+    /// What is wrong, a sentence.
+    pub problem: Option<String>,
+    /// Its targets.
+    pub deployed: Vec<Deployed>,
+}
+
+/// What the dashboard's first page shows.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// When this was true.
+    pub now: Time,
+    /// Certificates, newest first.
+    pub certificates: Vec<CertificateView>,
+    /// There are more than are shown.
+    pub more: bool,
+    /// The last events, newest first.
+    pub events: Vec<Event>,
+}
+
+impl App {
+    /// The dashboard's first page.
+    pub async fn overview(
+        &self,
+        who: &Principal,
+        certificates: usize,
+        events: usize,
+    ) -> Result<Overview, AppError> {
+        let mut list = self.certificates(who, certificates + 1).await?;
+        let more = list.len() > certificates;
+        list.truncate(certificates);
+        let mut views = Vec::with_capacity(list.len());
+        for certificate in list {
+            views.push(self.view_of(certificate.into_value()).await?);
+        }
+        let events = match require(who, Permission::AuditRead) {
+            Ok(()) => self.events(who, u64::MAX, events).await?,
+            Err(_) => Vec::new(),
+        };
+        Ok(Overview {
+            now: self.now(),
+            certificates: views,
+            more,
+            events,
+        })
+    }
+
+    /// One certificate, with what hangs on it.
+    pub async fn view(&self, who: &Principal, id: &Id) -> Result<CertificateView, AppError> {
+        let certificate = self.certificate(who, id).await?;
+        self.view_of(certificate.into_value()).await
+    }
+
+    async fn view_of(&self, certificate: Certificate) -> Result<CertificateView, AppError> {
+        let now = self.now();
+        let deployed = self.deployed(&certificate).await?;
+        let problem = problem(&certificate, &deployed);
+        Ok(CertificateView {
+            status: certificate.status(now),
+            expires_at: certificate.expires_at(),
+            next: self.next(&certificate, now).await?,
+            problem,
+            deployed,
+            certificate,
+        })
+    }
+
+    /// What happens next to a certificate, as a sentence.
+    async fn next(&self, certificate: &Certificate, now: Time) -> Result<String, AppError> {
+        if certificate.archived_at.is_some() {
+            return Ok("archived: nothing".into());
+        }
+        let mut sentences = Vec::new();
+        for (holder, line) in &certificate.holders {
+            sentences.push(match (&line.plan, holder) {
+                (Plan::InFlight { .. }, Holder::Agent(agent)) => {
+                    if self.is_online(agent).await? {
+                        format!("agent {agent} is making a key and CSR")
+                    } else {
+                        format!("waits for agent {agent}, which is not online")
+                    }
+                }
+                (plan, _) => next_of(line, plan, now),
+            });
+        }
+        if sentences.is_empty() {
+            return Ok("waits for a target or a CSR".into());
+        }
+        Ok(sentences.join("; "))
+    }
+
+    /// Entries of the audit log numbered below `before`, newest first.
+    pub async fn events(
+        &self,
+        who: &Principal,
+        before: u64,
+        limit: usize,
+    ) -> Result<Vec<Event>, AppError> {
+        require(who, Permission::AuditRead)?;
+        let entries = self.store.tail(AUDIT, before, limit).await?;
+        let events = entries.into_iter().map(|entry| {
+            let event = serde_json::from_slice(&entry.doc)
+                .map_err(|e| AppError::Store(format!("audit entry {}: {e}", entry.number)))?;
+            Ok(Event {
+                number: entry.number,
+                event,
+            })
+        });
+        events.collect()
+    }
+}
+
+fn next_of(line: &HolderState, plan: &Plan, now: Time) -> String {
+    match plan {
+        Plan::Scheduled { at } if *at <= now => "an order is due now".into(),
+        Plan::Scheduled { at } if line.failure.is_some() => {
+            format!("tried again at {}", at.whole_seconds())
+        }
+        Plan::Scheduled { at } => format!("renewal at {}", at.whole_seconds()),
+        Plan::InFlight { order } => format!("order {order} is open"),
+        Plan::Exempt { reason, .. } => reason.clone(),
+    }
+}
+
+/// The first thing that is wrong: a failed attempt, or a target that does not serve what it should.
+fn problem(certificate: &Certificate, deployed: &[Deployed]) -> Option<String> {
+    let failure = certificate
+        .holders
+        .values()
+        .find_map(|h| h.failure.as_ref());
+    if let Some(failure) = failure {
+        return Some(format!("the last attempt failed: {}", failure.message));
+    }
+    deployed
+        .iter()
+        .find_map(|d| match &d.deployment.as_ref()?.state {
+            DeploymentState::Failed { reason, .. } => Some(format!("{}: {reason}", d.target.name)),
+            _ => None,
+        })
+}

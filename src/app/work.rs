@@ -1,0 +1,408 @@
+//! What agents ask and say about their jobs: work, lease, report.
+
+use super::{App, AppError, audit, lifecycle, need, require_agent};
+use crate::{
+    agent::protocol::{
+        FailureClass as Class, Lease as WireLease, Outcome, Renewed, Report, Served, VersionItem,
+        Work, WorkItem, WorkKind, wire_time,
+    },
+    clock::Time,
+    domain::{
+        AuditEvent, Category, Certificate, Chain, Deployment, DeploymentState, Executor,
+        FailureClass, Job, JobKind, Lease, Order, Principal, Profile, Target, Version, deployment,
+        job::{LEASE, NotLeased},
+    },
+    id::Id,
+    store::{JOB_DUE, Key, Loaded, Scan, Unit},
+};
+use std::time::Duration;
+
+/// At most this many jobs are leased to an agent by one call.
+const JOBS_A_CALL: usize = 8;
+/// The longest an agent may ask to wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+impl App {
+    /// Leases jobs to an agent. When there are none it waits up to `wait`, holding nothing, and
+    /// answers at once when work comes or the server drains. The call is the agent's heartbeat.
+    pub async fn work(
+        &self,
+        who: &Principal,
+        agent: &Id,
+        wait: Duration,
+    ) -> Result<Work, AppError> {
+        let agent = require_agent(who, agent)?;
+        self.heard.hear(agent, self.now());
+        let bell = self.doorbell.listen(agent);
+        let draining = self.tasks.token();
+        let deadline = tokio::time::Instant::now() + wait.min(LONGEST_WAIT);
+        loop {
+            let jobs = self.claim(agent).await?;
+            if !jobs.is_empty() || tokio::time::Instant::now() >= deadline {
+                let count = jobs.len();
+                return Ok(Work { jobs, count });
+            }
+            let until = deadline.min(self.next_due(agent, deadline).await?);
+            tokio::select! {
+                biased;
+                () = draining.cancelled() => {
+                    return Ok(Work { jobs: Vec::new(), count: 0 });
+                }
+                () = bell.rung() => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// When the next job of an agent that waits for its time is due.
+    async fn next_due(
+        &self,
+        agent: &Id,
+        deadline: tokio::time::Instant,
+    ) -> Result<tokio::time::Instant, AppError> {
+        let scan = due_scan(agent, None, 1);
+        let next = self.store.scan::<Job>(scan).await?;
+        let at = next.first().and_then(|job| job.ready_at());
+        Ok(match at {
+            Some(at) => tokio::time::Instant::now() + at.since(self.now()),
+            None => deadline,
+        })
+    }
+
+    async fn claim(&self, agent: &Id) -> Result<Vec<WorkItem>, AppError> {
+        let scan = due_scan(agent, Some(self.now()), JOBS_A_CALL);
+        let due = self.store.scan::<Job>(scan).await?;
+        let mut items = Vec::with_capacity(due.len());
+        for job in due {
+            if let Some(item) = self.claim_one(&job.id).await? {
+                items.push(item);
+            }
+        }
+        Ok(items)
+    }
+
+    /// Leases one job, unless it is no longer to be had.
+    async fn claim_one(&self, id: &Id) -> Result<Option<WorkItem>, AppError> {
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let Some(mut job) = unit.load_opt::<Job>(id).await? else {
+                return Ok((unit, None));
+            };
+            let version = job.version();
+            let Some(lease) = job.claim(version, now) else {
+                return Ok((unit, None));
+            };
+            let item = self.work_item(&mut unit, &job, &lease).await?;
+            unit.put(job);
+            Ok((unit, Some(item)))
+        })
+        .await
+    }
+
+    async fn work_item(
+        &self,
+        unit: &Unit<'_>,
+        job: &Job,
+        lease: &Lease,
+    ) -> Result<WorkItem, AppError> {
+        let mut item = WorkItem {
+            id: job.id.clone(),
+            kind: WorkKind::Deployment,
+            certificate_id: job.certificate.clone(),
+            status: "Running".into(),
+            lease: WireLease {
+                token: lease.token.to_string(),
+                until: wire_time(lease.until),
+                seconds: LEASE.as_secs(),
+            },
+            common_name: None,
+            sans: Vec::new(),
+            key_algorithm: None,
+            target_id: None,
+            target_type: None,
+            target_config: None,
+            version: None,
+        };
+        match &job.kind {
+            JobKind::Issue { first, .. } => {
+                let certificate: Loaded<Certificate> =
+                    show(unit, "certificate", &job.certificate).await?;
+                let profile: Loaded<Profile> =
+                    show(unit, "profile", &certificate.profile_id).await?;
+                item.kind = if *first {
+                    WorkKind::Issuance
+                } else {
+                    WorkKind::Renewal
+                };
+                item.common_name = Some(certificate.common_name.clone());
+                item.sans = certificate.sans.iter().map(ToString::to_string).collect();
+                item.key_algorithm = profile.key_algorithms.first().map(ToString::to_string);
+            }
+            JobKind::Deploy { deployment } => {
+                let deployment: Loaded<Deployment> = show(unit, "deployment", deployment).await?;
+                let target: Loaded<Target> = show(unit, "target", &deployment.target).await?;
+                let version: Loaded<Version> = show(unit, "version", &deployment.version).await?;
+                let chain: Loaded<Chain> = show(unit, "chain", &version.chain).await?;
+                item.target_id = Some(target.id.clone());
+                item.target_type = Some(target.kind.clone());
+                item.target_config = Some(target.config.clone());
+                item.version = Some(VersionItem {
+                    id: version.id.clone(),
+                    serial: version.serial.to_string(),
+                    fingerprint_sha256: version.fingerprint_sha256.clone(),
+                    spki_sha256: version.spki_sha256.clone(),
+                    fullchain_pem: format!("{}{}", version.leaf_pem, chain.pem),
+                });
+            }
+        }
+        Ok(item)
+    }
+
+    /// Renews a lease.
+    pub async fn renew_lease(
+        &self,
+        who: &Principal,
+        agent: &Id,
+        job: &Id,
+        token: u64,
+    ) -> Result<Renewed, AppError> {
+        let agent = require_agent(who, agent)?;
+        self.decide(|mut unit| async move {
+            let mut job = held(&mut unit, agent, job).await?;
+            let lease = job
+                .renew(token, self.now())
+                .map_err(|e| AppError::Conflict(e.to_string()))?;
+            unit.put(job);
+            Ok((
+                unit,
+                Renewed {
+                    until: wire_time(lease.until),
+                    cancel: false,
+                },
+            ))
+        })
+        .await
+    }
+
+    /// Takes an agent's word on how a job ended. Repeating it under the same lease is answered as
+    /// the first time; any other late word is refused.
+    pub async fn report(
+        &self,
+        who: &Principal,
+        agent: &Id,
+        job: &Id,
+        token: u64,
+        report: &Report,
+    ) -> Result<(), AppError> {
+        let agent = require_agent(who, agent)?;
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let mut job = held(&mut unit, agent, job).await?;
+            match job.held_by(token) {
+                Ok(_) => {}
+                Err(NotLeased::EndedByThisLease) => return Ok((unit, ())),
+                Err(e) => return Err(AppError::Conflict(e.to_string())),
+            }
+            match job.kind.clone() {
+                JobKind::Issue { order, .. } => {
+                    let Outcome::Failed { class, reason } = &report.outcome else {
+                        return Err(AppError::invalid(
+                            "outcome",
+                            "a job for a key and CSR ends with its CSR, or with `failed`",
+                        ));
+                    };
+                    let again = *class == Class::Transient;
+                    if job.fail(Some(token), reason.clone(), again, now) {
+                        self.issue_job_over(&mut unit, who, &order, *class, reason.clone(), now)
+                            .await?;
+                    }
+                }
+                JobKind::Deploy { deployment } => {
+                    let mut deployment: Loaded<Deployment> =
+                        need(&mut unit, "deployment", &deployment).await?;
+                    settle(&mut job, &mut deployment, token, &report.outcome, now);
+                    let event = deployment_event(who, &deployment, now);
+                    if let Some(event) = event {
+                        audit(&mut unit, &event);
+                    }
+                    unit.put(deployment);
+                }
+            }
+            unit.put(job);
+            Ok((unit, ()))
+        })
+        .await
+    }
+
+    /// A job whose lease ran out: to be begun again while an attempt is left, else failed with
+    /// all that hangs on it. For the reconciler.
+    pub(crate) async fn lease_ran_out(&self, id: &Id) -> Result<(), AppError> {
+        let who = &Principal::system("leases");
+        let agent = self
+            .decide(|mut unit| async move {
+                let now = self.now();
+                let mut job: Loaded<Job> = need(&mut unit, "job", id).await?;
+                match &job.state {
+                    crate::domain::JobState::Leased(lease) if lease.until <= now => {}
+                    _ => return Ok((unit, None)),
+                }
+                let reason = "the agent took the job and was not heard of it again".to_owned();
+                let over = job.fail(None, reason.clone(), true, now);
+                if over {
+                    match job.kind.clone() {
+                        JobKind::Issue { order, .. } => {
+                            self.issue_job_over(
+                                &mut unit,
+                                who,
+                                &order,
+                                Class::Transient,
+                                reason,
+                                now,
+                            )
+                            .await?;
+                        }
+                        JobKind::Deploy { deployment } => {
+                            let mut deployment: Loaded<Deployment> =
+                                need(&mut unit, "deployment", &deployment).await?;
+                            deployment.state = failed(reason, &[], false, now);
+                            if let Some(event) = deployment_event(who, &deployment, now) {
+                                audit(&mut unit, &event);
+                            }
+                            unit.put(deployment);
+                        }
+                    }
+                }
+                let Executor::Agent(agent) = job.executor.clone();
+                unit.put(job);
+                Ok((unit, Some(agent)))
+            })
+            .await?;
+        if let Some(agent) = agent {
+            self.doorbell.ring(&agent);
+        }
+        Ok(())
+    }
+
+    async fn issue_job_over(
+        &self,
+        unit: &mut Unit<'_>,
+        who: &Principal,
+        order: &Id,
+        class: Class,
+        reason: String,
+        now: Time,
+    ) -> Result<(), AppError> {
+        let mut order: Loaded<Order> = need(unit, "order", order).await?;
+        let mut certificate: Loaded<Certificate> =
+            need(unit, "certificate", &order.certificate).await?;
+        let class = match class {
+            Class::Transient => FailureClass::Transient,
+            Class::Permanent => FailureClass::Permanent,
+            Class::Operator => FailureClass::NeedsOperator,
+        };
+        lifecycle::fail_order(
+            unit,
+            who,
+            &mut order,
+            &mut certificate,
+            class,
+            reason,
+            None,
+            now,
+        );
+        unit.put(order);
+        unit.put(certificate);
+        Ok(())
+    }
+}
+
+/// Brings job and deployment to where the agent says they ended.
+fn settle(job: &mut Job, deployment: &mut Deployment, token: u64, outcome: &Outcome, now: Time) {
+    match outcome {
+        Outcome::Confirmed { served, .. } => {
+            job.succeed(token, now);
+            deployment.state = DeploymentState::Confirmed {
+                at: now,
+                endpoints: served.iter().map(|s| s.endpoint.clone()).collect(),
+            };
+        }
+        Outcome::RolledBack { reason, served } => {
+            job.fail(Some(token), reason.clone(), false, now);
+            deployment.state = failed(reason.clone(), served, false, now);
+        }
+        Outcome::RollbackFailed { reason, served } => {
+            job.fail(Some(token), reason.clone(), false, now);
+            deployment.state = failed(reason.clone(), served, true, now);
+        }
+        Outcome::Failed { class, reason } => {
+            if job.fail(Some(token), reason.clone(), *class == Class::Transient, now) {
+                deployment.state = failed(reason.clone(), &[], false, now);
+            }
+        }
+    }
+}
+
+fn failed(reason: String, served: &[Served], broken: bool, now: Time) -> DeploymentState {
+    DeploymentState::Failed {
+        at: now,
+        reason,
+        served: served
+            .iter()
+            .filter_map(|s| Some((s.endpoint.clone(), s.serial.clone()?)))
+            .collect(),
+        broken,
+        retry_at: now.plus(deployment::RETRY),
+    }
+}
+
+fn deployment_event(who: &Principal, deployment: &Deployment, now: Time) -> Option<AuditEvent> {
+    let (action, detail) = match &deployment.state {
+        DeploymentState::Confirmed { endpoints, .. } => {
+            ("deployment_confirmed", ("endpoints", endpoints.join(" ")))
+        }
+        DeploymentState::Failed { reason, .. } => ("deployment_failed", ("reason", reason.clone())),
+        DeploymentState::Pending | DeploymentState::Superseded { .. } => return None,
+    };
+    let resource = ("certificate", deployment.certificate.as_str());
+    Some(
+        AuditEvent::new(who, Category::CertLifecycle, action, resource, now)
+            .with("target", &deployment.target)
+            .with("serial", &deployment.serial)
+            .with(detail.0, detail.1),
+    )
+}
+
+async fn held(unit: &mut Unit<'_>, agent: &Id, job: &Id) -> Result<Loaded<Job>, AppError> {
+    let job: Loaded<Job> = need(unit, "job", job).await?;
+    if job.executor == Executor::Agent(agent.clone()) {
+        Ok(job)
+    } else {
+        Err(AppError::NotThisAgent)
+    }
+}
+
+/// Reads a row to show it: the claim does not rest on it.
+async fn show<T: crate::store::Document>(
+    unit: &Unit<'_>,
+    kind: &'static str,
+    id: &Id,
+) -> Result<Loaded<T>, AppError> {
+    unit.peek(id)
+        .await?
+        .ok_or_else(|| AppError::not_found(kind, id))
+}
+
+fn due_scan(agent: &Id, by: Option<Time>, limit: usize) -> Scan {
+    let executor = Executor::Agent(agent.clone()).to_string();
+    let prefix = Key::new().text(&executor);
+    Scan {
+        index: JOB_DUE,
+        below: by.map(|now| {
+            let next = Time::from_micros(now.micros().saturating_add(1));
+            prefix.clone().time(next).bytes()
+        }),
+        prefix: prefix.bytes(),
+        after: None,
+        limit,
+    }
+}
