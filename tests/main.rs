@@ -1,5 +1,4 @@
 //! The one test binary.
 
 mod agent;
-mod net;
 mod store;
