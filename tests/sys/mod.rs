@@ -1,0 +1,5 @@
+//! The operating system.
+
+mod files;
+mod nss;
+mod tasks;
