@@ -125,18 +125,22 @@ async fn a_slow_request_head_is_cut_in_both_versions() {
 
 #[tokio::test]
 async fn a_slow_answer_is_not_cut_by_the_head_timeout() {
-    let answer = get(|| async {
-        tokio::time::sleep(SOON * 3).await;
-        "late"
-    });
+    let (router, entered, leave) = gate();
     let limits = Limits {
         header: SOON,
         ..Limits::default()
     };
-    let server = Server::start(Router::new().route("/", answer), limits).await;
+    let server = Server::start(router, limits).await;
     let client = client(&server.ca.trust());
-    let response = client.call(fetch(&server.url("/"))).await.unwrap();
-    assert_eq!(text(response), "late");
+    let url = server.url("/");
+    let timer = async {
+        entered.notified().await;
+        // Connected after the request came in, and cut by the timeout in question.
+        until_closed(&mut tls(&server, b"h2").await).await;
+        leave.notify_one();
+    };
+    let (response, ()) = tokio::join!(client.call(fetch(&url)), timer);
+    assert_eq!(text(response.unwrap()), "finished");
 }
 
 #[tokio::test]

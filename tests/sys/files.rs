@@ -108,13 +108,22 @@ fn errors_name_the_operation_the_path_and_the_cause() {
     assert!(error.is_not_found());
     assert_eq!(
         error.to_string(),
-        format!("cannot read {}: entity not found", absent.display())
+        format!(
+            "cannot read {}: no such file or directory",
+            absent.display()
+        )
     );
 
     let error = Disk
         .write_durable(&absent.join("x"), b"", 0o600)
         .unwrap_err();
-    assert!(error.to_string().starts_with("cannot write "), "{error}");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot write {}/x: no such file or directory",
+            absent.display()
+        )
+    );
 
     let file = dir.path().join("file");
     fs::write(&file, b"1234").unwrap();

@@ -2,4 +2,5 @@
 
 mod files;
 mod nss;
+mod signals;
 mod tasks;

@@ -93,3 +93,26 @@ async fn abort_all_stops_everything_without_a_drain() {
     assert!(receiver.await.is_err());
     assert!(!tasks.token().is_cancelled());
 }
+
+#[test]
+fn starting_a_task_on_an_ended_runtime_does_not_hang() {
+    struct Late(Tasks);
+    impl Drop for Late {
+        fn drop(&mut self) {
+            self.0.spawn("late", async {});
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let tasks = Tasks::new();
+    let late = Late(tasks.clone());
+    runtime.block_on(async {
+        tasks.spawn("waiting", async move {
+            let _late = late;
+            pending().await
+        });
+        tokio::task::yield_now().await;
+    });
+    drop(runtime);
+}
