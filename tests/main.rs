@@ -1,4 +1,6 @@
 //! The one test binary.
 
 mod agent;
+mod net;
 mod store;
+mod sys;
