@@ -1,3 +1,5 @@
 //! The one test binary.
 
 mod agent;
+mod net;
+mod sys;

@@ -128,8 +128,7 @@ impl HttpClient {
     pub fn https(dialer: Dialer, trust: &Trust, options: HttpOptions) -> Result<Self, TrustError> {
         let provider = provider();
         let mut tls = ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|e| TrustError::Damaged(e.to_string()))?
+            .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(trust.verifier(&provider)?)
             .with_no_client_auth();

@@ -121,7 +121,7 @@ pub(super) fn tls_reason(error: &io::Error) -> String {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
         )) => "its certificate is not valid yet; set this machine's clock".into(),
         Some(E::AlertReceived(AlertDescription::ProtocolVersion) | E::PeerIncompatible(_)) => {
-            "it does not speak a TLS version accepted here; enable TLS 1.3 there".into()
+            "it shares no TLS version or cipher with this program; enable TLS 1.3 there".into()
         }
         Some(E::InvalidMessage(_)) => "it does not speak TLS on this port; check the port".into(),
         Some(other) => other.to_string(),

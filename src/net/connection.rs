@@ -51,9 +51,10 @@ pub(super) struct Server {
     pub drain: CancellationToken,
 }
 
-/// What one HTTP/2 client may hold: requests at once, and bytes of one request's head.
+/// The longest head of a request, in bytes.
+const HEAD_BYTES: u16 = u16::MAX;
+/// Requests at once on an HTTP/2 connection.
 const STREAMS: u32 = 128;
-const HEAD_BYTES: u32 = 64 << 10;
 /// How a vanished HTTP/2 client is noticed.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,6 +92,7 @@ impl Server {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header)
+            .max_buf_size(HEAD_BYTES.into())
             .serve_connection(
                 TokioIo::new(stream),
                 service_fn(|request| requests.answer(request)),
@@ -104,7 +106,7 @@ impl Server {
         let connection = http2::Builder::new(InTasks(self.tasks.clone()))
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
-            .max_header_list_size(HEAD_BYTES)
+            .max_header_list_size(HEAD_BYTES.into())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(

@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout},
 };
 
 /// Which addresses may be dialled. It is asked about the very address that is dialled, after
@@ -128,8 +128,8 @@ impl Dialer {
             port,
             after: limit,
         };
-        let deadline = Instant::now() + limit;
-        let addresses = timeout_at(deadline, self.resolver.lookup(host))
+        let started = Instant::now();
+        let addresses = timeout(limit, self.resolver.lookup(host))
             .await
             .map_err(|_| late())??;
         let mut left = addresses.len();
@@ -148,7 +148,7 @@ impl Dialer {
             }
             tried = true;
             // A silent address must leave time for those after it.
-            let share = deadline.saturating_duration_since(Instant::now()) / count(left + 1);
+            let share = limit.saturating_sub(started.elapsed()) / count(left + 1);
             failure = match timeout(share, open(SocketAddr::new(address, port))).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => DialError::Connect {

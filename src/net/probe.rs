@@ -15,7 +15,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 /// A TCP endpoint, written `host:port` or `[v6]:port`.
@@ -149,18 +149,20 @@ impl Probe for TlsProbe {
             endpoint: endpoint.clone(),
             reason,
         };
-        let deadline = Instant::now() + limit;
-        let tcp = self
-            .dialer
-            .connect(&endpoint.host, endpoint.port, limit)
-            .await?;
-        let stream = timeout_at(deadline, self.tls.connect(name, tcp))
+        let handshake = async {
+            let tcp = self
+                .dialer
+                .connect(&endpoint.host, endpoint.port, limit)
+                .await?;
+            let stream = self.tls.connect(name, tcp).await;
+            stream.map_err(|error| failed(tls_reason(&error)))
+        };
+        let stream = timeout(limit, handshake)
             .await
             .map_err(|_| ProbeError::Timeout {
                 endpoint: endpoint.clone(),
                 after: limit,
-            })?
-            .map_err(|error| failed(tls_reason(&error)))?;
+            })??;
         let chain: Vec<_> = stream
             .get_ref()
             .1

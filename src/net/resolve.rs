@@ -7,6 +7,7 @@ use hickory_resolver::{
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Resolves by `/etc/hosts` and the name servers of `/etc/resolv.conf`, both read when it is made.
 #[derive(Clone)]
-pub struct Resolver(Result<TokioResolver, NetError>);
+pub struct Resolver(Arc<Result<TokioResolver, NetError>>);
 
 /// A name without an address.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,7 +49,7 @@ impl Resolver {
         options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
         options.timeout = QUERY_TIMEOUT;
         options.attempts = 1;
-        Self(builder.build())
+        Self(Arc::new(builder.build()))
     }
 
     /// The addresses of `host`, at least one: itself for an address (IPv6 with or without
@@ -74,7 +75,13 @@ impl Resolver {
                 }
             }
         };
-        let found = self.0.as_ref().map_err(failed)?.lookup_ip(host).await;
+        let found = self
+            .0
+            .as_ref()
+            .as_ref()
+            .map_err(failed)?
+            .lookup_ip(host)
+            .await;
         let addresses: Vec<_> = found.map_err(|e| failed(&e))?.iter().collect();
         if addresses.is_empty() {
             return Err(ResolveError::Unknown(host.into()));

@@ -156,7 +156,9 @@ impl Listener {
         tasks: &Tasks,
         stop: &CancellationToken,
     ) {
-        let slots = Arc::new(Semaphore::new(limits.connections));
+        let slots = Arc::new(Semaphore::new(
+            limits.connections.min(Semaphore::MAX_PERMITS),
+        ));
         let open = TaskTracker::new();
         let (drain, cut) = (CancellationToken::new(), CancellationToken::new());
         let server = Server {

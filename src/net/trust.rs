@@ -39,6 +39,9 @@ pub enum TrustError {
         "this machine has no trusted root certificates; install ca-certificates or give a CA bundle"
     )]
     NoSystemRoots,
+    /// TLS cannot be set up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 impl Trust {

@@ -88,12 +88,16 @@ impl FileError {
     }
 }
 
-/// "permission denied" rather than "Permission denied (os error 13)", where the kind says it all.
+/// "permission denied" rather than "Permission denied (os error 13)".
 fn reason(error: &io::Error) -> String {
-    match error.get_ref() {
-        None if !error.kind().to_string().contains("uncategorized") => error.kind().to_string(),
-        _ => error.to_string(),
-    }
+    let text = error.to_string();
+    let mut letters = text.split(" (os error ").next().unwrap_or(&text).chars();
+    letters
+        .next()
+        .map(|first| first.to_ascii_lowercase())
+        .into_iter()
+        .chain(letters)
+        .collect()
 }
 
 /// The machine's file system.

@@ -5,7 +5,8 @@ use std::io;
 
 /// Makes the process careful, first thing in `main`: files it creates are its own user's alone
 /// (umask 077), and its memory, which holds keys, is neither dumped nor readable through `/proc`
-/// by other processes of the same user.
+/// by other processes of the same user. Both pass on: a child inherits the umask, and an
+/// unprivileged process no longer lists its own `/proc/self/fd` (`proc(5)`).
 pub fn harden() -> io::Result<()> {
     stat::umask(stat::Mode::from_bits_truncate(0o077));
     prctl::set_dumpable(false).map_err(io::Error::from)

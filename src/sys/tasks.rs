@@ -1,6 +1,9 @@
 //! Starting and ending tasks: the only way anything runs beside its caller.
 
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{AbortHandle, abortable},
+};
 use std::{
     any::Any,
     collections::BTreeMap,
@@ -8,7 +11,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::task::AbortHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// All tasks of one server, agent or test. A clone is the same set.
@@ -25,6 +27,7 @@ struct Shared {
 #[derive(Default)]
 struct Running {
     started: u64,
+    /// By order of start; a blocking function cannot be aborted.
     tasks: BTreeMap<u64, (&'static str, Option<AbortHandle>)>,
 }
 
@@ -50,20 +53,15 @@ impl Tasks {
 
     /// Starts a task. A panic in it is logged under `name` and ends only this task.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let mut running = self.running();
-        let entry = self.enter(&mut running, name);
-        let id = entry.id;
+        let (task, abort) = abortable(task);
+        let entry = self.enter(name, Some(abort));
         #[expect(clippy::disallowed_methods, reason = "the one place that starts tasks")]
-        let handle = tokio::spawn(self.0.tracker.track_future(async move {
+        tokio::spawn(self.0.tracker.track_future(async move {
             let _entry = entry;
             if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
                 log_panic(name, &*panic);
             }
         }));
-        // The task cannot have left yet: leaving takes the lock held here.
-        if let Some((_, abort)) = running.tasks.get_mut(&id) {
-            *abort = Some(handle.abort_handle());
-        }
     }
 
     /// Runs a blocking function on a thread of its own and waits for its value. It runs to its end
@@ -73,7 +71,7 @@ impl Tasks {
         name: &'static str,
         function: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, BlockingError> {
-        let entry = self.enter(&mut self.running(), name);
+        let entry = self.enter(name, None);
         let token = self.0.tracker.token();
         #[expect(clippy::disallowed_methods, reason = "the one place that starts tasks")]
         let handle = tokio::task::spawn_blocking(move || {
@@ -135,11 +133,13 @@ impl Tasks {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, running: &mut Running, name: &'static str) -> Entry {
+    fn enter(&self, name: &'static str, abort: Option<AbortHandle>) -> Entry {
+        let mut running = self.running();
         running.started += 1;
-        running.tasks.insert(running.started, (name, None));
+        let id = running.started;
+        running.tasks.insert(id, (name, abort));
         Entry {
-            id: running.started,
+            id,
             tasks: self.clone(),
         }
     }

@@ -1,0 +1,9 @@
+//! Sockets, against real ones on loopback.
+
+mod client;
+mod dial;
+mod pki;
+mod probe;
+mod server;
+mod tls;
+mod unix;

@@ -1,0 +1,6 @@
+//! The operating system.
+
+mod files;
+mod nss;
+mod signals;
+mod tasks;
