@@ -141,23 +141,16 @@ impl Shared {
             job: &item.id,
             token: &item.lease.token,
         };
-        let outcome = {
-            let work = self.work(&item, &stop);
-            tokio::pin!(work);
-            tokio::select! {
-                biased;
-                outcome = &mut work => outcome,
-                end = self.keep_lease(&item.id, &item.lease) => {
-                    stop.cancel();
-                    let outcome = work.await;
-                    match end {
-                        End::Withdrawn => outcome,
-                        End::Lost => None,
-                    }
-                }
-            }
+        let drained = self.env.tasks.token();
+        let outcome = tokio::select! {
+            biased;
+            // As in a crash: the journal and the next lease of the job take it from here. Waiting
+            // for a verification would take longer than the end of a program may.
+            () = drained.cancelled() => return,
+            outcome = self.work_under_lease(&item, &stop) => outcome,
         };
-        drop(entry);
+        let superseded = !entry.leave();
+        let outcome = outcome.filter(|_| !superseded);
         let Some(outcome) = outcome else { return };
         tracing::info!(
             job = %item.id, certificate = %item.certificate_id, outcome = summary(&outcome), "job ended"
@@ -166,11 +159,28 @@ impl Shared {
         self.outbox.add(
             &item.id,
             Report {
-                token: item.lease.token,
+                token: item.lease.token.clone(),
                 outcome,
                 duration_ms,
             },
         );
+    }
+
+    /// Does the job while its lease holds; `None` when there is nothing to report.
+    async fn work_under_lease(&self, item: &WorkItem, stop: &CancellationToken) -> Option<Outcome> {
+        let work = self.work(item, stop);
+        tokio::pin!(work);
+        let end = tokio::select! {
+            biased;
+            outcome = &mut work => return outcome,
+            end = self.keep_lease(&item.id, &item.lease) => end,
+        };
+        stop.cancel();
+        let outcome = work.await;
+        match end {
+            End::Withdrawn => outcome,
+            End::Lost => None,
+        }
     }
 
     /// Renews a lease after each third of it, until it is lost or the server wants the job no more.
@@ -342,15 +352,23 @@ struct Entry<'a> {
     token: &'a str,
 }
 
-impl Drop for Entry<'_> {
-    fn drop(&mut self) {
+impl Entry<'_> {
+    /// Leaves; false when a newer lease of the same job has taken the place.
+    fn leave(&self) -> bool {
         let mut running = self.jobs.running();
-        if running
+        let own = running
             .get(self.job)
-            .is_some_and(|job| job.token == self.token)
-        {
+            .is_some_and(|job| job.token == self.token);
+        if own {
             running.remove(self.job);
         }
+        own
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -114,8 +114,9 @@ impl Agent {
         })
     }
 
-    /// Works until the tasks drain or the server retires the agent. Jobs in hand then run on in
-    /// the tasks, except those of a retired agent, which are undone.
+    /// Works until the tasks drain or the server retires the agent. When they drain, jobs in hand
+    /// are dropped as in a crash: journals decide what was begun, leases lapse. Those of a retired
+    /// agent are undone.
     pub async fn run(self) -> AgentExit {
         let stop = self.env.tasks.token();
         self.env.tasks.spawn("agent outbox", {

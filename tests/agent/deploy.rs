@@ -402,6 +402,13 @@ async fn what_cannot_be_deployed_fails_clearly_and_changes_nothing() {
     );
 
     fs::create_dir_all(&host.paths.live).unwrap();
+    let link = host.paths.live.join("cert-1");
+    std::os::unix::fs::symlink("/srv/tls/1", &link).unwrap();
+    let (class, reason) = fails(&host, deployment("link", "cert-1", &good, file(json!({})))).await;
+    assert_eq!(class, FailureClass::Operator);
+    assert!(reason.contains("not made by this agent"), "{reason}");
+    assert_eq!(host.link("cert-1").unwrap(), "/srv/tls/1");
+    fs::remove_file(&link).unwrap();
     fs::write(host.paths.live.join("cert-1"), "theirs").unwrap();
     let (class, reason) = fails(
         &host,

@@ -265,6 +265,10 @@ async fn the_same_lease_twice_is_worked_on_once() {
     host.server.csr(1).await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(host.server.calls("csr").len(), 2);
+    assert!(
+        host.server.calls("report").is_empty(),
+        "neither is told to stop"
+    );
     agent.stop().await;
 }
 
@@ -341,5 +345,68 @@ async fn failing_polls_back_off_to_a_minute() {
         (60..140).contains(&calls),
         "{calls} polls in an hour of failures"
     );
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_amid_a_deployment_is_decided_at_the_next_start() {
+    let mut host = Host::new();
+    let (v1, v2) = (host.version("cert-1", 1), host.version("cert-1", 2));
+    let old = Chain::from_pem(&v1)
+        .unwrap()
+        .certificates()
+        .map(|c| c.der().to_vec())
+        .collect();
+    host.probe = Arc::new(Shows(old));
+    let config = json!({ "endpoints": ["web.test:443"], "verify_timeout": "5m" });
+    let target = ("tgt-file", "File", config);
+    let agent = host.start().await;
+    host.server
+        .lease(deployment("job-1", "cert-1", &v1, target.clone()));
+    host.server.report("job-1", 1).await;
+    host.server
+        .lease(deployment("job-2", "cert-1", &v2, target));
+    host.server.called("lease", 1).await;
+    assert_eq!(host.link("cert-1").unwrap(), "../agent/versions/cert-1/2");
+    let began = tokio::time::Instant::now();
+    agent.stop().await;
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "the stop does not wait for the deployment"
+    );
+
+    let agent = host.start().await;
+    assert_eq!(host.link("cert-1").unwrap(), "../agent/versions/cert-1/1");
+    assert_eq!(host.journal("tgt-file")["phase"], "rolled_back");
+    assert_eq!(
+        host.server.calls("report").len(),
+        1,
+        "what was dropped is not reported"
+    );
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_lease_of_a_job_in_hand_takes_its_place() {
+    let mut host = Host::new();
+    let (v1, v2) = (host.version("cert-1", 1), host.version("cert-1", 2));
+    let old = Chain::from_pem(&v1)
+        .unwrap()
+        .certificates()
+        .map(|c| c.der().to_vec())
+        .collect();
+    host.probe = Arc::new(Shows(old));
+    let config = json!({ "endpoints": ["web.test:443"], "verify_timeout": "1m" });
+    let mut item = deployment("job-1", "cert-1", &v2, ("tgt-file", "File", config));
+    let agent = host.start().await;
+    host.server.lease(item.clone());
+    host.server.called("lease", 1).await;
+    item["lease"]["token"] = "t-newer".into();
+    host.server.lease(item);
+    let outcome = host.server.report("job-1", 1).await;
+    assert!(matches!(outcome, Outcome::RolledBack { .. }), "{outcome:?}");
+    let reports = host.server.calls("report");
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0]["token"], "t-newer");
     agent.stop().await;
 }
