@@ -14,7 +14,7 @@ mod server;
 
 pub mod protocol;
 
-pub use crate::deploy::Paths;
+pub use crate::deploy::{Paths, TlsSites};
 pub use enrol::{EnrolError, EnrolWish, Identity, IdentityError, enrol};
 
 use crate::{

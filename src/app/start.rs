@@ -5,9 +5,12 @@ use super::{App, AppError, access::API_KEY};
 use crate::{
     access::Role,
     ca::{Issuer, LocalCa, local},
-    clock::{Clock, Rng, Time},
+    clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
-    crypt::{Crypto, KeyRing, MachineKey, Place, PrivateKey, RingError, Sealed, secret},
+    crypt::{
+        Crypto, KeyRing, MachineKey, OsRng, Place, PrivateKey, RingCrypto, RingError, Sealed,
+        secret,
+    },
     domain::{
         ApiKey, AuditEvent, CaNode, Category, Issuer as IssuerRow, IssuerKind, Principal, Profile,
         RenewalPolicy,
@@ -19,8 +22,8 @@ use crate::{
         self, Certificate, Eku, KeyAlgorithm, San, Serial,
         issue::{Authority, Leaf},
     },
-    store::{AUDIT, CommitError, EngineError, RingRow, Store, StoreError, Unit},
-    sys::{FileError, Files, Tasks},
+    store::{AUDIT, CommitError, Committer, EngineError, Redb, RingRow, Store, StoreError, Unit},
+    sys::{Disk, FileError, Files, Tasks},
 };
 use std::{
     collections::BTreeMap,
@@ -64,6 +67,43 @@ pub struct Parts {
     /// Names under which the server is reached, for its own certificate.
     pub names: Vec<San>,
 }
+
+impl Parts {
+    /// A control plane of this machine: its clock, its random bytes, and a redb store in the data
+    /// directory, which is made when it is missing. A commit that the disk refuses ends the
+    /// process: what was acknowledged is safe, and opening the store again is the recovery.
+    pub fn of_machine(
+        config: ServerConfig,
+        tasks: Tasks,
+        names: Vec<San>,
+    ) -> Result<Self, StartError> {
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        files.make_dir(&config.data_dir, 0o700)?;
+        let engine = Redb::open(&config.data_dir.join("certctl.redb"))?;
+        let store = Store::start(
+            Arc::new(engine),
+            Committer::Thread,
+            Box::new(|e| {
+                tracing::error!(error = %e, "the store cannot be written: the process ends");
+                std::process::exit(STORE_FAILED);
+            }),
+        )
+        .map_err(|e| EngineError::Io(e.to_string()))?;
+        Ok(Self {
+            store,
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            crypto: Arc::new(RingCrypto),
+            files,
+            tasks,
+            config,
+            names,
+        })
+    }
+}
+
+/// The exit code when the store failed while the server ran (EX_IOERR of sysexits.h).
+pub const STORE_FAILED: i32 = 74;
 
 /// A control plane, and what its first start made.
 pub struct Started {

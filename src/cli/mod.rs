@@ -1,1 +1,163 @@
-//! The command line: a file per command.
+//! The command line: a file per command. Commands that speak to a server are REST clients, by the
+//! unix socket of a server on this machine or over HTTPS.
+
+mod agent;
+mod certs;
+mod client;
+mod error;
+mod follow;
+mod host;
+mod output;
+mod quickstart;
+mod server;
+
+pub use error::CliError;
+
+use crate::{
+    config::{self, Environment},
+    sys, telemetry,
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
+
+/// Certificate lifecycle manager: issues, renews, deploys and proves certificates.
+#[derive(Debug, Parser)]
+#[command(name = "certctl", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command may be told.
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// The server's data directory [env: CERTCTL_DATA_DIR] [default: /var/lib/certctl]
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Unix socket of a server on this machine [env: CERTCTL_SOCKET] [default: <data-dir>/certctl.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Talk to this server instead, with the key in CERTCTL_API_KEY [env: CERTCTL_SERVER_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// PEM file of the CAs to trust with --server [env: CERTCTL_SERVER_CA_BUNDLE_PATH]
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_bundle: Option<PathBuf>,
+    /// How results are printed
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try it: server, local CA, agent and a first certificate, in one process and one directory
+    Quickstart(quickstart::Quickstart),
+    /// Run the control plane
+    Server(server::Server),
+    /// Run or enrol an agent
+    Agent(agent::AgentCommand),
+    /// List, show and renew certificates
+    #[command(subcommand)]
+    Certs(certs::Certs),
+}
+
+/// Runs a command line.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    if let Err(e) = sys::harden() {
+        eprintln!("certctl: cannot harden the process: {e}");
+        return ExitCode::FAILURE;
+    }
+    let cli = match Cli::try_parse_from(named(args)) {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Also help and version come this way; a closed pipe is no fault of theirs.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("certctl: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// `certctl-server` and `certctl-agent` are names for `certctl server` and `certctl agent`.
+fn named(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let program = args.first().map(PathBuf::from);
+    let name = program.as_ref().and_then(|p| p.file_name());
+    let command = match name.and_then(|n| n.to_str()) {
+        Some("certctl-server") => Some("server"),
+        Some("certctl-agent") => Some("agent"),
+        _ => None,
+    };
+    if let Some(command) = command {
+        args.insert(1, command.into());
+    }
+    args
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    let env = Environment::of_process();
+    let Cli { global, command } = cli;
+    match command {
+        Command::Quickstart(command) => {
+            logging(&env, Some("warn"))?;
+            runtime(true, quickstart::run(command, &global, &env))
+        }
+        Command::Server(command) => {
+            logging(&env, None)?;
+            runtime(true, server::run(command, &global, &env))
+        }
+        Command::Agent(command) => {
+            logging(&env, None)?;
+            runtime(true, agent::run(command, &global, &env))
+        }
+        Command::Certs(command) => {
+            config::logging(&env)?;
+            runtime(false, certs::run(command, &global, &env))
+        }
+    }
+}
+
+/// Starts logging; `quiet` is the level where the environment names none.
+fn logging(env: &Environment, quiet: Option<&str>) -> Result<(), CliError> {
+    let log = config::logging(env)?;
+    let level = match (env.get("CERTCTL_LOG_LEVEL"), quiet) {
+        (None, Some(level)) => level.parse().unwrap_or(log.level),
+        _ => log.level,
+    };
+    telemetry::init(level, log.format).map_err(|e| CliError::Failed(e.to_string()))
+}
+
+fn runtime(
+    threads: bool,
+    work: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
+    let mut builder = if threads {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::Failed(format!("cannot start: {e}")))?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
+}

@@ -40,7 +40,7 @@ async fn a_repeat_after_a_lost_answer_is_the_same_agent() {
         "the secret is not printed"
     );
     assert_eq!(
-        certctl::crypt::hash_token(secret),
+        certctl::crypt::secret::hash(secret),
         calls[0]["secret_sha256"].as_str().unwrap()
     );
 }

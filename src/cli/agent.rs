@@ -1,0 +1,154 @@
+//! `certctl agent`.
+
+use super::{CliError, Global, host};
+use crate::{
+    agent::{Agent, AgentExit, EnrolWish, Identity, enrol},
+    config::Environment,
+    net::Trust,
+    sys::{Disk, Machine, Tasks, notify},
+};
+use clap::{Args, Subcommand};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+const DEFAULT_STATE: &str = "/var/lib/certctl-agent";
+/// Work in progress has this long to end when the process is told to.
+const GRACE: Duration = Duration::from_secs(25);
+/// The longest join token file, in bytes.
+const MAX_TOKEN: usize = 4096;
+
+/// Run or enrol an agent.
+#[derive(Debug, Args)]
+pub struct AgentCommand {
+    /// Where the agent keeps its identity, keys and versions
+    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STATE)]
+    state_dir: PathBuf,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Give this host an identity at the server named by --server
+    Enrol(EnrolArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("how").required(true).args(["token", "token_file"]))]
+struct EnrolArgs {
+    /// The join token
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// File that holds the join token
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Public key of the server's system CA, `sha256:` and 64 hexadecimal digits; or --ca-bundle
+    #[arg(long, value_name = "PIN", conflicts_with = "ca_bundle")]
+    ca_pin: Option<String>,
+    /// The agent's name; the host's when not given
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// Runs it.
+pub async fn run(
+    command: AgentCommand,
+    global: &Global,
+    env: &Environment,
+) -> Result<(), CliError> {
+    match &command.action {
+        Some(Action::Enrol(args)) => enrol_host(&command, args, global, env).await,
+        None => serve(&command).await,
+    }
+}
+
+async fn enrol_host(
+    command: &AgentCommand,
+    args: &EnrolArgs,
+    global: &Global,
+    env: &Environment,
+) -> Result<(), CliError> {
+    let Some(server) = global.server.as_deref().or(env.get("CERTCTL_SERVER_URL")) else {
+        return Err(CliError::Config(
+            "--server: the server's address is wanted".into(),
+        ));
+    };
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(file)) => String::from_utf8_lossy(&host::read(file, MAX_TOKEN)?)
+            .trim()
+            .to_owned(),
+        (None, None) => return Err(CliError::Config("--token or --token-file is wanted".into())),
+    };
+    let bundle = global
+        .ca_bundle
+        .clone()
+        .or_else(|| env.get("CERTCTL_SERVER_CA_BUNDLE_PATH").map(PathBuf::from));
+    let (trust, system_ca) = match (&args.ca_pin, bundle) {
+        (Some(pin), _) => {
+            let pin = pin
+                .parse()
+                .map_err(|e| CliError::Config(format!("--ca-pin: {e}")))?;
+            (Trust::Pin(pin), true)
+        }
+        (None, Some(path)) => {
+            let bundle = host::read(&path, super::client::MAX_BUNDLE)?;
+            (Trust::from_pem(&bundle)?, false)
+        }
+        (None, None) => {
+            return Err(CliError::Config(
+                "--ca-pin or --ca-bundle is wanted: without one the server could be anybody".into(),
+            ));
+        }
+    };
+    let transport = host::to_server(&trust, system_ca)?;
+    let paths = host::paths(&command.state_dir, &command.state_dir.join("live"))?;
+    let machine = Machine::this();
+    let wish = EnrolWish {
+        token: token.into(),
+        name: args
+            .name
+            .clone()
+            .unwrap_or_else(|| machine.hostname.clone()),
+        hostname: machine.hostname,
+        os: machine.os.into(),
+        architecture: machine.architecture.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let env = host::agent_env(&Tasks::new())?;
+    let identity = enrol(&env, &paths, &transport, server, wish).await?;
+    super::output::line(&format!(
+        "enrolled as {} ({}); start it with: certctl agent --state-dir {}",
+        identity.name(),
+        identity.agent_id(),
+        command.state_dir.display()
+    ));
+    Ok(())
+}
+
+async fn serve(command: &AgentCommand) -> Result<(), CliError> {
+    let paths = host::paths(&command.state_dir, &command.state_dir.join("live"))?;
+    let Some(identity) = Identity::load(&Disk, &paths)? else {
+        return Err(CliError::Config(format!(
+            "{} holds no identity: enrol this host first, by `certctl agent enrol`",
+            command.state_dir.display()
+        )));
+    };
+    let tasks = Tasks::new();
+    let told = host::signalled(&tasks)?;
+    let env = host::agent_env(&tasks)?;
+    let trust = Trust::from_pem(identity.system_ca_pem().as_bytes())?;
+    let transport = Arc::new(host::to_server(&trust, true)?);
+    let agent = Agent::open(env, paths, transport).await?;
+    notify::ready();
+    let exit = tokio::select! {
+        biased;
+        () = told.cancelled() => AgentExit::Stopped,
+        exit = agent.run() => exit,
+    };
+    notify::stopping();
+    tasks.shutdown(GRACE).await;
+    if exit == AgentExit::Retired {
+        super::output::line("the server has retired this agent");
+    }
+    Ok(())
+}

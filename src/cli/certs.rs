@@ -1,0 +1,249 @@
+//! `certctl certs`.
+
+use super::{
+    CliError, Global, Output,
+    client::Client,
+    follow::{self, Step},
+    output,
+};
+use crate::{
+    api::shapes::{
+        CertificateShape, HolderShape, List, OrderShape, RenewalTriggered, TargetShape,
+        VersionShape,
+    },
+    config::Environment,
+    id::Id,
+};
+use clap::Subcommand;
+use serde::Serialize;
+use std::{io::IsTerminal, time::Duration};
+
+/// List, show and renew certificates.
+#[derive(Debug, Subcommand)]
+pub enum Certs {
+    /// List certificates
+    List,
+    /// Show a certificate: its versions, where they are served, and what happens next
+    Show {
+        /// The certificate's id
+        certificate: Id,
+    },
+    /// Renew a certificate now, and see the new version served
+    Renew {
+        /// The certificate's id
+        certificate: Id,
+        /// Do not wait until the new version is seen served
+        #[arg(long)]
+        no_wait: bool,
+        /// How long to wait, in seconds
+        #[arg(long, default_value_t = 120, value_name = "SECONDS",
+              value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        timeout: u64,
+    },
+}
+
+/// Runs it.
+pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(), CliError> {
+    let client = Client::new(global, env)?;
+    match command {
+        Certs::List => list(&client, global.output).await,
+        Certs::Show { certificate } => show(&client, &certificate, global.output).await,
+        Certs::Renew {
+            certificate,
+            no_wait,
+            timeout,
+        } => {
+            let wait = (!no_wait).then(|| Duration::from_secs(timeout));
+            renew(&client, &certificate, wait, global.output).await
+        }
+    }
+}
+
+async fn list(client: &Client, output: Output) -> Result<(), CliError> {
+    let mut all: Vec<CertificateShape> = Vec::new();
+    for page in 1.. {
+        let path = format!("/certificates?per_page=500&page={page}");
+        let list: List<CertificateShape> = client.get(&path).await?;
+        let done = list.data.len() < list.per_page;
+        all.extend(list.data);
+        if done {
+            break;
+        }
+    }
+    if output == Output::Json {
+        return output::json(&all);
+    }
+    if all.is_empty() {
+        output::line("There are no certificates yet.");
+        return Ok(());
+    }
+    output::table(
+        &["ID", "NAMES", "STATUS", "EXPIRES", "NEXT"],
+        all.iter().map(|c| {
+            vec![
+                c.id.clone(),
+                c.sans.join(" "),
+                c.status.clone(),
+                output::moment(Some(&c.expires_at)),
+                c.holders.iter().map(plan).collect::<Vec<_>>().join("; "),
+            ]
+        }),
+    );
+    Ok(())
+}
+
+fn plan(h: &HolderShape) -> String {
+    match h.plan.as_str() {
+        "scheduled" => format!("renews {}", output::moment(h.next_at.as_deref())),
+        "in_flight" => "being renewed".into(),
+        _ => h.reason.clone().unwrap_or_default(),
+    }
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    certificate: CertificateShape,
+    targets: Vec<TargetShape>,
+    versions: Vec<VersionShape>,
+}
+
+async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> {
+    let certificate: CertificateShape = client.get(&format!("/certificates/{id}")).await?;
+    let path = format!("/certificates/{id}/deployments?per_page=500");
+    let targets: List<TargetShape> = client.get(&path).await?;
+    let path = format!("/certificates/{id}/versions?per_page=10");
+    let versions: List<VersionShape> = client.get(&path).await?;
+    let shown = Shown {
+        certificate,
+        targets: targets.data,
+        versions: versions.data,
+    };
+    if output == Output::Json {
+        return output::json(&shown);
+    }
+    let c = &shown.certificate;
+    let mut rows = vec![
+        ("certificate", c.id.clone()),
+        ("names", c.sans.join(" ")),
+        ("status", c.status.clone()),
+        ("issuer", c.issuer_id.clone()),
+        ("expires", output::moment(Some(&c.expires_at))),
+        ("next", c.next.clone().unwrap_or_default()),
+    ];
+    if let Some(problem) = &c.problem {
+        rows.push(("problem", problem.clone()));
+    }
+    for (name, value) in rows {
+        output::line(&format!("{name:<12} {value}"));
+    }
+    output::line("");
+    if shown.targets.is_empty() {
+        output::line("It has no targets.");
+    } else {
+        output::table(
+            &["TARGET", "TYPE", "STATE", "SERIAL", "SEEN SERVED"],
+            shown.targets.iter().map(target_row),
+        );
+    }
+    output::line("");
+    if shown.versions.is_empty() {
+        output::line("It has no version yet.");
+    } else {
+        output::table(
+            &["VERSION", "SERIAL", "KEY", "FROM", "UNTIL"],
+            shown.versions.iter().map(|v| {
+                vec![
+                    v.id.clone(),
+                    v.serial_number.clone(),
+                    v.key_algorithm.clone(),
+                    output::moment(Some(&v.not_before)),
+                    output::moment(Some(&v.not_after)),
+                ]
+            }),
+        );
+    }
+    Ok(())
+}
+
+fn target_row(t: &TargetShape) -> Vec<String> {
+    let Some(d) = &t.deployment else {
+        let none = || "-".to_owned();
+        return vec![t.name.clone(), t.kind.clone(), none(), none(), none()];
+    };
+    let seen = match d.state.as_str() {
+        "confirmed" => format!(
+            "{} at {}",
+            d.confirmed_at.join(" "),
+            output::moment(d.at.as_deref())
+        ),
+        "failed" => format!("no: {}", follow::deployment_fault(d)),
+        _ => "not yet".into(),
+    };
+    vec![
+        t.name.clone(),
+        t.kind.clone(),
+        d.state.clone(),
+        d.serial_number.clone(),
+        seen,
+    ]
+}
+
+async fn renew(
+    client: &Client,
+    id: &Id,
+    wait: Option<Duration>,
+    output: Output,
+) -> Result<(), CliError> {
+    let path = format!("/certificates/{id}/renew");
+    let triggered: RenewalTriggered = client.post(&path, &serde_json::json!({})).await?;
+    let Some(limit) = wait else {
+        if output == Output::Json {
+            return output::json(&triggered);
+        }
+        for order in &triggered.order_ids {
+            output::line(&format!("order {order} is open"));
+        }
+        return Ok(());
+    };
+    let spinner = spinner(&format!("renewing {id}"), output);
+    let mut orders: Vec<OrderShape> = Vec::new();
+    for order in &triggered.order_ids {
+        let followed = follow::order(client, order, limit, |step| {
+            if output == Output::Table {
+                spinner.suspend(|| output::line(&said(step)));
+            }
+        });
+        orders.push(followed.await?);
+    }
+    spinner.finish_and_clear();
+    if output == Output::Json {
+        output::json(&orders)?;
+    }
+    match orders.iter().find_map(follow::fault) {
+        Some(fault) => Err(CliError::Failed(fault)),
+        None => Ok(()),
+    }
+}
+
+/// A step, as a line.
+pub fn said(step: &Step) -> String {
+    match step {
+        Step::Issued(serial) => format!("issued     serial {serial}"),
+        Step::Confirmed(d) => {
+            let seen = d.confirmed_at.join(" ");
+            format!("confirmed  {} seen served at {seen}", d.target_name)
+        }
+        Step::Failed(d) => format!("failed     {}", follow::deployment_fault(d)),
+    }
+}
+
+/// Shows that work goes on, when somebody watches.
+fn spinner(text: &str, output: Output) -> indicatif::ProgressBar {
+    if output == Output::Json || !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let spinner = indicatif::ProgressBar::new_spinner().with_message(text.to_owned());
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}

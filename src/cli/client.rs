@@ -1,0 +1,162 @@
+//! A REST client for the commands.
+
+use super::{CliError, Global};
+use crate::{
+    config::{self, Environment, SOCKET_NAME},
+    net::{CallError, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
+};
+use bytes::Bytes;
+use http::{Method, Request, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{path::PathBuf, sync::Arc};
+
+/// The socket of an installed server, tried last.
+const SYSTEM_SOCKET: &str = "/run/certctl/certctl.sock";
+/// The largest CA bundle read, in bytes.
+pub const MAX_BUNDLE: usize = 4 << 20;
+
+/// Calls a server's API.
+#[derive(Clone)]
+pub struct Client {
+    transport: Arc<dyn Transport>,
+    base: String,
+    key: Option<SecretString>,
+}
+
+impl Client {
+    /// By the unix socket of a server on this machine.
+    pub fn on_socket(socket: PathBuf) -> Self {
+        Self {
+            transport: Arc::new(HttpClient::unix(socket, HttpOptions::default())),
+            base: "http://localhost".into(),
+            key: None,
+        }
+    }
+
+    /// As flags and environment say.
+    pub fn new(global: &Global, env: &Environment) -> Result<Self, CliError> {
+        let server = global.server.as_deref().or(env.get("CERTCTL_SERVER_URL"));
+        let Some(server) = server else {
+            return Ok(Self::on_socket(socket(global, env)));
+        };
+        if !server.starts_with("https://") {
+            return Err(CliError::Config(format!(
+                "--server: {server:?} is not an https:// address"
+            )));
+        }
+        let Some(key) = env.get("CERTCTL_API_KEY") else {
+            return Err(CliError::Config(
+                "CERTCTL_API_KEY: the server at --server wants a key; set it in the environment"
+                    .into(),
+            ));
+        };
+        let bundle = global
+            .ca_bundle
+            .clone()
+            .or_else(|| env.get("CERTCTL_SERVER_CA_BUNDLE_PATH").map(PathBuf::from));
+        let trust = match bundle {
+            Some(path) => Trust::from_pem(&super::host::read(&path, MAX_BUNDLE)?)?,
+            None => Trust::System,
+        };
+        let dialer = Dialer::new(Resolver::system(), Guard::Any);
+        Ok(Self {
+            transport: Arc::new(HttpClient::https(dialer, &trust, HttpOptions::default())?),
+            base: server.trim_end_matches('/').to_owned(),
+            key: Some(key.to_owned().into()),
+        })
+    }
+
+    /// Reads.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        self.call(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Reads what may not be there.
+    pub async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, CliError> {
+        match self.get(path).await {
+            Ok(found) => Ok(Some(found)),
+            Err(CliError::Refused { status: 404, .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Does something.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
+        self.call(Method::POST, path, body.into()).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, CliError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}/api/v1{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.key {
+            request = request.header(
+                header::AUTHORIZATION,
+                format!("Bearer {}", key.expose_secret()),
+            );
+        }
+        let request = request
+            .body(body)
+            .map_err(|e| CliError::Config(format!("--server: {e}")))?;
+        let response = self.transport.call(request).await.map_err(no_answer)?;
+        let status = response.status();
+        if status.is_success() {
+            return serde_json::from_slice(response.body())
+                .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")));
+        }
+        #[derive(serde::Deserialize)]
+        struct Problem {
+            message: String,
+        }
+        let message = match serde_json::from_slice::<Problem>(response.body()) {
+            Ok(problem) => problem.message,
+            Err(_) => format!("the server answered {status}"),
+        };
+        Err(CliError::Refused {
+            status: status.as_u16(),
+            message,
+        })
+    }
+}
+
+fn no_answer(e: CallError) -> CliError {
+    match e {
+        CallError::Socket { path, reason } => CliError::Unreachable(format!(
+            "no server answers on {} ({reason}): start one, name its directory by --data-dir, or \
+             another server by --server",
+            path.display()
+        )),
+        e => e.into(),
+    }
+}
+
+/// The socket: flag, variable, in the data directory, an installed server's.
+fn socket(global: &Global, env: &Environment) -> PathBuf {
+    let named = global
+        .socket
+        .clone()
+        .or_else(|| env.get("CERTCTL_SOCKET").map(PathBuf::from));
+    if let Some(socket) = named {
+        return socket;
+    }
+    let by_directory = config::data_dir(env, global.data_dir.clone()).join(SOCKET_NAME);
+    let system = PathBuf::from(SYSTEM_SOCKET);
+    let named = global.data_dir.is_some() || env.get("CERTCTL_DATA_DIR").is_some();
+    if !named && !by_directory.exists() && system.exists() {
+        system
+    } else {
+        by_directory
+    }
+}

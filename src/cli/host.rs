@@ -1,0 +1,162 @@
+//! What the processes share that run for long: a control plane behind its doors, and the world an
+//! agent is given.
+
+use super::CliError;
+use crate::{
+    agent::{self, Paths, TlsSites},
+    api,
+    app::{App, Parts},
+    clock::SystemClock,
+    config::ServerConfig,
+    crypt::{OsRng, RingCrypto},
+    net::{
+        AGENT_NAME, Dialer, Guard, HttpClient, HttpOptions, Limits, Listener, Resolver, TlsProbe,
+        Trust,
+    },
+    pki::San,
+    reconcile,
+    sys::{Disk, Files, Machine, Tasks, Terminate, notify},
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Work in progress has this long to end when the process is told to.
+const GRACE: Duration = Duration::from_secs(25);
+/// The socket is for its owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A control plane that answers.
+pub struct Host {
+    /// The control plane.
+    pub app: Arc<App>,
+    /// The address it listens on.
+    pub address: SocketAddr,
+    /// All that runs.
+    pub tasks: Tasks,
+    told: CancellationToken,
+}
+
+impl Host {
+    /// Opens the data directory, starts the doors and the loops.
+    pub async fn start(config: ServerConfig) -> Result<Self, CliError> {
+        let terminate = Terminate::new()
+            .map_err(|e| CliError::Failed(format!("cannot wait for signals: {e}")))?;
+        let tasks = Tasks::new();
+        let names = names(&config);
+        let parts = Parts::of_machine(config.clone(), tasks.clone(), names)?;
+        let app = App::start(parts).await?.app;
+        let web = Listener::tls(config.listen, &app.identity).await?;
+        let address = web.address().unwrap_or(config.listen);
+        let socket = Listener::unix(&config.socket, SOCKET_MODE)?;
+        for (name, listener) in [("https", web), ("socket", socket)] {
+            let (router, runner, stop) =
+                (api::router(Arc::clone(&app)), tasks.clone(), tasks.token());
+            tasks.spawn(name, async move {
+                listener
+                    .serve(router, Limits::default(), &runner, &stop)
+                    .await;
+            });
+        }
+        reconcile::start(&app);
+        Ok(Self {
+            app,
+            address,
+            tasks,
+            told,
+        })
+    }
+
+    /// Waits until the process is told to end.
+    pub async fn told_to_end(&self) {
+        self.told.cancelled().await;
+    }
+
+    /// Ends everything that runs and closes the store.
+    pub async fn stop(self) {
+        notify::stopping();
+        let late = self.tasks.shutdown(GRACE).await;
+        if !late.is_empty() {
+            tracing::warn!(?late, "cut at the end of the drain");
+        }
+        if let Err(e) = self.app.write_heard().await {
+            tracing::warn!(error = %e, "heartbeats were not written down");
+        }
+        self.app.store.close().await;
+    }
+}
+
+/// A token that is cancelled when a signal tells the process to end.
+pub fn signalled(tasks: &Tasks) -> Result<CancellationToken, CliError> {
+    let mut terminate =
+        Terminate::new().map_err(|e| CliError::Failed(format!("cannot wait for signals: {e}")))?;
+    let (told, stop) = (CancellationToken::new(), tasks.token());
+    let tell = told.clone();
+    tasks.spawn("signals", async move {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            signal = terminate.recv() => {
+                tracing::info!(signal, "stopping");
+                tell.cancel();
+            }
+        }
+    });
+    Ok(told)
+}
+
+/// The names under which a server is reached: this machine's, and the address it listens on.
+fn names(config: &ServerConfig) -> Vec<San> {
+    let mut names = vec![
+        San::Dns("localhost".into()),
+        San::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        San::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+    ];
+    if !config.listen.ip().is_unspecified() {
+        names.push(San::Ip(config.listen.ip()));
+    }
+    names.extend(Machine::this().hostname.parse().ok());
+    names
+}
+
+/// The world as an agent of this machine is given it.
+pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
+    let dialer = Dialer::new(Resolver::system(), Guard::Any);
+    let probe = TlsProbe::new(dialer).map_err(|e| CliError::Failed(e.to_string()))?;
+    Ok(agent::Env {
+        clock: Arc::new(SystemClock),
+        rng: Arc::new(OsRng),
+        crypto: Arc::new(RingCrypto),
+        files: Arc::new(Disk),
+        probe: Arc::new(probe),
+        sites: Arc::new(TlsSites::new(tasks.clone())),
+        tasks: tasks.clone(),
+    })
+}
+
+/// An agent's way to its server. Trusting the system CA, it asks for the name that only the system
+/// CA's leaf answers to, whatever address the server has.
+pub fn to_server(trust: &Trust, system_ca: bool) -> Result<HttpClient, CliError> {
+    let dialer = Dialer::new(Resolver::system(), Guard::Any);
+    let options = HttpOptions {
+        timeout: Duration::from_secs(90),
+        server_name: system_ca.then(|| AGENT_NAME.to_owned()),
+        ..HttpOptions::default()
+    };
+    Ok(HttpClient::https(dialer, trust, options)?)
+}
+
+/// Where an agent keeps its things.
+pub fn paths(state: &Path, live: &Path) -> Result<Paths, CliError> {
+    Paths::new(state, live).map_err(|e| CliError::Storage(e.to_string()))
+}
+
+/// Reads a file named on the command line.
+pub fn read(path: &Path, max: usize) -> Result<Vec<u8>, CliError> {
+    Disk.read(path, max)
+        .map_err(|e| CliError::Storage(e.to_string()))
+}

@@ -1,0 +1,41 @@
+//! Printing results.
+
+use super::CliError;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Prints a line. A reader that has gone away is no failure.
+pub fn line(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Prints JSON.
+pub fn json(value: &impl Serialize) -> Result<(), CliError> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| CliError::Failed(e.to_string()))?;
+    line(&text);
+    Ok(())
+}
+
+/// Prints a table.
+pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row);
+    }
+    for row in table.to_string().lines() {
+        line(row.trim_end());
+    }
+}
+
+/// A moment of the wire, short: the date and time to the minute, or `-`.
+pub fn moment(text: Option<&str>) -> String {
+    match text.map(str::parse::<jiff::Timestamp>) {
+        Some(Ok(t)) if t.as_second() > 0 => t.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        _ => "-".into(),
+    }
+}

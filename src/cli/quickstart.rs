@@ -1,0 +1,310 @@
+//! `certctl quickstart`: the whole product in one process, doing its main job. Everything past the
+//! start goes through the doors that everybody uses: the socket's API and the agent's HTTPS calls.
+
+use super::{
+    CliError, Global, certs,
+    client::Client,
+    follow,
+    host::{self, Host},
+    output,
+};
+use crate::{
+    agent::{Agent, EnrolWish, Identity, Paths, enrol},
+    api::shapes::{
+        CertificateNew, CertificateShape, List, TargetNew, TargetShape, TokenNew, TokenShape,
+    },
+    app::FIRST_START,
+    config::{self, Environment, Flags},
+    net::Trust,
+    sys::{Disk, Files, Machine, notify},
+};
+use clap::Args;
+use serde_json::json;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+const CERTIFICATE: &str = "localhost";
+const FILES_TARGET: &str = "tgt-local-files";
+const SITE_TARGET: &str = "tgt-local-site";
+/// The first certificate is issued, deployed and verified within this time, or something is wrong.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The longest first-start file, in bytes.
+const MAX_FIRST_START: usize = 4096;
+
+/// Try it: server, local CA, agent and a first certificate, in one process and one directory.
+#[derive(Debug, Args)]
+pub struct Quickstart {
+    /// Address of the control plane
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// Address of the site that serves the first certificate
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9443")]
+    site_listen: SocketAddr,
+    /// Stop once the first deployment is verified
+    #[arg(long)]
+    exit: bool,
+}
+
+/// Runs it until the process is told to end.
+pub async fn run(command: Quickstart, global: &Global, env: &Environment) -> Result<(), CliError> {
+    let data_dir = global
+        .data_dir
+        .clone()
+        .or_else(|| env.get("CERTCTL_DATA_DIR").map(PathBuf::from))
+        .unwrap_or_else(|| "./certctl-data".into());
+    let flags = Flags {
+        data_dir: Some(data_dir.clone()),
+        listen: Some(command.listen),
+        socket: global.socket.clone(),
+    };
+    let (config, _) = config::server(env, flags)?;
+    let socket = config.socket.clone();
+    let host = Host::start(config).await?;
+    let client = Client::on_socket(socket);
+    let url = format!("https://{}", reached(host.address));
+    step(&format!(
+        "control plane on {url}, data in {}",
+        data_dir.display()
+    ));
+
+    let worked = tokio::select! {
+        biased;
+        () = host.told_to_end() => None,
+        worked = work(&command, &host, &client, &url, &data_dir) => Some(worked),
+    };
+    match worked {
+        Some(Ok(())) if !command.exit => {
+            farewell(&url, &data_dir);
+            notify::ready();
+            host.told_to_end().await;
+            step("stopping");
+        }
+        Some(Err(e)) => {
+            host.stop().await;
+            return Err(e);
+        }
+        _ => {}
+    }
+    host.stop().await;
+    Ok(())
+}
+
+/// Brings agent, targets and certificate to where the first certificate is seen served.
+async fn work(
+    command: &Quickstart,
+    host: &Host,
+    client: &Client,
+    url: &str,
+    data_dir: &Path,
+) -> Result<(), CliError> {
+    let paths = host::paths(&data_dir.join("agent"), &data_dir.join("live"))?;
+    let agent = start_agent(host, client, url, &paths).await?;
+    for (id, name, kind, config) in [
+        (FILES_TARGET, "local files", "File", json!({})),
+        (
+            SITE_TARGET,
+            "local site",
+            "Site",
+            json!({"listen": command.site_listen.to_string(), "server_name": CERTIFICATE}),
+        ),
+    ] {
+        target(client, id, name, kind, &agent, config).await?;
+    }
+    certificate(client).await
+}
+
+/// Enrols the local agent where it is not enrolled, and starts it.
+async fn start_agent(
+    host: &Host,
+    client: &Client,
+    url: &str,
+    paths: &Paths,
+) -> Result<String, CliError> {
+    let env = host::agent_env(&host.tasks)?;
+    let identity = match Identity::load(&Disk, paths)? {
+        Some(identity) if identity.server_url() == url => identity,
+        Some(identity) => {
+            return Err(CliError::Config(format!(
+                "--listen: the agent in this directory knows the control plane as {}; listen \
+                 there, or choose another --data-dir",
+                identity.server_url()
+            )));
+        }
+        None => {
+            let new = TokenNew {
+                name: "quickstart".into(),
+                expires_in_seconds: 300,
+                ..TokenNew::default()
+            };
+            let token: TokenShape = client.post("/agents/tokens", &new).await?;
+            let pin = token
+                .ca_pin
+                .parse()
+                .map_err(|e| CliError::Failed(format!("the system CA's pin: {e}")))?;
+            let machine = Machine::this();
+            let wish = EnrolWish {
+                token: token.token.into(),
+                name: "local".into(),
+                hostname: machine.hostname,
+                os: machine.os.into(),
+                architecture: machine.architecture.into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            };
+            let transport = host::to_server(&Trust::Pin(pin), true)?;
+            enrol(&env, paths, &transport, url, wish).await?
+        }
+    };
+    let trust = Trust::from_pem(identity.system_ca_pem().as_bytes())?;
+    let transport = Arc::new(host::to_server(&trust, true)?);
+    let id = identity.agent_id().to_string();
+    let agent = Agent::open(env, paths.clone(), transport).await?;
+    host.tasks.spawn("agent", async move {
+        agent.run().await;
+    });
+    step(&format!("agent {id} enrolled and started"));
+    Ok(id)
+}
+
+async fn target(
+    client: &Client,
+    id: &str,
+    name: &str,
+    kind: &str,
+    agent: &str,
+    config: serde_json::Value,
+) -> Result<(), CliError> {
+    if let Some(found) = client
+        .find::<TargetShape>(&format!("/targets/{id}"))
+        .await?
+    {
+        return if found.config == config {
+            Ok(())
+        } else {
+            Err(CliError::Config(format!(
+                "--site-listen: the site in this directory has {}; give the same address, or \
+                 choose another --data-dir",
+                found.config
+            )))
+        };
+    }
+    let new = TargetNew {
+        id: Some(id.into()),
+        name: name.into(),
+        kind: kind.into(),
+        agent_id: agent.into(),
+        config,
+    };
+    let _: TargetShape = client.post("/targets", &new).await?;
+    Ok(())
+}
+
+/// Makes the first certificate where it is missing, and waits until it is seen served.
+async fn certificate(client: &Client) -> Result<(), CliError> {
+    let path = format!("/certificates/{CERTIFICATE}");
+    let found = client.find::<CertificateShape>(&path).await?;
+    let certificate = match found {
+        Some(certificate) => certificate,
+        None => {
+            let new = CertificateNew {
+                id: Some(CERTIFICATE.into()),
+                name: CERTIFICATE.into(),
+                common_name: CERTIFICATE.into(),
+                sans: vec![Ipv4Addr::LOCALHOST.to_string()],
+                environment: "quickstart".into(),
+                target_ids: vec![FILES_TARGET.into(), SITE_TARGET.into()],
+                ..CertificateNew::default()
+            };
+            client.post("/certificates", &new).await?
+        }
+    };
+    step(&format!(
+        "certificate {CERTIFICATE} for {}",
+        certificate.sans.join(", ")
+    ));
+    let open = certificate.holders.iter().find_map(|h| h.order_id.clone());
+    if let Some(order) = open {
+        let order = follow::order(client, &order, LIMIT, |s| step(&certs::said(s))).await?;
+        return follow::fault(&order).map_or(Ok(()), |fault| Err(CliError::Failed(fault)));
+    }
+    settled(client).await
+}
+
+/// Waits until no deployment is pending, and says where the certificate is served.
+async fn settled(client: &Client) -> Result<(), CliError> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let path = format!("/certificates/{CERTIFICATE}/deployments");
+        let targets: List<TargetShape> = client.get(&path).await?;
+        let deployments: Vec<_> = targets
+            .data
+            .iter()
+            .filter_map(|t| t.deployment.as_ref())
+            .collect();
+        if deployments.iter().all(|d| d.state != "pending") {
+            for d in &deployments {
+                if d.state == "failed" {
+                    return Err(CliError::Failed(follow::deployment_fault(d)));
+                }
+                let seen = d.confirmed_at.join(" ");
+                step(&format!("serial {} seen served at {seen}", d.serial_number));
+            }
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(CliError::Failed(format!(
+                "{CERTIFICATE} is not deployed after {} s",
+                LIMIT.as_secs()
+            )));
+        }
+        sleep(Duration::from_millis(150)).await;
+    }
+}
+
+fn step(text: &str) {
+    output::line(&format!("  {text}"));
+}
+
+fn farewell(url: &str, data_dir: &Path) {
+    let key = admin_key(data_dir);
+    let data_dir = data_dir.display();
+    let key = key.unwrap_or_else(|| format!("the one from the first run ({FIRST_START} is gone)"));
+    output::line("");
+    output::line(&format!("Dashboard  {url}"));
+    output::line(&format!("Admin key  {key}"));
+    output::line("");
+    output::line("Try next, in another terminal:");
+    for command in [
+        "certs list",
+        "certs show localhost",
+        "certs renew localhost",
+    ] {
+        output::line(&format!("  certctl --data-dir {data_dir} {command}"));
+    }
+    output::line("");
+    output::line("Ctrl-C stops.");
+}
+
+/// The key that the first start wrote down, while its file is there.
+fn admin_key(data_dir: &Path) -> Option<String> {
+    let text = Disk
+        .read(&data_dir.join(FIRST_START), MAX_FIRST_START)
+        .ok()?;
+    let text = String::from_utf8(text).ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("admin key: "))?;
+    Some(line.to_owned())
+}
+
+/// The address under which a listener is reached from this machine.
+fn reached(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if ip.is_unspecified() => {
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
+        }
+        _ => address,
+    }
+}
