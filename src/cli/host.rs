@@ -44,9 +44,8 @@ pub struct Host {
 impl Host {
     /// Opens the data directory, starts the doors and the loops.
     pub async fn start(config: ServerConfig) -> Result<Self, CliError> {
-        let terminate = Terminate::new()
-            .map_err(|e| CliError::Failed(format!("cannot wait for signals: {e}")))?;
         let tasks = Tasks::new();
+        let told = signalled(&tasks)?;
         let names = names(&config);
         let parts = Parts::of_machine(config.clone(), tasks.clone(), names)?;
         let app = App::start(parts).await?.app;
