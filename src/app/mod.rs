@@ -101,6 +101,14 @@ impl App {
         Ok(())
     }
 
+    /// Writes down what is only remembered and closes the store: the last thing a server does.
+    pub async fn close(&self) {
+        if let Err(e) = self.write_heard().await {
+            tracing::warn!(error = %e, "heartbeats were not written down");
+        }
+        self.store.close().await;
+    }
+
     /// A new decision.
     pub(crate) fn unit(&self) -> Unit<'_> {
         let mut id = [0; 16];

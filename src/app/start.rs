@@ -119,9 +119,12 @@ pub enum StartError {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Another process has the data directory's store open.
+    #[error("another certctl runs on {0}: use that one, stop it, or choose another data directory")]
+    InUse(String),
     /// The storage engine.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -147,6 +150,15 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl From<EngineError> for StartError {
+    fn from(e: EngineError) -> Self {
+        match e {
+            EngineError::InUse(path) => Self::InUse(path),
+            e => Self::Engine(e),
+        }
+    }
 }
 
 /// The CA that signs the server's own certificate, apart from the issuers of users. Agents trust

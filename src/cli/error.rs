@@ -5,7 +5,6 @@ use crate::{
     app::StartError,
     config::ConfigError,
     net::{BindError, CallError, TrustError},
-    store::EngineError,
 };
 
 /// Why a command failed. Exit codes: 1 it did not do what was asked, 69 the server is not to be
@@ -54,12 +53,7 @@ impl From<ConfigError> for CliError {
 
 impl From<StartError> for CliError {
     fn from(e: StartError) -> Self {
-        match e {
-            StartError::Engine(EngineError::InUse(path)) => Self::Storage(format!(
-                "another certctl runs on {path}: use that one, stop it, or choose another --data-dir"
-            )),
-            e => Self::Storage(e.to_string()),
-        }
+        Self::Storage(e.to_string())
     }
 }
 

@@ -82,10 +82,7 @@ impl Host {
         if !late.is_empty() {
             tracing::warn!(?late, "cut at the end of the drain");
         }
-        if let Err(e) = self.app.write_heard().await {
-            tracing::warn!(error = %e, "heartbeats were not written down");
-        }
-        self.app.store.close().await;
+        self.app.close().await;
     }
 }
 
