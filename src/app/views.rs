@@ -5,8 +5,8 @@ use crate::{
     access::Permission,
     clock::Time,
     domain::{
-        AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState, Plan, Principal,
-        Status, Target,
+        Agent, AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState, Plan,
+        Principal, Status, Target,
     },
     id::Id,
     store::AUDIT,
@@ -116,10 +116,11 @@ impl App {
         for (holder, line) in &certificate.holders {
             sentences.push(match (&line.plan, holder) {
                 (Plan::InFlight { .. }, Holder::Agent(agent)) => {
+                    let name = self.agent_name(agent).await?;
                     if self.is_online(agent).await? {
-                        format!("agent {agent} is making a key and CSR")
+                        format!("agent {name} is making a key and CSR")
                     } else {
-                        format!("waits for agent {agent}, which is not online")
+                        format!("waits for agent {name}, which is not online")
                     }
                 }
                 (plan, _) => next_of(line, plan, now),
@@ -129,6 +130,12 @@ impl App {
             return Ok("waits for a target or a CSR".into());
         }
         Ok(sentences.join("; "))
+    }
+
+    /// What people call an agent; its id once it is gone.
+    async fn agent_name(&self, id: &Id) -> Result<String, AppError> {
+        let agent = self.store.get::<Agent>(id).await?;
+        Ok(agent.map_or_else(|| id.to_string(), |agent| agent.into_value().name))
     }
 
     /// Entries of the audit log numbered below `before`, newest first.
