@@ -5,6 +5,7 @@
 //! outside world, the floor carries them all. Imports go down the list, never up
 //! (`tests/layout.rs` holds that).
 #![warn(missing_docs)]
+#![deny(unsafe_code)]
 
 // Doors: no rules live here.
 pub mod api;

@@ -80,7 +80,7 @@ impl From<AppError> for Problem {
 }
 
 impl IntoResponse for Problem {
-    /// Status and headers; [`dress`] writes the body.
+    /// Status and headers; `dress` writes the body.
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         let headers = response.headers_mut();
