@@ -1,6 +1,7 @@
 //! The one test binary.
 
 mod agent;
+mod layout;
 mod net;
 mod store;
 mod sys;
