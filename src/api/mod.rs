@@ -10,6 +10,6 @@ mod router;
 pub mod shapes;
 mod targets;
 
-pub use extract::SESSION_COOKIE;
+pub use extract::{Caller, SESSION_COOKIE, session_cookie};
 pub use problem::Problem;
 pub use router::router;

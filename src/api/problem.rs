@@ -1,6 +1,10 @@
-//! Errors on the wire: `{"error": reason phrase, "message": detail, "request_id": uuid}`.
+//! Errors on the wire: `{"error": reason phrase, "message": detail, "request_id": uuid}`, or a page
+//! for the reader of one.
 
-use crate::app::{App, AppError};
+use crate::{
+    app::{App, AppError},
+    web,
+};
 use axum::{
     Json,
     extract::{Request, State},
@@ -108,11 +112,12 @@ struct Message(String);
 /// The longest text that a layer of the HTTP stack says of its own accord.
 const MAX_TEXT: usize = 4096;
 
-/// Gives every answer its `X-Request-ID`, and every error answer that is no page the error body,
-/// whichever layer it comes from.
+/// Gives every answer its `X-Request-ID`, and every error answer that is no page yet the error body
+/// or the error page, whichever layer it comes from.
 pub async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let id = app.request_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let reader = web::wants_page(&path, request.headers());
     let mut response = next.run(request).await;
     let status = response.status();
     if status.is_server_error() {
@@ -125,7 +130,7 @@ pub async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) ->
         .get(header::CONTENT_TYPE)
         .is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
     if (status.is_client_error() || status.is_server_error()) && !page {
-        response = with_body(response, &id).await;
+        response = with_body(response, &id, reader).await;
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
@@ -133,7 +138,7 @@ pub async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) ->
     response
 }
 
-async fn with_body(mut response: Response, id: &str) -> Response {
+async fn with_body(mut response: Response, id: &str, reader: bool) -> Response {
     let status = response.status();
     let reason = status.canonical_reason().unwrap_or("Error");
     let json = response
@@ -156,9 +161,13 @@ async fn with_body(mut response: Response, id: &str) -> Response {
             }
         }
     };
-    let body = json!({"error": reason, "message": message, "request_id": id});
     let (parts, _) = response.into_parts();
-    let mut dressed = (status, Json(body)).into_response();
+    let mut dressed = if reader {
+        web::failure(status, &message, id)
+    } else {
+        let body = json!({"error": reason, "message": message, "request_id": id});
+        (status, Json(body)).into_response()
+    };
     for (name, value) in &parts.headers {
         if !matches!(*name, header::CONTENT_TYPE | header::CONTENT_LENGTH) {
             dressed.headers_mut().append(name, value.clone());

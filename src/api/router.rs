@@ -60,11 +60,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/ready", get(ready))
         .nest("/api/v1", api)
         .merge(web::router())
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
         .with_state(Arc::clone(&app))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(
             ServiceBuilder::new()
                 .layer(middleware::from_fn_with_state(app, problem::dress))
+                .layer(header_layer(header::CACHE_CONTROL, "no-store"))
                 .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
                 .layer(header_layer(
                     header::STRICT_TRANSPORT_SECURITY,

@@ -52,12 +52,13 @@ pub struct CertificateView {
 pub struct Overview {
     /// When this was true.
     pub now: Time,
-    /// Certificates, newest first.
-    pub certificates: Vec<CertificateView>,
+    /// Certificates: those with a problem first, then by their end. `None`: the reader may not
+    /// read them.
+    pub certificates: Option<Vec<CertificateView>>,
     /// There are more than are shown.
     pub more: bool,
-    /// The last events, newest first.
-    pub events: Vec<Event>,
+    /// The last events, newest first. `None`: the reader may not read them.
+    pub events: Option<Vec<Event>>,
 }
 
 impl App {
@@ -68,23 +69,38 @@ impl App {
         certificates: usize,
         events: usize,
     ) -> Result<Overview, AppError> {
-        let mut list = self.certificates(who, certificates + 1).await?;
-        let more = list.len() > certificates;
-        list.truncate(certificates);
-        let mut views = Vec::with_capacity(list.len());
-        for certificate in list {
-            views.push(self.view_of(certificate.into_value()).await?);
-        }
-        let events = match require(who, Permission::AuditRead) {
-            Ok(()) => self.events(who, u64::MAX, events).await?,
-            Err(_) => Vec::new(),
+        let events = match self.events(who, u64::MAX, events).await {
+            Ok(events) => Some(events),
+            Err(AppError::Forbidden(_)) => None,
+            Err(e) => return Err(e),
+        };
+        let (certificates, more) = match self.first_views(who, certificates).await {
+            Ok((views, more)) => (Some(views), more),
+            Err(AppError::Forbidden(_)) if events.is_some() => (None, false),
+            Err(e) => return Err(e),
         };
         Ok(Overview {
             now: self.now(),
-            certificates: views,
+            certificates,
             more,
             events,
         })
+    }
+
+    /// The first certificates by creation, at most `limit`, and whether there are more.
+    async fn first_views(
+        &self,
+        who: &Principal,
+        limit: usize,
+    ) -> Result<(Vec<CertificateView>, bool), AppError> {
+        let list = self.certificates(who, limit + 1).await?;
+        let more = list.len() > limit;
+        let mut views = Vec::with_capacity(list.len());
+        for certificate in list.into_iter().take(limit) {
+            views.push(self.view_of(certificate.into_value()).await?);
+        }
+        views.sort_by_key(|v| (v.problem.is_none(), v.expires_at));
+        Ok((views, more))
     }
 
     /// One certificate, with what hangs on it.

@@ -1,6 +1,57 @@
-//! The dashboard: server-rendered pages, a file per page.
+//! The dashboard: server-rendered pages, a file per page. Every page is read and every form sent
+//! without a script; htmx only keeps a page fresh.
 
-/// Routes.
-pub fn router() -> axum::Router<std::sync::Arc<crate::app::App>> {
-    axum::Router::new()
+mod assets;
+mod certificates;
+mod failure;
+mod moment;
+mod signin;
+
+pub use failure::{failure, wants_page};
+
+use crate::{api::Problem, app::App};
+use askama::Template;
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use std::sync::Arc;
+
+/// The page after sign-in.
+const HOME: &str = "/certificates";
+/// The largest form, in bytes.
+const MAX_FORM: usize = 8 << 10;
+
+/// Every route of the dashboard.
+pub fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/", get(|| async { Redirect::to(HOME) }))
+        .route("/login", get(signin::page).post(signin::sign_in))
+        .route("/logout", post(signin::sign_out))
+        .route(HOME, get(certificates::page))
+        .route("/certificates/fragment", get(certificates::fragment))
+        .layer(DefaultBodyLimit::max(MAX_FORM))
+        .route("/static/{file}", get(assets::file))
+}
+
+/// A page, or a part of one.
+struct Page<T>(T);
+
+impl<T: Template> IntoResponse for Page<T> {
+    fn into_response(self) -> Response {
+        match self.0.render() {
+            Ok(html) => Html(html).into_response(),
+            Err(e) => {
+                tracing::error!(error = %e, "a page cannot be written");
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "this page cannot be written; the log says why",
+                )
+                .into_response()
+            }
+        }
+    }
 }
