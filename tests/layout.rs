@@ -46,7 +46,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("cli/agent.rs", "agent config net sys"),
     ("cli/error.rs", "app agent config net"),
     ("cli", "api app clock config id net sys telemetry"),
-    ("web", "api::extract app domain access clock id telemetry"),
+    (
+        "web",
+        "api::Caller api::Problem api::SESSION_COOKIE api::session_cookie app domain access clock id telemetry",
+    ),
     // The middle decides and commits.
     (
         "app",

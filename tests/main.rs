@@ -1,6 +1,7 @@
 //! The one test binary.
 
 mod agent;
+mod docs;
 mod e2e;
 mod layout;
 mod net;

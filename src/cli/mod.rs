@@ -17,7 +17,7 @@ use crate::{
     config::{self, Environment},
     sys, telemetry,
 };
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
 
 /// Certificate lifecycle manager: issues, renews, deploys and proves certificates.
@@ -70,6 +70,11 @@ enum Command {
     /// List, show and renew certificates
     #[command(subcommand)]
     Certs(certs::Certs),
+}
+
+/// The definition of the command line.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs a command line.
