@@ -49,6 +49,7 @@ struct Board<'a> {
     now: Moment,
     clock: String,
     socket: &'a Path,
+    /// How many have a problem, and how many are in each status.
     counts: Vec<(usize, Badge)>,
     more: bool,
     certificates: Option<Vec<Row<'a>>>,
@@ -62,6 +63,12 @@ struct Badge {
     icon: &'static str,
     tone: &'static str,
 }
+
+const PROBLEM: Badge = Badge {
+    word: "with a problem",
+    icon: "cross",
+    tone: "bad",
+};
 
 struct Row<'a> {
     view: &'a CertificateView,
@@ -116,17 +123,19 @@ pub async fn fragment(
 fn board<'a>(app: &'a App, overview: &'a Overview, live: bool) -> Board<'a> {
     let now = overview.now;
     let shown = overview.certificates.as_deref();
-    let counts = Status::ALL.iter().filter_map(|status| {
-        let n = shown?.iter().filter(|c| c.status == *status).count();
-        (n > 0).then(|| (n, badge(*status)))
-    });
+    let count = |of: &dyn Fn(&CertificateView) -> bool| {
+        shown.map_or(0, |list| list.iter().filter(|c| of(c)).count())
+    };
+    let mut counts = vec![(count(&|c| c.problem.is_some()), PROBLEM)];
+    counts.extend(Status::ALL.map(|s| (count(&|c| c.status == s), badge(s))));
+    counts.retain(|(n, _)| *n > 0);
     let moment = Moment::new(now, now);
     Board {
         live,
         clock: moment.machine.get(11..19).unwrap_or_default().to_owned(),
         now: moment,
         socket: &app.config.socket,
-        counts: counts.collect(),
+        counts,
         more: overview.more,
         certificates: shown.map(|list| list.iter().map(|c| row(c, now)).collect()),
         events: overview
@@ -144,7 +153,11 @@ fn row(view: &CertificateView, now: Time) -> Row<'_> {
         badge: badge(view.status),
         expires: view.expires_at.map(|at| Moment::new(at, now)),
         next: sentence(&view.next, now),
-        targets: view.deployed.iter().map(|d| place(d, now)).collect(),
+        targets: view
+            .deployed
+            .iter()
+            .map(|d| place(d, view.problem.as_deref(), now))
+            .collect(),
     }
 }
 
@@ -161,7 +174,8 @@ fn badge(status: Status) -> Badge {
     Badge { word, icon, tone }
 }
 
-fn place(deployed: &Deployed, now: Time) -> Place<'_> {
+/// `problem` is told already.
+fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Place<'a> {
     let state = deployed.deployment.as_ref().map(|d| &d.state);
     let (word, icon, tone) = match state {
         None => ("Waiting", "dots", "calm"),
@@ -170,42 +184,40 @@ fn place(deployed: &Deployed, now: Time) -> Place<'_> {
         Some(DeploymentState::Failed { .. }) => ("Failed", "cross", "bad"),
         Some(DeploymentState::Superseded { .. }) => ("Superseded", "turn", "calm"),
     };
-    let at = match state {
-        Some(
-            DeploymentState::Confirmed { at, .. }
-            | DeploymentState::Failed { at, .. }
-            | DeploymentState::Superseded { at },
-        ) => Some(Moment::new(*at, now)),
-        _ => None,
-    };
-    let detail = match state {
-        None => "no version yet".into(),
-        Some(DeploymentState::Confirmed { endpoints, .. }) => endpoints.join(", "),
+    let (at, detail) = match state {
+        None => (None, "no version yet".into()),
+        Some(DeploymentState::Pending) => (None, String::new()),
+        Some(DeploymentState::Confirmed { at, endpoints }) => (Some(*at), endpoints.join(", ")),
+        Some(DeploymentState::Superseded { at }) => (Some(*at), String::new()),
         Some(DeploymentState::Failed {
+            at,
             reason,
             served,
             broken,
             retry_at,
-            ..
         }) => {
-            let mut text = reason.clone();
+            let mut says = Vec::new();
+            if !problem.is_some_and(|p| p.ends_with(reason.as_str())) {
+                says.push(reason.clone());
+            }
             for (endpoint, serial) in served {
-                text.push_str(&format!("; {endpoint} serves serial {serial}"));
+                says.push(format!("{endpoint} serves serial {serial}"));
             }
             if *broken {
-                text.push_str("; what was there before is not back");
+                says.push("what was there before is not back".into());
             }
-            let again = Moment::new(*retry_at, now).relative;
-            text.push_str(&format!("; tried again {again}"));
-            text
+            says.push(format!(
+                "tried again {}",
+                Moment::new(*retry_at, now).relative
+            ));
+            (Some(*at), says.join("; "))
         }
-        _ => String::new(),
     };
     Place {
         name: &deployed.target.name,
         kind: &deployed.target.kind,
         badge: Badge { word, icon, tone },
-        at,
+        at: at.map(|at| Moment::new(at, now)),
         detail,
     }
 }
