@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by .ci/run and tests/run: installs what they need; what cannot be had ends the run.
 
 # Runs a command as root.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by .ci/run and tests/run. `stage NAME` begins a stage, and so ends the one before;
 # the table at the end says what each took and which one failed.
 
