@@ -4,3 +4,4 @@ mod agent;
 mod net;
 mod store;
 mod sys;
+mod web;
