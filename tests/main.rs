@@ -7,3 +7,4 @@ mod layout;
 mod net;
 mod store;
 mod sys;
+mod web;

@@ -7,6 +7,7 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
+const TWO_YEARS: u64 = 2 * YEAR;
 
 /// A time seen from another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +48,10 @@ fn length(d: Duration) -> String {
     let seconds = d.as_secs();
     let (n, unit) = match seconds {
         ..MINUTE => return "less than a minute".into(),
-        ..HOUR => (seconds / MINUTE, "minute"),
-        ..DAY => (seconds / HOUR, "hour"),
-        s if s < 2 * YEAR => (s / DAY, "day"),
-        s => (s / YEAR, "year"),
+        MINUTE..HOUR => (seconds / MINUTE, "minute"),
+        HOUR..DAY => (seconds / HOUR, "hour"),
+        DAY..TWO_YEARS => (seconds / DAY, "day"),
+        TWO_YEARS.. => (seconds / YEAR, "year"),
     };
     let plural = if n == 1 { "" } else { "s" };
     format!("{n} {unit}{plural}")
