@@ -2,5 +2,6 @@
 
 mod agent;
 mod net;
+mod pki;
 mod store;
 mod sys;

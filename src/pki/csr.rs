@@ -1,9 +1,12 @@
 //! Certificate signing requests (PKCS#10, RFC 2986).
 
 use super::{InvalidKey, InvalidName, PublicKey, San, certificate::san, key::is_signed_by};
+use der::Decode;
 use rustls_pki_types::{CertificateSigningRequestDer, pem::PemObject};
+use x509_cert::request::CertReq;
 use x509_parser::{
-    certification_request::X509CertificationRequest, extensions::ParsedExtension, prelude::FromDer,
+    certification_request::X509CertificationRequest, extensions::ParsedExtension,
+    prelude::FromDer as _,
 };
 
 /// The longest request read, in bytes.
@@ -65,11 +68,10 @@ impl Csr {
         if der.len() > MAX {
             return Err(InvalidCsr::TooLong);
         }
-        let (rest, csr) =
+        // Holds it to DER from end to end; the parser below takes some BER.
+        CertReq::from_der(der).map_err(|e| InvalidCsr::Der(e.to_string()))?;
+        let (_, csr) =
             X509CertificationRequest::from_der(der).map_err(|e| InvalidCsr::Der(e.to_string()))?;
-        if !rest.is_empty() {
-            return Err(InvalidCsr::Der("bytes follow it".into()));
-        }
         let info = &csr.certification_request_info;
         let public_key = PublicKey::from_spki_der(info.subject_pki.raw)?;
         if !is_signed_by(

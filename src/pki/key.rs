@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use spki::SubjectPublicKeyInfoRef;
 use std::{fmt, str::FromStr};
 use x509_parser::{
-    asn1_rs::{BitString, Tag},
+    asn1_rs::{BitString, Class, Tag},
     oid_registry::{OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA},
     verify::verify_signature,
     x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
@@ -107,8 +107,7 @@ impl fmt::Debug for PublicKey {
 impl PublicKey {
     /// From the DER of a SubjectPublicKeyInfo.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, InvalidKey> {
-        let parsed =
-            SubjectPublicKeyInfoRef::from_der(spki).map_err(|_| InvalidKey::Unreadable)?;
+        let parsed = SubjectPublicKeyInfoRef::from_der(spki).map_err(|_| InvalidKey::Unreadable)?;
         Ok(Self {
             spki: spki.to_vec(),
             algorithm: algorithm_of(&parsed)?,
@@ -199,11 +198,13 @@ pub(super) fn is_signed_by(
     signature: &BitString<'_>,
 ) -> bool {
     let sha1 = [OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA].contains(&algorithm.algorithm);
-    let parameters = algorithm.parameters.as_ref();
-    let one_form = match parameters.map(|p| p.tag()) {
+    let one_form = match &algorithm.parameters {
         None => true,
-        Some(Tag::Null) => parameters.is_some_and(|p| p.data.is_empty()),
-        Some(_) => algorithm.algorithm == OID_PKCS1_RSASSAPSS,
+        Some(p) if algorithm.algorithm == OID_PKCS1_RSASSAPSS => p.tag() == Tag::Sequence,
+        Some(p) => {
+            let plain = p.class() == Class::Universal && !p.header.constructed();
+            plain && p.tag() == Tag::Null && p.data.is_empty()
+        }
     };
     !sha1
         && one_form

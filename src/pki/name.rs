@@ -40,7 +40,9 @@ impl San {
     }
 
     pub(super) fn from_email(s: &str) -> Result<Self, InvalidName> {
-        email(s).map(Self::Email).map_err(|reason| invalid(s, reason))
+        email(s)
+            .map(Self::Email)
+            .map_err(|reason| invalid(s, reason))
     }
 
     pub(super) fn from_uri(s: &str) -> Result<Self, InvalidName> {
@@ -164,13 +166,18 @@ fn email(address: &str) -> Result<String, &'static str> {
     Ok(format!("{local}@{}", host(domain, LONGEST)?))
 }
 
+/// RFC 3986, with a host: `scheme://host` and perhaps more.
 fn is_uri(s: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b);
-    let Ok(uri) = s.parse::<http::Uri>() else {
+    let (Some((scheme, _)), Ok(uri)) = (s.split_once("://"), s.parse::<http::Uri>()) else {
         return false;
     };
-    let host = uri.host().is_some_and(|host| !host.is_empty());
-    s.len() <= MAX && s.contains("://") && s.bytes().all(plain) && uri.scheme().is_some() && host
+    let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&b);
+    let host_ok = uri.host().is_some_and(|host| !host.is_empty());
+    s.len() <= MAX && scheme_ok && host_ok && s.bytes().all(plain)
 }
 
 /// Characters that hide or reorder what a person reads.
