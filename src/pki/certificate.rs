@@ -5,6 +5,7 @@ use super::{
     sha256_hex,
 };
 use crate::clock::Time;
+use der::Decode;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::net::IpAddr;
 use x509_parser::{
@@ -14,7 +15,7 @@ use x509_parser::{
         OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
         OID_X509_EXT_SUBJECT_ALT_NAME,
     },
-    prelude::FromDer,
+    prelude::FromDer as _,
 };
 
 /// The longest PEM text read, in bytes.
@@ -67,10 +68,9 @@ impl Certificate {
     /// From DER.
     pub fn from_der(der: &[u8]) -> Result<Self, InvalidCertificate> {
         let bad = |e: String| InvalidCertificate::Der(e);
-        let (rest, cert) = X509Certificate::from_der(der).map_err(|e| bad(e.to_string()))?;
-        if !rest.is_empty() {
-            return Err(bad("bytes follow it".into()));
-        }
+        // Holds it to DER from end to end; the parser below takes some BER.
+        x509_cert::Certificate::from_der(der).map_err(|e| bad(e.to_string()))?;
+        let (_, cert) = X509Certificate::from_der(der).map_err(|e| bad(e.to_string()))?;
         let public_key =
             PublicKey::from_spki_der(cert.public_key().raw).map_err(|e| bad(e.to_string()))?;
         readable(&cert).map_err(bad)?;
