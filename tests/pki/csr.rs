@@ -79,7 +79,7 @@ fn other_kinds_of_key_are_refused_by_name() {
     let desk = Desk::new();
     let kinds: [(&[&str], &str); 7] = [
         (&["-newkey", "rsa:1024"], "RSA of 1024 bits"),
-        (&["-newkey", "rsa:2040"], "RSA of 2040 bits"),
+        (&["-newkey", "rsa:2047"], "RSA of 2047 bits"),
         (&["-newkey", "rsa:2056"], "RSA of 2056 bits"),
         (
             &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-521"],
@@ -133,6 +133,34 @@ fn a_key_has_one_form() {
     }
     let refusal = read(&compressed).unwrap_err().to_string();
     assert!(refusal.contains("point compressed"), "{refusal}");
+}
+
+#[test]
+fn an_rsa_key_that_could_not_be_one_is_refused() {
+    let der = Desk::new().openssl_csr(&["-newkey", "rsa:2048"]);
+    let spki = Csr::from_der(&der)
+        .unwrap()
+        .public_key()
+        .spki_der()
+        .to_vec();
+    let read = certctl::pki::PublicKey::from_spki_der;
+    let end = spki.len();
+    assert_eq!(spki[end - 5..], [2, 3, 1, 0, 1]);
+    let exponents: [[u8; 3]; 3] = [[1, 0, 2], [1, 0, 0], [0, 0, 3]];
+    for exponent in exponents {
+        let mut changed = spki.clone();
+        changed[end - 3..].copy_from_slice(&exponent);
+        assert_eq!(read(&changed), Err(InvalidKey::Unreadable), "{exponent:?}");
+    }
+    let mut even = spki.clone();
+    even[end - 6] &= 0xfe;
+    assert_eq!(read(&even), Err(InvalidKey::Unreadable));
+    // A needless zero before a smaller modulus.
+    let mut short = spki;
+    let first = end - 5 - 256;
+    short[first - 1] = 0;
+    short[first] = 0x7f;
+    assert!(read(&short).is_err());
 }
 
 #[test]

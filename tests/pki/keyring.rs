@@ -175,6 +175,29 @@ fn keys_of_a_ring_cannot_change_places() {
 }
 
 #[test]
+fn the_parts_of_a_place_do_not_run_together() {
+    let place = |coll, id, purpose| Place { coll, id, purpose };
+    let sealed = MADE.ring.seal(place("ab", "cd", "ef"), SECRET, &OsRng);
+    let others = [
+        place("a", "bcd", "ef"),
+        place("abc", "d", "ef"),
+        place("ab", "c", "def"),
+        place("ab", "cdef", ""),
+        place("cd", "ab", "ef"),
+        place("ab", "ef", "cd"),
+        place("ab", "cd", "eF"),
+    ];
+    assert!(MADE.ring.open(place("ab", "cd", "ef"), &sealed).is_ok());
+    for other in others {
+        assert_eq!(
+            MADE.ring.open(other, &sealed).unwrap_err(),
+            RingError::Value,
+            "{other:?}"
+        );
+    }
+}
+
+#[test]
 fn equal_values_are_sealed_differently() {
     let mut seen = BTreeSet::new();
     for _ in 0..100 {

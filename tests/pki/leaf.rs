@@ -6,13 +6,14 @@ use certctl::{
     clock::Time,
     crypt::{PrivateKey, RingCrypto},
     pki::{
-        Certificate, Csr, Eku, KeyAlgorithm, PublicKey, Serial,
+        Certificate, Csr, Eku, KeyAlgorithm, PublicKey, Serial, Signer as _,
         issue::{self, Authority, IssueError, Leaf, Lifetime},
     },
 };
+use der::{Decode, Encode, asn1::BitString};
 use proptest::prelude::*;
 use std::sync::LazyLock;
-use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate, X509Version};
+use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate, X509Version};
 
 const NAMES: [&str; 4] = [
     "www.example.test",
@@ -354,6 +355,21 @@ fn a_changed_certificate_is_not_its_issuers() {
         assert!(Certificate::from_der(&der[..length]).is_err());
     }
     assert!(Certificate::from_der(&[der, &[0]].concat()).is_err());
+}
+
+#[test]
+fn a_certificate_names_its_signature_algorithm_twice_alike() {
+    let chain = CA.leaf(&NAMES, p256().public_key(), NOW);
+    let mut changed = x509_cert::Certificate::from_der(chain.leaf().der()).unwrap();
+    let signed = |certificate: &mut x509_cert::Certificate| {
+        let tbs = certificate.tbs_certificate.to_der().unwrap();
+        let signature = at_once(CA.issuing_key.sign(&tbs)).unwrap();
+        certificate.signature = BitString::from_bytes(&signature).unwrap();
+        Certificate::from_der(&certificate.to_der().unwrap()).unwrap()
+    };
+    assert!(signed(&mut changed).is_issued_by(&CA.issuing));
+    changed.tbs_certificate.signature.oid = const_oid::db::rfc5912::ECDSA_WITH_SHA_384;
+    assert!(!signed(&mut changed).is_issued_by(&CA.issuing));
 }
 
 proptest! {
