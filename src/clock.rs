@@ -66,10 +66,14 @@ fn micros_of(d: Duration) -> i64 {
     i64::try_from(d.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// A `jiff::Timestamp` ends a day before [`Time::MAX`], where certificates that never end do;
+/// a `DateTime` does not.
+const EPOCH: jiff::civil::DateTime = jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(t) => fmt::Display::fmt(&t, f),
+        match EPOCH.checked_add(jiff::SignedDuration::from_micros(self.0)) {
+            Ok(t) => write!(f, "{t}Z"),
             Err(_) => write!(f, "{} microseconds", self.0),
         }
     }
@@ -78,9 +82,15 @@ impl fmt::Display for Time {
 impl FromStr for Time {
     type Err = InvalidTime;
     fn from_str(s: &str) -> Result<Self, InvalidTime> {
-        s.parse::<jiff::Timestamp>()
-            .map(|t| Self(t.as_microsecond()))
-            .map_err(|_| InvalidTime(s.chars().take(64).collect()))
+        if let Ok(t) = s.parse::<jiff::Timestamp>() {
+            return Ok(Self(t.as_microsecond()));
+        }
+        s.strip_suffix('Z')
+            .filter(|s| s.contains('T'))
+            .and_then(|s| s.parse::<jiff::civil::DateTime>().ok())
+            .and_then(|t| i64::try_from(t.duration_since(EPOCH).as_micros()).ok())
+            .map(Self)
+            .ok_or_else(|| InvalidTime(s.chars().take(64).collect()))
     }
 }
 

@@ -5,6 +5,7 @@ mod docs;
 mod e2e;
 mod layout;
 mod net;
+mod pki;
 mod store;
 mod sys;
 mod web;

@@ -253,6 +253,7 @@ impl App {
                 sans: &request.sans,
                 ekus: &request.ekus,
                 not_after_cap: request.now.plus(request.lifetime),
+                anchor: issuer.anchor(),
             },
             request.now,
         )

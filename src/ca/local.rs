@@ -87,6 +87,10 @@ impl Issuer for LocalCa {
             vec![self.certificate.clone()],
         )))
     }
+
+    fn anchor(&self) -> Option<&Certificate> {
+        Some(&self.certificate)
+    }
 }
 
 /// Makes a root (10 years, path length 1) and an issuing CA below it (5 years, path length 0).

@@ -4,7 +4,7 @@ pub mod local;
 
 use crate::{
     clock::Time,
-    pki::{Chain, Eku, PublicKey, San},
+    pki::{Certificate, Chain, Eku, PublicKey, San},
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -69,4 +69,9 @@ pub enum IssueErrorClass {
 pub trait Issuer: Send + Sync {
     /// Issues what was approved.
     async fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError>;
+
+    /// The CA that every chain ends in or below, where it is known beforehand.
+    fn anchor(&self) -> Option<&Certificate> {
+        None
+    }
 }

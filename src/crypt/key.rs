@@ -3,14 +3,14 @@
 use crate::pki::{KeyAlgorithm, PublicKey, SignError, Signer};
 use async_trait::async_trait;
 use ring::{
-    rand::SystemRandom,
+    rand::{SecureRandom as _, SystemRandom},
     signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// A private key in memory, wiped when dropped.
+/// A private key in memory. Its encoding is wiped when dropped.
 pub struct PrivateKey {
     pkcs8: Zeroizing<Vec<u8>>,
     pair: Pair,
@@ -31,6 +31,9 @@ pub enum InvalidPrivateKey {
     /// Neither P-256 nor Ed25519.
     #[error("the private key is neither an ECDSA P-256 nor an Ed25519 key in PKCS#8")]
     Kind,
+    /// No random bytes.
+    #[error("the system gives no random bytes")]
+    Random,
     /// Keys of this kind are not made here.
     #[error("keys of kind {0} are not made here: ECDSA-P256 and Ed25519 are")]
     NotMade(KeyAlgorithm),
@@ -119,6 +122,12 @@ const ED25519_SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
+/// PKCS#8 version 1 of an Ed25519 key up to its seed (RFC 8410, section 7). Version 2, which ring
+/// would write, cannot be read by OpenSSL 3.0 nor by the servers built on it.
+const ED25519_PKCS8: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+
 fn spki(prefix: &[u8], key: &[u8]) -> Vec<u8> {
     [prefix, key].concat()
 }
@@ -136,14 +145,20 @@ pub struct RingCrypto;
 impl Crypto for RingCrypto {
     fn generate_key(&self, algorithm: KeyAlgorithm) -> Result<PrivateKey, InvalidPrivateKey> {
         let rng = SystemRandom::new();
-        let document = match algorithm {
+        match algorithm {
             KeyAlgorithm::EcdsaP256 => {
-                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng)
+                let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng)
+                    .map_err(|_| InvalidPrivateKey::Random)?;
+                PrivateKey::from_pkcs8_der(document.as_ref())
             }
-            KeyAlgorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8(&rng),
-            other => return Err(InvalidPrivateKey::NotMade(other)),
-        };
-        let document = document.map_err(|_| InvalidPrivateKey::Kind)?;
-        PrivateKey::from_pkcs8_der(document.as_ref())
+            KeyAlgorithm::Ed25519 => {
+                let mut seed = Zeroizing::new([0; 32]);
+                rng.fill(&mut *seed)
+                    .map_err(|_| InvalidPrivateKey::Random)?;
+                let der = Zeroizing::new([&ED25519_PKCS8[..], &*seed].concat());
+                PrivateKey::from_pkcs8_der(&der)
+            }
+            other => Err(InvalidPrivateKey::NotMade(other)),
+        }
     }
 }

@@ -134,7 +134,10 @@ impl MachineKey {
 
     /// Its text form: 64 hexadecimal digits and a newline.
     pub fn to_text(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!("{}\n", HEXLOWER.encode(&*self.0)))
+        let mut text = Zeroizing::new(String::with_capacity(65));
+        HEXLOWER.encode_append(&*self.0, &mut text);
+        text.push('\n');
+        text
     }
 }
 
@@ -198,12 +201,12 @@ impl KeyRing {
             .iter()
             .find_map(|slot| {
                 let Slot::Machine { wrapped } = slot;
-                open_under(&machine.0, ring_place(RING), wrapped).and_then(as_key)
+                open_under(&machine.0, MACHINE, ring_place(RING), wrapped).and_then(as_key)
             })
             .ok_or(RingError::WrongKey)?;
         let mut by_name = BTreeMap::new();
         for (name, sealed) in &doc.keys {
-            let key = open_under(&ring_key, ring_place(name), sealed).and_then(as_key);
+            let key = open_under(&ring_key, RING, ring_place(name), sealed).and_then(as_key);
             by_name.insert(name.clone(), key.ok_or(RingError::Damaged)?);
         }
         if !by_name.contains_key(&doc.writes) {
@@ -232,7 +235,7 @@ impl KeyRing {
     /// Opens a value at its place.
     pub fn open(&self, place: Place<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, RingError> {
         let key = self.0.by_name.get(&sealed.key).ok_or(RingError::Value)?;
-        open_under(key, place, sealed).ok_or(RingError::Value)
+        open_under(key, &sealed.key, place, sealed).ok_or(RingError::Value)
     }
 }
 
@@ -270,7 +273,16 @@ fn seal_under(key: &[u8; 32], name: &str, place: Place<'_>, plain: &[u8], rng: &
     }
 }
 
-fn open_under(key: &[u8; 32], place: Place<'_>, sealed: &Sealed) -> Option<Zeroizing<Vec<u8>>> {
+/// Opens what [`seal_under`] the same key and name has sealed for the same place.
+fn open_under(
+    key: &[u8; 32],
+    name: &str,
+    place: Place<'_>,
+    sealed: &Sealed,
+) -> Option<Zeroizing<Vec<u8>>> {
+    if sealed.key != name {
+        return None;
+    }
     let salt = BASE64.decode(sealed.salt.as_bytes()).ok()?;
     let nonce = BASE64.decode(sealed.nonce.as_bytes()).ok()?;
     let mut ct = Zeroizing::new(BASE64.decode(sealed.ct.as_bytes()).ok()?);

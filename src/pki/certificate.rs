@@ -1,9 +1,22 @@
 //! Certificates as they are read.
 
-use super::{InvalidName, KeyAlgorithm, PublicKey, San, Serial, pem, sha256_hex};
+use super::{
+    InvalidName, KeyAlgorithm, PublicKey, San, Serial, key::is_signed_by, name::ia5, pem,
+    sha256_hex,
+};
 use crate::clock::Time;
+use der::Decode;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer};
+use std::net::IpAddr;
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::GeneralName,
+    oid_registry::{
+        OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE, OID_X509_EXT_KEY_USAGE,
+        OID_X509_EXT_SUBJECT_ALT_NAME,
+    },
+    prelude::FromDer as _,
+};
 
 /// The longest PEM text read, in bytes.
 const MAX_PEM: usize = 256 << 10;
@@ -25,6 +38,7 @@ pub struct Certificate {
     subject_der: Vec<u8>,
     issuer_der: Vec<u8>,
     sans: Vec<San>,
+    other_names: usize,
     is_ca: bool,
 }
 
@@ -54,19 +68,20 @@ impl Certificate {
     /// From DER.
     pub fn from_der(der: &[u8]) -> Result<Self, InvalidCertificate> {
         let bad = |e: String| InvalidCertificate::Der(e);
-        let (rest, cert) = X509Certificate::from_der(der).map_err(|e| bad(e.to_string()))?;
-        if !rest.is_empty() {
-            return Err(bad("bytes follow it".into()));
-        }
+        // Holds it to DER from end to end; the parser below takes some BER.
+        x509_cert::Certificate::from_der(der).map_err(|e| bad(e.to_string()))?;
+        let (_, cert) = X509Certificate::from_der(der).map_err(|e| bad(e.to_string()))?;
         let public_key =
             PublicKey::from_spki_der(cert.public_key().raw).map_err(|e| bad(e.to_string()))?;
+        readable(&cert).map_err(bad)?;
         let alternative = cert
             .subject_alternative_name()
             .map_err(|e| bad(e.to_string()))?;
-        let mut sans = Vec::new();
+        let (mut sans, mut other_names) = (Vec::new(), 0);
         for name in alternative.iter().flat_map(|s| &s.value.general_names) {
-            if let Some(san) = san(name) {
-                sans.push(san.map_err(|e| bad(e.to_string()))?);
+            match san(name) {
+                Some(Ok(san)) => sans.push(san),
+                Some(Err(_)) | None => other_names += 1,
             }
         }
         Ok(Self {
@@ -83,6 +98,7 @@ impl Certificate {
             issuer_der: cert.issuer().as_raw().to_vec(),
             is_ca: cert.is_ca(),
             sans,
+            other_names,
         })
     }
 
@@ -155,6 +171,12 @@ impl Certificate {
         &self.sans
     }
 
+    /// How many names it has that [`San`] cannot hold: of other kinds, or not written as their
+    /// kind asks for.
+    pub fn other_names(&self) -> usize {
+        self.other_names
+    }
+
     /// Whether it is a CA's (BasicConstraints).
     pub fn is_ca(&self) -> bool {
         self.is_ca
@@ -165,7 +187,7 @@ impl Certificate {
         self.subject_der == self.issuer_der
     }
 
-    /// Whether `issuer` is named as its issuer and has signed it.
+    /// Whether `issuer` is named as its issuer and has signed it, with a hash that is not SHA-1.
     pub fn is_issued_by(&self, issuer: &Self) -> bool {
         if self.issuer_der != issuer.subject_der {
             return false;
@@ -176,22 +198,46 @@ impl Certificate {
         ) else {
             return false;
         };
-        this.verify_signature(Some(by.public_key())).is_ok()
+        this.signature_algorithm == this.tbs_certificate.signature
+            && is_signed_by(
+                by.public_key(),
+                this.tbs_certificate.as_ref(),
+                &this.signature_algorithm,
+                &this.signature_value,
+            )
     }
 }
 
-/// A general name as ours; other kinds are passed over.
+/// What decides on the use of a certificate must be there once (RFC 5280, section 4.2) and be
+/// readable: what cannot be read here, another may read otherwise.
+fn readable(cert: &X509Certificate<'_>) -> Result<(), String> {
+    cert.extensions_map().map_err(|e| e.to_string())?;
+    let deciding = [
+        OID_X509_EXT_BASIC_CONSTRAINTS,
+        OID_X509_EXT_KEY_USAGE,
+        OID_X509_EXT_EXTENDED_KEY_USAGE,
+        OID_X509_EXT_SUBJECT_ALT_NAME,
+    ];
+    for extension in cert.extensions() {
+        let broken = extension.parsed_extension().error().is_some();
+        if broken && deciding.contains(&extension.oid) {
+            return Err(format!("extension {} cannot be read", extension.oid));
+        }
+    }
+    Ok(())
+}
+
+/// A general name as ours: none for kinds that [`San`] does not know, an error where the text is
+/// not what its kind asks for.
 pub(super) fn san(name: &GeneralName<'_>) -> Option<Result<San, InvalidName>> {
     match name {
-        GeneralName::DNSName(s) | GeneralName::RFC822Name(s) | GeneralName::URI(s) => {
-            Some(s.parse())
-        }
+        GeneralName::DNSName(s) => Some(ia5(s).and_then(San::from_dns)),
+        GeneralName::RFC822Name(s) => Some(ia5(s).and_then(San::from_email)),
+        GeneralName::URI(s) => Some(San::from_uri(s)),
         GeneralName::IPAddress(octets) => {
-            let ip = match octets.len() {
-                4 => <[u8; 4]>::try_from(*octets).ok().map(Into::into),
-                _ => <[u8; 16]>::try_from(*octets).ok().map(Into::into),
-            };
-            ip.map(|ip| Ok(San::Ip(ip)))
+            let v4 = <[u8; 4]>::try_from(*octets).map(IpAddr::from);
+            let ip = v4.or_else(|_| <[u8; 16]>::try_from(*octets).map(IpAddr::from));
+            ip.ok().map(|ip| Ok(San::Ip(ip)))
         }
         _ => None,
     }

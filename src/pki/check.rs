@@ -2,7 +2,7 @@
 
 use super::{Certificate, Chain, Eku, PublicKey, San};
 use crate::clock::Time;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 /// What was approved.
@@ -12,10 +12,12 @@ pub struct Expected<'a> {
     pub public_key: &'a PublicKey,
     /// The names, all and no others.
     pub sans: &'a [San],
-    /// The uses, no others.
+    /// The uses, all and no others.
     pub ekus: &'a [Eku],
     /// The latest end.
     pub not_after_cap: Time,
+    /// The CA that the chain must end in or below, where it is known beforehand.
+    pub anchor: Option<&'a Certificate>,
 }
 
 /// How a returned certificate differs from what was approved.
@@ -33,11 +35,11 @@ pub enum Mismatch {
     /// It is not good now.
     #[error("it is good from {0} to {1}, not now")]
     NotNow(Time, Time),
-    /// A use that was not approved.
-    #[error("it may be used for what was not approved")]
+    /// Other uses than approved.
+    #[error("its key usages are not those approved")]
     Use,
     /// A CA's certificate.
-    #[error("it is a CA certificate")]
+    #[error("it is a CA certificate, or may sign as one")]
     Ca,
     /// A link of the chain is wrong.
     #[error("certificate {0} of the chain is not signed by the next one")]
@@ -45,6 +47,9 @@ pub enum Mismatch {
     /// A CA in the chain is not good now or no CA.
     #[error("certificate {0} of the chain is no CA certificate that is good now")]
     Issuer(usize),
+    /// The chain leads elsewhere.
+    #[error("its chain leads to another CA than {0}")]
+    Anchor(String),
 }
 
 /// The CA's clock may be ahead of ours by this much.
@@ -67,55 +72,64 @@ pub fn returned(chain: &Chain, expected: &Expected<'_>, now: Time) -> Result<(),
         return Err(Mismatch::Ca);
     }
     uses(leaf, expected.ekus)?;
-    links(chain, now)
+    links(chain, now)?;
+    expected
+        .anchor
+        .map_or(Ok(()), |anchor| leads_to(chain, anchor))
 }
 
 fn names(leaf: &Certificate, expected: &[San]) -> Result<(), Mismatch> {
-    let mut got = leaf.sans().to_vec();
-    let mut wanted = expected.to_vec();
-    got.sort();
-    wanted.sort();
-    if got == wanted {
-        return Ok(());
+    let got: BTreeSet<&San> = leaf.sans().iter().collect();
+    let wanted: BTreeSet<&San> = expected.iter().collect();
+    let mut differences: Vec<String> = wanted
+        .difference(&got)
+        .map(|name| format!("{name} is missing"))
+        .collect();
+    differences.extend(
+        got.difference(&wanted)
+            .map(|name| format!("{name} was not asked for")),
+    );
+    if leaf.other_names() > 0 {
+        differences.push(format!(
+            "{} of other kinds were not asked for",
+            leaf.other_names()
+        ));
     }
-    let missing = wanted
-        .iter()
-        .filter(|n| !got.contains(n))
-        .map(|n| format!("{n} is missing"));
-    let extra = got
-        .iter()
-        .filter(|n| !wanted.contains(n))
-        .map(|n| format!("{n} was not asked for"));
-    Err(Mismatch::Names(
-        missing.chain(extra).collect::<Vec<_>>().join(", "),
-    ))
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(Mismatch::Names(differences.join(", ")))
+    }
 }
 
 fn uses(leaf: &Certificate, approved: &[Eku]) -> Result<(), Mismatch> {
-    let Ok((_, cert)) = X509Certificate::from_der(leaf.der()) else {
-        return Err(Mismatch::Use);
-    };
+    let (_, cert) = X509Certificate::from_der(leaf.der()).map_err(|_| Mismatch::Use)?;
+    let key_usage = cert.key_usage().map_err(|_| Mismatch::Use)?;
+    if key_usage.is_some_and(|usage| usage.value.key_cert_sign() || usage.value.crl_sign()) {
+        return Err(Mismatch::Ca);
+    }
     let stated = cert.extended_key_usage().map_err(|_| Mismatch::Use)?;
-    let Some(stated) = stated else {
-        return if approved.is_empty() {
-            Ok(())
-        } else {
-            Err(Mismatch::Use)
-        };
-    };
-    let usage = stated.value;
-    let others = usage.any
-        || usage.code_signing
-        || usage.email_protection
-        || usage.time_stamping
-        || usage.ocsp_signing
-        || !usage.other.is_empty();
-    let server = !usage.server_auth || approved.contains(&Eku::ServerAuth);
-    let client = !usage.client_auth || approved.contains(&Eku::ClientAuth);
-    if others || !server || !client {
-        Err(Mismatch::Use)
-    } else {
+    let fits = stated.map_or(approved.is_empty(), |stated| {
+        let usage = stated.value;
+        let others = usage.any
+            || usage.code_signing
+            || usage.email_protection
+            || usage.time_stamping
+            || usage.ocsp_signing
+            || !usage.other.is_empty();
+        !others
+            && usage.server_auth == approved.contains(&Eku::ServerAuth)
+            && usage.client_auth == approved.contains(&Eku::ClientAuth)
+    });
+    if fits { Ok(()) } else { Err(Mismatch::Use) }
+}
+
+fn leads_to(chain: &Chain, anchor: &Certificate) -> Result<(), Mismatch> {
+    let last = chain.certificates().last();
+    if last.is_some_and(|last| last == anchor || last.is_issued_by(anchor)) {
         Ok(())
+    } else {
+        Err(Mismatch::Anchor(anchor.subject().to_owned()))
     }
 }
 

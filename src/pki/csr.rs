@@ -1,9 +1,12 @@
 //! Certificate signing requests (PKCS#10, RFC 2986).
 
-use super::{InvalidKey, InvalidName, PublicKey, San, certificate::san};
+use super::{InvalidKey, InvalidName, PublicKey, San, certificate::san, key::is_signed_by};
+use der::Decode;
 use rustls_pki_types::{CertificateSigningRequestDer, pem::PemObject};
+use x509_cert::request::CertReq;
 use x509_parser::{
-    certification_request::X509CertificationRequest, extensions::ParsedExtension, prelude::FromDer,
+    certification_request::X509CertificationRequest, extensions::ParsedExtension,
+    prelude::FromDer as _,
 };
 
 /// The longest request read, in bytes.
@@ -31,7 +34,7 @@ pub enum InvalidCsr {
     #[error("this is no PKCS#10 request: {0}")]
     Der(String),
     /// The signature is wrong.
-    #[error("the CSR's signature does not fit its public key")]
+    #[error("the CSR is not signed by the key it names (SHA-1 signatures do not count)")]
     Signature,
     /// The key is not accepted.
     #[error(transparent)]
@@ -47,6 +50,8 @@ impl Csr {
         if text.len() > MAX {
             return Err(InvalidCsr::TooLong);
         }
+        // RFC 7468, section 7: an older label, which keytool still writes.
+        let text = text.replace("NEW CERTIFICATE REQUEST-----", "CERTIFICATE REQUEST-----");
         let mut blocks = CertificateSigningRequestDer::pem_slice_iter(text.as_bytes());
         let first = blocks
             .next()
@@ -63,26 +68,36 @@ impl Csr {
         if der.len() > MAX {
             return Err(InvalidCsr::TooLong);
         }
-        let (rest, csr) =
+        // Holds it to DER from end to end; the parser below takes some BER.
+        CertReq::from_der(der).map_err(|e| InvalidCsr::Der(e.to_string()))?;
+        let (_, csr) =
             X509CertificationRequest::from_der(der).map_err(|e| InvalidCsr::Der(e.to_string()))?;
-        if !rest.is_empty() {
-            return Err(InvalidCsr::Der("bytes follow it".into()));
-        }
         let info = &csr.certification_request_info;
         let public_key = PublicKey::from_spki_der(info.subject_pki.raw)?;
-        csr.verify_signature().map_err(|_| InvalidCsr::Signature)?;
+        if !is_signed_by(
+            &info.subject_pki,
+            info.raw,
+            &csr.signature_algorithm,
+            &csr.signature_value,
+        ) {
+            return Err(InvalidCsr::Signature);
+        }
         let common_name = info.subject.iter_common_name().next();
         let common_name = common_name
             .and_then(|cn| cn.as_str().ok())
             .map(ToOwned::to_owned);
         let mut sans = Vec::new();
         for extension in csr.requested_extensions().into_iter().flatten() {
-            if let ParsedExtension::SubjectAlternativeName(names) = extension {
-                for name in &names.general_names {
-                    if let Some(san) = san(name) {
-                        sans.push(san?);
+            match extension {
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    for name in names.general_names.iter().filter_map(san) {
+                        sans.push(name?);
                     }
                 }
+                ParsedExtension::ParseError { error } => {
+                    return Err(InvalidCsr::Der(format!("a requested extension: {error}")));
+                }
+                _ => {}
             }
         }
         Ok(Self {

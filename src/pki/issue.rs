@@ -18,7 +18,7 @@ use der::{
 };
 use serde::{Deserialize, Serialize};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use x509_cert::{
     TbsCertificate, Version,
     attr::AttributeTypeAndValue,
@@ -65,6 +65,17 @@ pub enum IssueError {
     /// The CA's own certificate cannot be used.
     #[error("the CA's certificate cannot be used: {0}")]
     Ca(String),
+    /// No time is left between the beginning and the end, perhaps the CA's.
+    #[error("the certificate would begin at {from} and end at {until}: is the CA's over?")]
+    Lifetime {
+        /// The beginning.
+        from: Time,
+        /// The end.
+        until: Time,
+    },
+    /// Nobody would be certified.
+    #[error("a certificate needs a name")]
+    NoName,
 }
 
 impl From<der::Error> for IssueError {
@@ -102,7 +113,8 @@ pub struct Authority<'a> {
 pub struct Leaf<'a> {
     /// The serial number.
     pub serial: &'a Serial,
-    /// The subject's common name; without one the names alone identify the subject.
+    /// The subject's common name. Without one, or with one of more than 64 characters (RFC 5280,
+    /// appendix A.1, ub-common-name), the names alone identify the subject.
     pub common_name: Option<&'a str>,
     /// The names.
     pub sans: &'a [San],
@@ -124,19 +136,21 @@ pub async fn root(
 ) -> Result<Certificate, IssueError> {
     let subject = name_of(Some(common_name))?;
     let key = signer.public_key();
-    let extensions = ca_extensions(key, key_identifier(key), path_length)?;
+    let own = OctetString::new(key_identifier(key))?;
+    let extensions = ca_extensions(key, own, path_length)?;
     let fields = Fields {
         serial,
         issuer: subject.clone(),
         subject,
-        lifetime,
+        lifetime: not_empty(lifetime)?,
         public_key: key,
         extensions,
     };
     sign(fields, signer).await
 }
 
-/// Makes the certificate of a CA below `by`.
+/// Makes the certificate of a CA below `by`. Its lifetime never exceeds that CA's, and its path
+/// length must be smaller.
 pub async fn intermediate(
     by: Authority<'_>,
     public_key: &PublicKey,
@@ -145,12 +159,17 @@ pub async fn intermediate(
     lifetime: Lifetime,
     path_length: u8,
 ) -> Result<Certificate, IssueError> {
-    let ca = Ca::of(by.certificate)?;
+    let ca = Ca::of(by)?;
+    if ca.path_length.is_some_and(|above| above <= path_length) {
+        return Err(IssueError::Ca(
+            "its path length has no room for this CA below it".into(),
+        ));
+    }
     let fields = Fields {
         serial,
         issuer: ca.name,
         subject: name_of(Some(common_name))?,
-        lifetime: within(lifetime, by.certificate),
+        lifetime: within(lifetime, by.certificate)?,
         public_key,
         extensions: ca_extensions(public_key, ca.key_identifier, path_length)?,
     };
@@ -159,13 +178,20 @@ pub async fn intermediate(
 
 /// Makes a leaf. Its lifetime never exceeds the CA's.
 pub async fn leaf(by: Authority<'_>, leaf: &Leaf<'_>) -> Result<Certificate, IssueError> {
-    let ca = Ca::of(by.certificate)?;
+    let ca = Ca::of(by)?;
+    let common_name = leaf
+        .common_name
+        .filter(|name| (1..=MAX_COMMON_NAME).contains(&name.chars().count()));
+    if common_name.is_none() && leaf.sans.is_empty() {
+        return Err(IssueError::NoName);
+    }
     let usage = if leaf.public_key.algorithm().is_rsa() {
         KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment
     } else {
         KeyUsages::DigitalSignature.into()
     };
-    let ekus: Vec<_> = leaf.ekus.iter().map(|e| e.oid()).collect();
+    let ekus: BTreeSet<Eku> = leaf.ekus.iter().copied().collect();
+    let ekus: Vec<_> = ekus.into_iter().map(Eku::oid).collect();
     let names: Result<Vec<_>, _> = leaf.sans.iter().map(general_name).collect();
     let mut extensions = vec![
         extension(
@@ -182,24 +208,15 @@ pub async fn leaf(by: Authority<'_>, leaf: &Leaf<'_>) -> Result<Certificate, Iss
     }
     if !leaf.sans.is_empty() {
         // RFC 5280, section 4.2.1.6: critical where the subject is empty.
-        let critical = leaf.common_name.is_none();
+        let critical = common_name.is_none();
         extensions.push(extension(critical, &SubjectAltName(names?))?);
     }
-    extensions.push(key_identifiers(
-        leaf.public_key,
-        ca.key_identifier,
-        Which::Subject,
-    )?);
-    extensions.push(key_identifiers(
-        leaf.public_key,
-        ca.key_identifier,
-        Which::Authority,
-    )?);
+    extensions.extend(key_identifiers(leaf.public_key, ca.key_identifier)?);
     let fields = Fields {
         serial: leaf.serial,
         issuer: ca.name,
-        subject: name_of(leaf.common_name)?,
-        lifetime: within(leaf.lifetime, by.certificate),
+        subject: name_of(common_name)?,
+        lifetime: within(leaf.lifetime, by.certificate)?,
         public_key: leaf.public_key,
         extensions,
     };
@@ -247,31 +264,37 @@ async fn sign(fields: Fields<'_>, signer: &dyn Signer) -> Result<Certificate, Is
 /// What a CA's certificate gives to those below it.
 struct Ca {
     name: Name,
-    key_identifier: [u8; 20],
+    key_identifier: OctetString,
+    path_length: Option<u8>,
 }
 
 impl Ca {
-    fn of(certificate: &Certificate) -> Result<Self, IssueError> {
-        if !certificate.is_ca() {
-            return Err(IssueError::Ca("it is no CA certificate".into()));
+    fn of(by: Authority<'_>) -> Result<Self, IssueError> {
+        let refused = |reason: &str| Err(IssueError::Ca(reason.into()));
+        if !by.certificate.is_ca() {
+            return refused("it is no CA certificate");
         }
-        let parsed = x509_cert::Certificate::from_der(certificate.der())?;
+        if by.certificate.public_key() != by.signer.public_key() {
+            return refused("it certifies another key than the one that signs");
+        }
+        let tbs = x509_cert::Certificate::from_der(by.certificate.der())?.tbs_certificate;
+        if let Some((_, usage)) = tbs.get::<KeyUsage>()?
+            && !usage.key_cert_sign()
+        {
+            return refused("its key usage does not let it sign certificates");
+        }
+        let constraints = tbs.get::<BasicConstraints>()?;
+        // RFC 5280, section 4.2.1.1: the value that the CA's certificate states.
+        let key_identifier = match tbs.get::<SubjectKeyIdentifier>()? {
+            Some((_, stated)) => stated.0,
+            None => OctetString::new(key_identifier(by.certificate.public_key()))?,
+        };
         Ok(Self {
-            name: parsed.tbs_certificate.subject,
-            key_identifier: subject_key_identifier(&parsed.tbs_certificate.extensions)
-                .unwrap_or_else(|| key_identifier(certificate.public_key())),
+            path_length: constraints.and_then(|(_, c)| c.path_len_constraint),
+            name: tbs.subject,
+            key_identifier,
         })
     }
-}
-
-/// The identifier a CA's certificate states, when it has our length.
-fn subject_key_identifier(extensions: &Option<Extensions>) -> Option<[u8; 20]> {
-    let stated = extensions
-        .iter()
-        .flatten()
-        .find(|e| e.extn_id == SubjectKeyIdentifier::OID)?;
-    let identifier = SubjectKeyIdentifier::from_der(stated.extn_value.as_bytes()).ok()?;
-    identifier.0.as_bytes().try_into().ok()
 }
 
 /// RFC 7093, section 2, method 1: the leftmost 160 bits of the SHA-256 of the key's BIT STRING.
@@ -289,45 +312,36 @@ fn key_identifier(key: &PublicKey) -> [u8; 20] {
 
 fn ca_extensions(
     key: &PublicKey,
-    authority: [u8; 20],
+    authority: OctetString,
     path_length: u8,
 ) -> Result<Extensions, IssueError> {
     let constraints = BasicConstraints {
         ca: true,
         path_len_constraint: Some(path_length),
     };
-    Ok(vec![
+    let mut extensions = vec![
         extension(true, &constraints)?,
         extension(true, &KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign))?,
-        key_identifiers(key, authority, Which::Subject)?,
-        key_identifiers(key, authority, Which::Authority)?,
-    ])
+    ];
+    extensions.extend(key_identifiers(key, authority)?);
+    Ok(extensions)
 }
 
-enum Which {
-    Subject,
-    Authority,
-}
-
+/// Whose key it is, and who signs.
 fn key_identifiers(
-    key: &PublicKey,
-    authority: [u8; 20],
-    which: Which,
-) -> Result<Extension, IssueError> {
-    match which {
-        Which::Subject => {
-            let identifier = OctetString::new(key_identifier(key))?;
-            extension(false, &SubjectKeyIdentifier(identifier))
-        }
-        Which::Authority => {
-            let identifier = AuthorityKeyIdentifier {
-                key_identifier: Some(OctetString::new(authority)?),
-                authority_cert_issuer: None,
-                authority_cert_serial_number: None,
-            };
-            extension(false, &identifier)
-        }
-    }
+    subject: &PublicKey,
+    authority: OctetString,
+) -> Result<[Extension; 2], IssueError> {
+    let subject = OctetString::new(key_identifier(subject))?;
+    let authority = AuthorityKeyIdentifier {
+        key_identifier: Some(authority),
+        authority_cert_issuer: None,
+        authority_cert_serial_number: None,
+    };
+    Ok([
+        extension(false, &SubjectKeyIdentifier(subject))?,
+        extension(false, &authority)?,
+    ])
 }
 
 fn extension<T: AssociatedOid + Encode>(
@@ -351,10 +365,19 @@ fn general_name(san: &San) -> Result<GeneralName, der::Error> {
     })
 }
 
+/// The longest common name, in characters (RFC 5280, appendix A.1).
+const MAX_COMMON_NAME: usize = 64;
+
 fn name_of(common_name: Option<&str>) -> Result<Name, IssueError> {
     let Some(common_name) = common_name else {
         return Ok(RdnSequence::default());
     };
+    let long = !(1..=MAX_COMMON_NAME).contains(&common_name.chars().count());
+    if long || common_name.contains(char::is_control) {
+        return Err(IssueError::Encode(format!(
+            "a common name is 1 to {MAX_COMMON_NAME} characters, none of them a control character"
+        )));
+    }
     let attribute = AttributeTypeAndValue {
         oid: COMMON_NAME,
         value: Any::encode_from(&Utf8StringRef::new(common_name)?)?,
@@ -376,9 +399,20 @@ fn time(t: Time) -> Result<X509Time, IssueError> {
     }
 }
 
-fn within(lifetime: Lifetime, ca: &Certificate) -> Lifetime {
-    Lifetime {
+fn within(lifetime: Lifetime, ca: &Certificate) -> Result<Lifetime, IssueError> {
+    not_empty(Lifetime {
         not_before: lifetime.not_before.max(ca.not_before()),
         not_after: lifetime.not_after.min(ca.not_after()),
+    })
+}
+
+fn not_empty(lifetime: Lifetime) -> Result<Lifetime, IssueError> {
+    if lifetime.not_before < lifetime.not_after {
+        Ok(lifetime)
+    } else {
+        Err(IssueError::Lifetime {
+            from: lifetime.not_before,
+            until: lifetime.not_after,
+        })
     }
 }

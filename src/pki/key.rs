@@ -10,9 +10,16 @@ use const_oid::{
         rfc8410::ID_ED_25519,
     },
 };
+use der::{Decode, asn1::UintRef};
 use serde::{Deserialize, Serialize};
+use spki::SubjectPublicKeyInfoRef;
 use std::{fmt, str::FromStr};
-use x509_parser::{prelude::FromDer, public_key::PublicKey as Parsed, x509::SubjectPublicKeyInfo};
+use x509_parser::{
+    asn1_rs::{BitString, Class, Tag},
+    oid_registry::{OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA},
+    verify::verify_signature,
+    x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
+};
 
 /// A kind of key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -100,11 +107,7 @@ impl fmt::Debug for PublicKey {
 impl PublicKey {
     /// From the DER of a SubjectPublicKeyInfo.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, InvalidKey> {
-        let (rest, parsed) =
-            SubjectPublicKeyInfo::from_der(spki).map_err(|_| InvalidKey::Unreadable)?;
-        if !rest.is_empty() {
-            return Err(InvalidKey::Unreadable);
-        }
+        let parsed = SubjectPublicKeyInfoRef::from_der(spki).map_err(|_| InvalidKey::Unreadable)?;
         Ok(Self {
             spki: spki.to_vec(),
             algorithm: algorithm_of(&parsed)?,
@@ -127,33 +130,86 @@ impl PublicKey {
     }
 }
 
-fn algorithm_of(spki: &SubjectPublicKeyInfo<'_>) -> Result<KeyAlgorithm, InvalidKey> {
-    let is = |oid: ObjectIdentifier| spki.algorithm.algorithm.as_bytes() == oid.as_bytes();
-    if is(ID_ED_25519) {
-        return Ok(KeyAlgorithm::Ed25519);
+/// The kind of a key that is written in the one way its standard gives: a key goes into
+/// certificates as it came.
+fn algorithm_of(spki: &SubjectPublicKeyInfoRef<'_>) -> Result<KeyAlgorithm, InvalidKey> {
+    let unsupported = |what: &str| Err(InvalidKey::Unsupported(what.into()));
+    let bytes = spki.subject_public_key.as_bytes();
+    let key = bytes.ok_or(InvalidKey::Unreadable)?;
+    let parameters = spki.algorithm.parameters;
+    match spki.algorithm.oid {
+        // RFC 8410, sections 3 and 4
+        ID_ED_25519 if parameters.is_none() && key.len() == 32 => Ok(KeyAlgorithm::Ed25519),
+        // RFC 5480, sections 2.1.1 and 2.2
+        ID_EC_PUBLIC_KEY => {
+            let curve = parameters.and_then(|p| p.decode_as().ok());
+            let (algorithm, coordinate) = match curve {
+                Some(SECP_256_R_1) => (KeyAlgorithm::EcdsaP256, 32),
+                Some(SECP_384_R_1) => (KeyAlgorithm::EcdsaP384, 48),
+                _ => return unsupported("EC on another curve"),
+            };
+            match key {
+                [4, xy @ ..] if xy.len() == 2 * coordinate => Ok(algorithm),
+                [2 | 3, x @ ..] if x.len() == coordinate => unsupported("EC, point compressed"),
+                _ => Err(InvalidKey::Unreadable),
+            }
+        }
+        // RFC 3279, section 2.3.1
+        RSA_ENCRYPTION if parameters.is_some_and(|p| p.is_null()) => {
+            let key = RsaPublicKey::from_der(key).map_err(|_| InvalidKey::Unreadable)?;
+            if !is_odd(key.modulus) || !is_odd(key.exponent) || key.exponent.as_bytes() == [1] {
+                return Err(InvalidKey::Unreadable);
+            }
+            match bits(key.modulus) {
+                2048 => Ok(KeyAlgorithm::Rsa2048),
+                3072 => Ok(KeyAlgorithm::Rsa3072),
+                4096 => Ok(KeyAlgorithm::Rsa4096),
+                bits => unsupported(&format!("RSA of {bits} bits")),
+            }
+        }
+        ID_ED_25519 | RSA_ENCRYPTION => Err(InvalidKey::Unreadable),
+        other => unsupported(&other.to_string()),
     }
-    if is(ID_EC_PUBLIC_KEY) {
-        let curve = spki.algorithm.parameters.as_ref().map(|p| p.data);
-        return match curve {
-            Some(oid) if oid == SECP_256_R_1.as_bytes() => Ok(KeyAlgorithm::EcdsaP256),
-            Some(oid) if oid == SECP_384_R_1.as_bytes() => Ok(KeyAlgorithm::EcdsaP384),
-            _ => Err(InvalidKey::Unsupported("EC on another curve".into())),
-        };
-    }
-    if is(RSA_ENCRYPTION) {
-        let Ok(Parsed::RSA(key)) = spki.parsed() else {
-            return Err(InvalidKey::Unreadable);
-        };
-        return match key.key_size() {
-            2048 => Ok(KeyAlgorithm::Rsa2048),
-            3072 => Ok(KeyAlgorithm::Rsa3072),
-            4096 => Ok(KeyAlgorithm::Rsa4096),
-            bits => Err(InvalidKey::Unsupported(format!("RSA of {bits} bits"))),
-        };
-    }
-    Err(InvalidKey::Unsupported(
-        spki.algorithm.algorithm.to_id_string(),
-    ))
+}
+
+/// RFC 8017, appendix A.1.1.
+#[derive(der::Sequence)]
+struct RsaPublicKey<'a> {
+    modulus: UintRef<'a>,
+    exponent: UintRef<'a>,
+}
+
+fn is_odd(n: UintRef<'_>) -> bool {
+    n.as_bytes().last().is_some_and(|b| b & 1 == 1)
+}
+
+fn bits(n: UintRef<'_>) -> u32 {
+    let octets = n.as_bytes();
+    let first = octets.first().map_or(0, |b| b.leading_zeros());
+    u32::try_from(octets.len() * 8).unwrap_or(u32::MAX) - first
+}
+
+/// Whether `key` has signed `message`. SHA-1 is not believed, and the signature and its algorithm
+/// have one form only, so that nobody can make a second certificate or request out of one.
+pub(super) fn is_signed_by(
+    key: &SubjectPublicKeyInfo<'_>,
+    message: &[u8],
+    algorithm: &AlgorithmIdentifier<'_>,
+    signature: &BitString<'_>,
+) -> bool {
+    let sha1 = [OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA].contains(&algorithm.algorithm);
+    let one_form = match &algorithm.parameters {
+        None => true,
+        Some(p) if algorithm.algorithm == OID_PKCS1_RSASSAPSS => p.tag() == Tag::Sequence,
+        Some(p) => {
+            let plain = p.class() == Class::Universal && !p.header.constructed();
+            plain && p.tag() == Tag::Null && p.data.is_empty()
+        }
+    };
+    !sha1
+        && one_form
+        && signature.unused_bits == 0
+        && verify_signature(key, algorithm, signature, message).is_ok()
 }
 
 /// A signature that was not made.
