@@ -64,9 +64,12 @@ async fn leases(app: Arc<App>) {
 }
 
 async fn deployments(app: Arc<App>) {
-    due::<Deployment, _>(&app, "deployments", DEPLOYMENT_RETRY, |app, id| async move {
-        app.retry_deployment(&id).await
-    })
+    due::<Deployment, _>(
+        &app,
+        "deployments",
+        DEPLOYMENT_RETRY,
+        |app, id| async move { app.retry_deployment(&id).await },
+    )
     .await;
 }
 

@@ -1,0 +1,1 @@
+//! The life of certificates under simulated time.
