@@ -109,7 +109,7 @@ impl App {
     }
 
     /// Decides and commits; decides again on fresh rows while what the decision rested on changes
-    /// under it. `decide` fills the unit it is given and hands it back with what the caller gets; it
+    /// under it. A decision that changes nothing is not committed. `decide` fills the unit it is given and hands it back with what the caller gets; it
     /// must have no effect beyond the unit.
     pub(crate) async fn decide<'a, T, F>(
         &'a self,
@@ -120,6 +120,9 @@ impl App {
     {
         for _ in 0..DECISIONS {
             let (unit, outcome) = decide(self.unit()).await?;
+            if unit.changes_nothing() {
+                return Ok(outcome);
+            }
             match unit.commit().await {
                 Ok(_) => return Ok(outcome),
                 Err(e) if e.is_conflict() => {}
