@@ -17,7 +17,6 @@ use certctl::{
     config::ServerConfig,
     crypt::{RingCrypto, secret},
     domain::ApiKey,
-    id::Id,
     reconcile,
     store::{Committer, Engine, Memory, Store},
     sys::{Disk, Tasks},
@@ -305,10 +304,6 @@ pub fn text(value: &Value) -> String {
 #[track_caller]
 pub fn time(value: &Value) -> Time {
     text(value).parse().unwrap()
-}
-
-pub fn id(text: &str) -> Id {
-    text.parse().unwrap()
 }
 
 #[track_caller]
