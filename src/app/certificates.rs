@@ -1,7 +1,7 @@
 //! Certificates: making and reading them.
 
 use super::{
-    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, issue, known, need,
+    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, free, issue, known, need,
     require, views::Deployed,
 };
 use crate::{
@@ -79,6 +79,9 @@ impl App {
         let certificate = self
             .decide(|mut unit| async move {
                 let now = self.now();
+                if let Some(id) = &new.id {
+                    free::<Certificate>(&mut unit, "certificate", id).await?;
+                }
                 let mut cert = Certificate {
                     id: new.id.clone().unwrap_or_else(|| self.new_id("cert")),
                     name: new.name.clone(),

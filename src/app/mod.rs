@@ -162,6 +162,20 @@ pub(crate) async fn need<T: Document>(
         .ok_or_else(|| AppError::not_found(kind, id))
 }
 
+/// Refuses an id of the caller's choice that is taken.
+pub(crate) async fn free<T: Document>(
+    unit: &mut Unit<'_>,
+    kind: &'static str,
+    id: &Id,
+) -> Result<(), AppError> {
+    match unit.load_opt::<T>(id).await? {
+        None => Ok(()),
+        Some(_) => Err(AppError::Conflict(format!(
+            "id: {kind} {id} exists already"
+        ))),
+    }
+}
+
 /// Adds an event to the batch.
 pub(crate) fn audit(unit: &mut Unit<'_>, event: &AuditEvent) {
     unit.append(AUDIT, event);

@@ -1,6 +1,6 @@
 //! Targets.
 
-use super::{App, AppError, audit, require};
+use super::{App, AppError, audit, free, require};
 use crate::{
     access::Permission,
     deploy::config::TargetConfig,
@@ -41,6 +41,9 @@ impl App {
         TargetConfig::parse(&new.kind, &new.config).map_err(|e| AppError::invalid("config", e))?;
         self.decide(|mut unit| async move {
             let now = self.now();
+            if let Some(id) = &new.id {
+                free::<Target>(&mut unit, "target", id).await?;
+            }
             if unit.load_opt::<Agent>(&new.agent).await?.is_none() {
                 return Err(AppError::invalid(
                     "agent_id",
