@@ -3,7 +3,7 @@
 use super::{App, AppError, audit, free, require};
 use crate::{
     access::Permission,
-    deploy::config::TargetConfig,
+    deploy::config::{ConfigError, TargetConfig},
     domain::{Agent, AuditEvent, Category, Principal, Target},
     id::Id,
     store::{Loaded, Scan, TARGET_NAME},
@@ -38,7 +38,10 @@ impl App {
                 "1 to 255 characters are accepted",
             ));
         }
-        TargetConfig::parse(&new.kind, &new.config).map_err(|e| AppError::invalid("config", e))?;
+        TargetConfig::parse(&new.kind, &new.config).map_err(|e| match e {
+            ConfigError::UnknownType(_) => AppError::invalid("type", e),
+            _ => AppError::invalid("config", e),
+        })?;
         self.decide(|mut unit| async move {
             let now = self.now();
             if let Some(id) = &new.id {
