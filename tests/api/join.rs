@@ -61,7 +61,14 @@ async fn a_wrong_token_lets_nobody_in() {
     let before = app.seq();
     let shortened = &token[..token.len() - 1];
     let lengthened = format!("{token}A");
-    for wrong in ["", "ctj_", "ctj_wrong", shortened, &lengthened, app.admin_key()] {
+    for wrong in [
+        "",
+        "ctj_",
+        "ctj_wrong",
+        shortened,
+        &lengthened,
+        app.admin_key(),
+    ] {
         enrol(&app, "a", wrong, "s").await.refused(401);
     }
     assert_eq!(app.seq(), before);
@@ -85,10 +92,7 @@ async fn enrolling_again_with_the_same_secret_answers_the_same_agent() {
 async fn two_enrolments_at_once_with_the_same_secret_give_one_agent() {
     let app = TestApp::start().await;
     let token = app.join_token(json!({})).await;
-    let (a, b) = tokio::join!(
-        enrol(&app, "a", &token, "s"),
-        enrol(&app, "a", &token, "s")
-    );
+    let (a, b) = tokio::join!(enrol(&app, "a", &token, "s"), enrol(&app, "a", &token, "s"));
     assert_eq!(a.expect(201)["agent_id"], b.expect(201)["agent_id"]);
 }
 

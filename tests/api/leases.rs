@@ -52,7 +52,10 @@ async fn another_agents_job_is_out_of_reach() {
         ("csr", json!({"csr_pem": other_csr()})),
     ] {
         // By its own path, and by the path of the agent that has the job.
-        other.about(&app, &item, call, body.clone()).await.refused(403);
+        other
+            .about(&app, &item, call, body.clone())
+            .await
+            .refused(403);
         let path = format!("/api/v1/agents/{}/jobs/{}/{call}", agent.id, item.id);
         let mut body = body;
         body["token"] = item.lease.token.clone().into();
@@ -88,7 +91,10 @@ async fn a_renewed_lease_is_kept_past_its_first_end() {
     for _ in 0..10 {
         app.advance(40 * SECOND);
         app.tick().await;
-        agent.about(&app, &item, "lease", json!({})).await.expect(200);
+        agent
+            .about(&app, &item, "lease", json!({}))
+            .await
+            .expect(200);
     }
     assert!(agent.work(&app).await.is_empty());
 }
@@ -110,7 +116,10 @@ async fn an_expired_lease_is_taken_back_and_its_words_are_refused() {
     let before = app.seq();
     let outcome = agent.confirmed(&item);
     agent.report(&app, &item, &outcome).await.refused(409);
-    agent.about(&app, &item, "lease", json!({})).await.refused(409);
+    agent
+        .about(&app, &item, "lease", json!({}))
+        .await
+        .refused(409);
     assert_eq!(app.seq(), before);
     assert_eq!(deployment(&app).await["state"], "pending");
 }
@@ -180,7 +189,10 @@ async fn a_repeated_csr_is_answered_as_the_first_and_issues_once() {
     app.certificate("web", &[&target]).await;
     let item = agent.job(&app).await;
     let body = json!({"csr_pem": agent.make_csr(&item)});
-    agent.about(&app, &item, "csr", body.clone()).await.expect(202);
+    agent
+        .about(&app, &item, "csr", body.clone())
+        .await
+        .expect(202);
     let before = app.seq();
     agent.about(&app, &item, "csr", body).await.expect(202);
     // Another key under the ended lease is a repetition too: no second version comes of it.
@@ -211,7 +223,10 @@ async fn wrong_tokens_are_refused() {
         for (call, body) in [("lease", json!({})), ("report", report.clone())] {
             let answer = agent.about(&app, &wrong, call, body).await;
             let message = answer.refused(status);
-            assert!(message.contains("lease"), "{call} with {token:?}: {message}");
+            assert!(
+                message.contains("lease"),
+                "{call} with {token:?}: {message}"
+            );
         }
     }
     assert_eq!(app.seq(), before);
@@ -223,7 +238,10 @@ async fn an_ended_job_takes_no_lease() {
     let outcome = agent.confirmed(&item);
     agent.report(&app, &item, &outcome).await.expect(200);
     let before = app.seq();
-    agent.about(&app, &item, "lease", json!({})).await.refused(409);
+    agent
+        .about(&app, &item, "lease", json!({}))
+        .await
+        .refused(409);
     assert_eq!(app.seq(), before);
 }
 
@@ -244,7 +262,10 @@ async fn a_job_takes_only_the_words_of_its_kind() {
     let deployment = agent.job(&app).await;
     let before = app.seq();
     let body = json!({"csr_pem": other_csr()});
-    agent.about(&app, &deployment, "csr", body).await.refused(400);
+    agent
+        .about(&app, &deployment, "csr", body)
+        .await
+        .refused(400);
     assert_eq!(app.seq(), before);
 }
 

@@ -8,6 +8,7 @@ mod invariants;
 pub use agent::TestAgent;
 pub use call::{Answer, Call};
 
+use async_trait::async_trait;
 use axum::Router;
 use certctl::{
     access::Role,
@@ -18,7 +19,10 @@ use certctl::{
     crypt::{RingCrypto, secret},
     domain::ApiKey,
     reconcile,
-    store::{Committer, Engine, Memory, Store},
+    store::{
+        Answer as EngineAnswer, Batch, Committer, Engine, EngineError, Memory, Outcome, Query,
+        Store,
+    },
     sys::{Disk, Tasks},
 };
 use serde_json::{Value, json};
@@ -57,6 +61,23 @@ impl Rng for CountedRng {
             let digest = ring::digest::digest(&ring::digest::SHA256, &n);
             chunk.copy_from_slice(&digest.as_ref()[..chunk.len()]);
         }
+    }
+}
+
+/// Memory whose every use lets others go first, so that calls made at once interleave.
+#[derive(Default)]
+struct Interleaving(Memory);
+
+#[async_trait]
+impl Engine for Interleaving {
+    async fn read(&self, questions: Vec<Query>) -> Result<Vec<EngineAnswer>, EngineError> {
+        tokio::task::yield_now().await;
+        self.0.read(questions).await
+    }
+
+    async fn commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, EngineError> {
+        tokio::task::yield_now().await;
+        self.0.commit(group).await
     }
 }
 
@@ -108,7 +129,7 @@ impl TestApp {
     pub async fn start() -> Self {
         let world = World {
             dir: tempfile::tempdir().unwrap(),
-            engine: Arc::new(Memory::new()),
+            engine: Arc::new(Interleaving::default()),
             clock: Arc::new(ManualClock(AtomicI64::new(BEGINNING * 1_000_000))),
             rng: Arc::default(),
         };
