@@ -99,7 +99,7 @@ impl App {
                         .policy_id
                         .clone()
                         .unwrap_or_else(|| known(POLICY_DEFAULT)),
-                    targets: new.targets.clone(),
+                    targets: each_once(&new.targets),
                     tags: new.tags.clone(),
                     holders: BTreeMap::new(),
                     archived_at: None,
@@ -276,6 +276,17 @@ async fn exists<T: crate::store::Document>(
         }
         other => other,
     }
+}
+
+/// The ids in their order, each once.
+fn each_once(ids: &[Id]) -> Vec<Id> {
+    let mut once: Vec<Id> = Vec::with_capacity(ids.len());
+    for id in ids {
+        if !once.contains(id) {
+            once.push(id.clone());
+        }
+    }
+    once
 }
 
 fn join(sans: &[San]) -> String {
