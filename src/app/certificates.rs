@@ -12,9 +12,7 @@ use crate::{
     },
     id::Id,
     pki::{San, Sans},
-    store::{
-        CERT_CREATED, DEPLOYMENT_CERT, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT,
-    },
+    store::{CERT_CREATED, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
 };
 use std::collections::BTreeMap;
 
@@ -194,30 +192,30 @@ impl App {
         Ok(format!("{}{}", version.leaf_pem, chain.pem))
     }
 
-    /// The newest deployment of a certificate on each of its targets.
+    /// The deployment of a certificate's current version on each of its targets.
     pub async fn deployments(&self, who: &Principal, id: &Id) -> Result<Vec<Deployed>, AppError> {
         let cert = self.certificate(who, id).await?;
         self.deployed(&cert).await
     }
 
     pub(super) async fn deployed(&self, cert: &Certificate) -> Result<Vec<Deployed>, AppError> {
-        let all = self
-            .store
-            .scan::<Deployment>(of(DEPLOYMENT_CERT, &cert.id))
-            .await?;
-        let mut newest: BTreeMap<&Id, &Loaded<Deployment>> = BTreeMap::new();
-        for deployment in &all {
-            newest.insert(&deployment.target, deployment);
-        }
         let mut deployed = Vec::with_capacity(cert.targets.len());
         for target in &cert.targets {
-            if let Some(target) = self.store.get::<Target>(target).await? {
-                let deployment = newest.get(&target.id).map(|d| (***d).clone());
-                deployed.push(Deployed {
-                    target: target.into_value(),
-                    deployment,
-                });
-            }
+            let Some(target) = self.store.get::<Target>(target).await? else {
+                continue;
+            };
+            let line = cert.holders.get(&Holder::Agent(target.agent.clone()));
+            let deployment = match line.and_then(|l| l.current.as_ref()) {
+                Some(current) => {
+                    let id = Deployment::id_of(&current.version, &target.id);
+                    self.store.get::<Deployment>(&id).await?
+                }
+                None => None,
+            };
+            deployed.push(Deployed {
+                target: target.into_value(),
+                deployment: deployment.map(Loaded::into_value),
+            });
         }
         Ok(deployed)
     }
