@@ -130,7 +130,7 @@ impl TestApp {
                 "two versions for one cause: {}",
                 order.cause
             );
-            newest = newest.max(Some((version.created_at, version.id.clone())));
+            newest = newest.max(Some((version.version(), version.id.clone())));
         }
         let current = line.current.as_ref().map(|c| c.version.clone());
         assert_eq!(current, newest.map(|(_, id)| id), "the newest is current");
