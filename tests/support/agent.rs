@@ -12,7 +12,6 @@ use std::{collections::BTreeMap, sync::Mutex};
 /// The agent, and the keys it has made, by the hash of their public half.
 pub struct TestAgent {
     pub id: String,
-    pub name: String,
     secret: String,
     keys: Mutex<BTreeMap<String, PrivateKey>>,
 }
@@ -26,7 +25,6 @@ impl TestAgent {
         let enrolled = call.send().await.expect(201);
         Self {
             id: super::text(&enrolled["agent_id"]),
-            name: name.into(),
             secret,
             keys: Mutex::default(),
         }
