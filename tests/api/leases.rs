@@ -326,3 +326,67 @@ async fn a_waiting_poll_ends_empty_at_its_time_and_when_the_server_stops() {
     assert_eq!(answer.expect(200)["count"], 0);
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test]
+async fn polls_at_once_share_the_jobs() {
+    let app = TestApp::start().await;
+    let agent = app.agent("a").await;
+    let target = app.target(&agent, "web").await;
+    for n in 0..6 {
+        app.certificate(&format!("c{n}"), &[&target]).await;
+    }
+    let poll = || agent.work(&app);
+    let (a, b, c) = tokio::join!(poll(), poll(), poll());
+    let mut given: Vec<String> = a
+        .iter()
+        .chain(&b)
+        .chain(&c)
+        .map(|j| j.id.to_string())
+        .collect();
+    given.sort();
+    let each = given.len();
+    given.dedup();
+    assert_eq!((given.len(), each), (6, 6));
+    app.check().await;
+}
+
+#[tokio::test]
+async fn a_report_at_the_moment_its_lease_ends_counts_or_is_refused() {
+    let (app, agent, _, item) = world().await;
+    app.advance(MINUTE);
+    let outcome = agent.confirmed(&item);
+    let (answer, ()) = tokio::join!(agent.report(&app, &item, &outcome), app.tick());
+    let state = deployment(&app).await["state"].clone();
+    match answer.status.as_u16() {
+        200 => assert_eq!(state, "confirmed"),
+        409 => assert_eq!(state, "pending"),
+        other => panic!("{other}"),
+    }
+    app.check().await;
+}
+
+#[tokio::test]
+async fn one_report_sent_twice_at_once_is_told_once() {
+    let (app, agent, _, item) = world().await;
+    let outcome = agent.confirmed(&item);
+    let report = || agent.report(&app, &item, &outcome);
+    let (a, b) = tokio::join!(report(), report());
+    assert_eq!(a.expect(200), b.expect(200));
+    let told = app.actions().await;
+    assert_eq!(
+        told.iter().filter(|a| *a == "deployment_confirmed").count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_long_reason_is_cut_and_the_report_taken() {
+    let (app, agent, _, item) = world().await;
+    let long = Outcome::Failed {
+        class: FailureClass::Permanent,
+        reason: "\u{e4}".repeat(400_000),
+    };
+    agent.report(&app, &item, &long).await.expect(200);
+    let shown = deployment(&app).await["error"].as_str().unwrap().to_owned();
+    assert_eq!(shown.chars().count(), 4_096 + " ...".len());
+}

@@ -119,10 +119,12 @@ impl TestAgent {
     pub async fn run(&self, app: &TestApp) -> usize {
         let mut done = 0;
         loop {
-            let jobs = self.work(app).await;
+            let mut jobs = self.work(app).await;
             if jobs.is_empty() {
                 return done;
             }
+            // A new version would cancel the deployment of the old one.
+            jobs.sort_by_key(|job| job.kind != WorkKind::Deployment);
             for item in &jobs {
                 match item.kind {
                     WorkKind::Issuance | WorkKind::Renewal => {
