@@ -6,6 +6,7 @@ mod budget;
 mod deployment;
 mod loss;
 mod renewal;
+mod start;
 mod walk;
 
 /// Tests a story, `async fn(TestApp)`, as it is and with a crash after every step.

@@ -7,7 +7,7 @@ use http::StatusCode;
 use serde_json::json;
 use std::time::Duration;
 
-const WALKS: u64 = 12;
+const WALKS: u64 = 6;
 const STEPS: usize = 150;
 
 /// SplitMix64: the same walk for the same seed.

@@ -13,7 +13,7 @@ use axum::Router;
 use certctl::{
     access::Role,
     api,
-    app::{App, Parts},
+    app::{App, Parts, StartError, Started},
     clock::{Clock, Rng, Time},
     config::ServerConfig,
     crypt::{RingCrypto, secret},
@@ -27,6 +27,7 @@ use certctl::{
 };
 use serde_json::{Value, json};
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -64,37 +65,57 @@ impl Rng for CountedRng {
     }
 }
 
-/// Memory whose every use lets others go first, so that calls made at once interleave.
-#[derive(Default)]
-struct Interleaving(Memory);
+/// Memory whose every use lets others go first, so that calls made at once interleave. After a
+/// number of commits it fails, as a disk does under a process that is cut there.
+struct TestEngine {
+    memory: Memory,
+    commits_left: AtomicU64,
+}
 
 #[async_trait]
-impl Engine for Interleaving {
+impl Engine for TestEngine {
     async fn read(&self, questions: Vec<Query>) -> Result<Vec<EngineAnswer>, EngineError> {
         tokio::task::yield_now().await;
-        self.0.read(questions).await
+        self.memory.read(questions).await
     }
 
     async fn commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, EngineError> {
         tokio::task::yield_now().await;
-        self.0.commit(group).await
+        let left = self.commits_left.load(Ordering::SeqCst);
+        if left == 0 {
+            return Err(EngineError::Io("cut by the test".into()));
+        }
+        self.commits_left.store(left - 1, Ordering::SeqCst);
+        self.memory.commit(group).await
     }
 }
 
 /// What a process leaves behind when it dies, and what is outside of it.
 struct World {
     dir: tempfile::TempDir,
-    engine: Arc<dyn Engine>,
+    engine: Arc<TestEngine>,
     clock: Arc<ManualClock>,
     rng: Arc<CountedRng>,
 }
 
 impl World {
-    async fn start(&self) -> (Arc<App>, Option<String>) {
-        let fatal = Box::new(|e: &_| panic!("the engine failed: {e}"));
-        let store = Store::start(self.engine.clone(), Committer::Inline, fatal).unwrap();
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            engine: Arc::new(TestEngine {
+                memory: Memory::new(),
+                commits_left: AtomicU64::new(u64::MAX),
+            }),
+            clock: Arc::new(ManualClock(AtomicI64::new(BEGINNING * 1_000_000))),
+            rng: Arc::default(),
+        }
+    }
+
+    async fn start(&self) -> Result<Started, StartError> {
+        let engine: Arc<dyn Engine> = self.engine.clone();
+        let store = Store::start(engine, Committer::Inline, Box::new(|_| ())).unwrap();
         let data_dir = self.dir.path().to_owned();
-        let started = App::start(Parts {
+        App::start(Parts {
             store,
             clock: self.clock.clone(),
             rng: self.rng.clone(),
@@ -109,8 +130,6 @@ impl World {
             names: Vec::new(),
         })
         .await
-        .unwrap();
-        (started.app, started.admin_key)
     }
 }
 
@@ -127,19 +146,31 @@ pub struct TestApp {
 impl TestApp {
     /// The first start on an empty store.
     pub async fn start() -> Self {
-        let world = World {
-            dir: tempfile::tempdir().unwrap(),
-            engine: Arc::new(Interleaving::default()),
-            clock: Arc::new(ManualClock(AtomicI64::new(BEGINNING * 1_000_000))),
-            rng: Arc::default(),
-        };
-        let (app, admin) = world.start().await;
+        Self::first(World::new()).await
+    }
+
+    async fn first(world: World) -> Self {
+        let Started { app, admin_key } = world.start().await.unwrap();
         Self {
             router: api::router(app.clone()),
             world,
             app,
-            admin: admin.expect("a first start makes the administrator's key"),
+            admin: admin_key.expect("a first start makes the administrator's key"),
             crashes: false,
+        }
+    }
+
+    /// A first start that is cut after so many commits, and the start after it; `None` when there
+    /// were no more commits to cut.
+    pub async fn start_cut_after(commits: u64) -> Option<Self> {
+        let world = World::new();
+        let left = &world.engine.commits_left;
+        left.store(commits, Ordering::SeqCst);
+        let cut = world.start().await;
+        left.store(u64::MAX, Ordering::SeqCst);
+        match cut {
+            Ok(_) => None,
+            Err(_) => Some(Self::first(world).await),
         }
     }
 
@@ -154,10 +185,20 @@ impl TestApp {
     /// The process dies, without a last word, and another starts on what was stored.
     pub async fn restart(&mut self) {
         self.app.tasks.abort_all();
-        let (app, admin) = self.world.start().await;
-        assert_eq!(admin, None, "a later start made another administrator");
+        let Started { app, admin_key } = self.start_again().await.unwrap();
+        assert_eq!(admin_key, None, "a later start made another administrator");
         self.router = api::router(app.clone());
         self.app = app;
+    }
+
+    /// Another process starts on what is stored.
+    pub async fn start_again(&self) -> Result<Started, StartError> {
+        self.world.start().await
+    }
+
+    /// A file of the data directory.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.world.dir.path().join(name)
     }
 
     /// The end of a step of a story: all that must always hold is checked; with
