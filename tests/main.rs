@@ -1,11 +1,14 @@
 //! The one test binary.
 
 mod agent;
+mod api;
 mod docs;
 mod e2e;
 mod layout;
+mod lifecycle;
 mod net;
 mod pki;
 mod store;
+mod support;
 mod sys;
 mod web;

@@ -77,7 +77,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let bytes = Bytes::from_request(request, state)
             .await
-            .map_err(|e| Problem::new(e.status(), e.body_text()))?;
+            .map_err(|e| match e.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    Problem::new(e.status(), "body: at most 1 MiB is accepted")
+                }
+                status => Problem::new(status, e.body_text()),
+            })?;
+        // A struct would also be read from a list, field by field.
+        if bytes.trim_ascii_start().first().is_some_and(|b| *b != b'{') {
+            return Err(Problem::bad("body", "a JSON object is expected"));
+        }
         let Json(value) = Json::<T>::from_bytes(&bytes)
             .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
         Ok(Self(value))
@@ -87,6 +96,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 /// An id out of a path: a text that is no id names nothing.
 pub fn id_in_path(kind: &'static str, text: &str) -> Result<Id, Problem> {
     text.parse().map_err(|_| {
+        let text: String = text.chars().take(64).collect();
         Problem::new(
             StatusCode::NOT_FOUND,
             format!("there is no {kind} {text:?}: that is no id"),

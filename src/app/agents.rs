@@ -146,7 +146,10 @@ impl App {
                     }
                     Some(a) => {
                         action = "agent_replaced";
-                        if !token.replace || self.heard_within(&a.id, REPLACEABLE_AFTER).await? {
+                        // What was heard since the last write is lost by a crash: enrolling counts too.
+                        let live = now.since(a.enrolled_at) < REPLACEABLE_AFTER
+                            || self.heard_within(&a.id, REPLACEABLE_AFTER).await?;
+                        if live || !token.replace {
                             return Err(AppError::Conflict(format!(
                                 "an agent named {} is enrolled. It can be replaced when it has been \
                                  silent for 10 minutes and the join token was made to replace",

@@ -1,7 +1,7 @@
 //! Certificates: making and reading them.
 
 use super::{
-    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, issue, known, need,
+    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, free, issue, known, need,
     require, views::Deployed,
 };
 use crate::{
@@ -12,9 +12,7 @@ use crate::{
     },
     id::Id,
     pki::{San, Sans},
-    store::{
-        CERT_CREATED, DEPLOYMENT_CERT, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT,
-    },
+    store::{CERT_CREATED, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
 };
 use std::collections::BTreeMap;
 
@@ -79,6 +77,9 @@ impl App {
         let certificate = self
             .decide(|mut unit| async move {
                 let now = self.now();
+                if let Some(id) = &new.id {
+                    free::<Certificate>(&mut unit, "certificate", id).await?;
+                }
                 let mut cert = Certificate {
                     id: new.id.clone().unwrap_or_else(|| self.new_id("cert")),
                     name: new.name.clone(),
@@ -96,7 +97,7 @@ impl App {
                         .policy_id
                         .clone()
                         .unwrap_or_else(|| known(POLICY_DEFAULT)),
-                    targets: new.targets.clone(),
+                    targets: each_once(&new.targets),
                     tags: new.tags.clone(),
                     holders: BTreeMap::new(),
                     archived_at: None,
@@ -191,30 +192,30 @@ impl App {
         Ok(format!("{}{}", version.leaf_pem, chain.pem))
     }
 
-    /// The newest deployment of a certificate on each of its targets.
+    /// The deployment of a certificate's current version on each of its targets.
     pub async fn deployments(&self, who: &Principal, id: &Id) -> Result<Vec<Deployed>, AppError> {
         let cert = self.certificate(who, id).await?;
         self.deployed(&cert).await
     }
 
     pub(super) async fn deployed(&self, cert: &Certificate) -> Result<Vec<Deployed>, AppError> {
-        let all = self
-            .store
-            .scan::<Deployment>(of(DEPLOYMENT_CERT, &cert.id))
-            .await?;
-        let mut newest: BTreeMap<&Id, &Loaded<Deployment>> = BTreeMap::new();
-        for deployment in &all {
-            newest.insert(&deployment.target, deployment);
-        }
         let mut deployed = Vec::with_capacity(cert.targets.len());
         for target in &cert.targets {
-            if let Some(target) = self.store.get::<Target>(target).await? {
-                let deployment = newest.get(&target.id).map(|d| (***d).clone());
-                deployed.push(Deployed {
-                    target: target.into_value(),
-                    deployment,
-                });
-            }
+            let Some(target) = self.store.get::<Target>(target).await? else {
+                continue;
+            };
+            let line = cert.holders.get(&Holder::Agent(target.agent.clone()));
+            let deployment = match line.and_then(|l| l.current.as_ref()) {
+                Some(current) => {
+                    let id = Deployment::id_of(&current.version, &target.id);
+                    self.store.get::<Deployment>(&id).await?
+                }
+                None => None,
+            };
+            deployed.push(Deployed {
+                target: target.into_value(),
+                deployment: deployment.map(Loaded::into_value),
+            });
         }
         Ok(deployed)
     }
@@ -273,6 +274,17 @@ async fn exists<T: crate::store::Document>(
         }
         other => other,
     }
+}
+
+/// The ids in their order, each once.
+fn each_once(ids: &[Id]) -> Vec<Id> {
+    let mut once: Vec<Id> = Vec::with_capacity(ids.len());
+    for id in ids {
+        if !once.contains(id) {
+            once.push(id.clone());
+        }
+    }
+    once
 }
 
 fn join(sans: &[San]) -> String {

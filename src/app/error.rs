@@ -91,10 +91,12 @@ impl AppError {
                 field: "body",
                 message: e.to_string(),
             },
-            CommitError::Refused(Refusal::Duplicate { index, holder }) => Self::Conflict(format!(
-                "{} {holder} has this already ({})",
-                index.coll.0, index.name
-            )),
+            CommitError::Refused(Refusal::Duplicate { index, holder }) => {
+                // An index is named `<collection>.<field>`.
+                let field = index.name.rsplit('.').next().unwrap_or(index.name);
+                let kind = index.coll.0;
+                Self::Conflict(format!("{field}: {kind} {holder} has the same one already"))
+            }
             CommitError::Refused(Refusal::Occupied { index, holder }) => Self::Conflict(format!(
                 "{} {holder} is open already ({})",
                 index.coll.0, index.name

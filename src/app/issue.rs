@@ -21,6 +21,10 @@ use crate::{
 };
 use std::time::Duration;
 
+/// The longest common name in a subject (RFC 5280, ub-common-name). A longer one stands among the
+/// subject alternative names alone.
+const MAX_COMMON_NAME: usize = 64;
+
 /// What the gate says to a CSR for a certificate.
 enum Approval {
     /// This is what the issuer is asked.
@@ -223,7 +227,8 @@ impl App {
                 serial_seed: seed,
                 csr_der: csr.der().to_vec(),
                 public_key: csr.public_key().clone(),
-                common_name: Some(certificate.common_name.clone()).filter(|n| !n.is_empty()),
+                common_name: Some(certificate.common_name.clone())
+                    .filter(|n| (1..=MAX_COMMON_NAME).contains(&n.chars().count())),
                 sans: certificate.sans.clone(),
                 ekus: profile.ekus.clone(),
                 now,

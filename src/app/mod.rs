@@ -117,7 +117,7 @@ impl App {
     }
 
     /// Decides and commits; decides again on fresh rows while what the decision rested on changes
-    /// under it. `decide` fills the unit it is given and hands it back with what the caller gets; it
+    /// under it. A decision that changes nothing is not committed. `decide` fills the unit it is given and hands it back with what the caller gets; it
     /// must have no effect beyond the unit.
     pub(crate) async fn decide<'a, T, F>(
         &'a self,
@@ -128,6 +128,9 @@ impl App {
     {
         for _ in 0..DECISIONS {
             let (unit, outcome) = decide(self.unit()).await?;
+            if unit.changes_nothing() {
+                return Ok(outcome);
+            }
             match unit.commit().await {
                 Ok(_) => return Ok(outcome),
                 Err(e) if e.is_conflict() => {}
@@ -165,6 +168,20 @@ pub(crate) async fn need<T: Document>(
     unit.load_opt(id)
         .await?
         .ok_or_else(|| AppError::not_found(kind, id))
+}
+
+/// Refuses an id of the caller's choice that is taken.
+pub(crate) async fn free<T: Document>(
+    unit: &mut Unit<'_>,
+    kind: &'static str,
+    id: &Id,
+) -> Result<(), AppError> {
+    match unit.load_opt::<T>(id).await? {
+        None => Ok(()),
+        Some(_) => Err(AppError::Conflict(format!(
+            "id: {kind} {id} exists already"
+        ))),
+    }
 }
 
 /// Adds an event to the batch.

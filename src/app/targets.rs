@@ -1,9 +1,9 @@
 //! Targets.
 
-use super::{App, AppError, audit, require};
+use super::{App, AppError, audit, free, require};
 use crate::{
     access::Permission,
-    deploy::config::TargetConfig,
+    deploy::config::{ConfigError, TargetConfig},
     domain::{Agent, AuditEvent, Category, Principal, Target},
     id::Id,
     store::{Loaded, Scan, TARGET_NAME},
@@ -38,9 +38,15 @@ impl App {
                 "1 to 255 characters are accepted",
             ));
         }
-        TargetConfig::parse(&new.kind, &new.config).map_err(|e| AppError::invalid("config", e))?;
+        TargetConfig::parse(&new.kind, &new.config).map_err(|e| match e {
+            ConfigError::UnknownType(_) => AppError::invalid("type", e),
+            _ => AppError::invalid("config", e),
+        })?;
         self.decide(|mut unit| async move {
             let now = self.now();
+            if let Some(id) = &new.id {
+                free::<Target>(&mut unit, "target", id).await?;
+            }
             if unit.load_opt::<Agent>(&new.agent).await?.is_none() {
                 return Err(AppError::invalid(
                     "agent_id",

@@ -19,6 +19,10 @@ use std::time::Duration;
 
 /// At most this many jobs are leased to an agent by one call.
 const JOBS_A_CALL: usize = 8;
+/// The most endpoints in a report.
+const MAX_SERVED: usize = 64;
+/// Characters of a reason that are kept.
+const MAX_REASON: usize = 4_096;
 /// The longest an agent may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -195,6 +199,7 @@ impl App {
         report: &Report,
     ) -> Result<(), AppError> {
         let agent = require_agent(who, agent)?;
+        let outcome = &checked(&report.outcome)?;
         self.decide(|mut unit| async move {
             let now = self.now();
             let mut job = held(&mut unit, agent, job).await?;
@@ -205,7 +210,7 @@ impl App {
             }
             match job.kind.clone() {
                 JobKind::Issue { order, .. } => {
-                    let Outcome::Failed { class, reason } = &report.outcome else {
+                    let Outcome::Failed { class, reason } = outcome else {
                         return Err(AppError::invalid(
                             "outcome",
                             "a job for a key and CSR ends with its CSR, or with `failed`",
@@ -220,7 +225,7 @@ impl App {
                 JobKind::Deploy { deployment } => {
                     let mut deployment: Loaded<Deployment> =
                         need(&mut unit, "deployment", &deployment).await?;
-                    settle(&mut job, &mut deployment, token, &report.outcome, now);
+                    settle(&mut job, &mut deployment, token, outcome, now);
                     let event = deployment_event(who, &deployment, now);
                     if let Some(event) = event {
                         audit(&mut unit, &event);
@@ -314,6 +319,37 @@ impl App {
         unit.put(certificate);
         Ok(())
     }
+}
+
+/// What an agent says, bounded. A long reason is cut rather than refused: it is for people, and a
+/// refused report would have the work done again.
+fn checked(outcome: &Outcome) -> Result<Outcome, AppError> {
+    let mut outcome = outcome.clone();
+    let (reason, served): (Option<&mut String>, &[Served]) = match &mut outcome {
+        Outcome::Confirmed { served, .. } => (None, served),
+        Outcome::RolledBack { reason, served } | Outcome::RollbackFailed { reason, served } => {
+            (Some(reason), served)
+        }
+        Outcome::Failed { reason, .. } => (Some(reason), &[]),
+    };
+    let plain = |text: &str| text.len() <= 512 && !text.chars().any(char::is_control);
+    let good = |s: &Served| plain(&s.endpoint) && s.serial.as_deref().is_none_or(plain);
+    if served.len() > MAX_SERVED || !served.iter().all(good) {
+        return Err(AppError::invalid(
+            "served",
+            format!("{MAX_SERVED} endpoints at most, in texts of up to 512 printable characters"),
+        ));
+    }
+    if let Some(reason) = reason {
+        if reason.contains('\0') {
+            return Err(AppError::invalid("reason", "it holds a NUL character"));
+        }
+        if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
+            reason.truncate(end);
+            reason.push_str(" ...");
+        }
+    }
+    Ok(outcome)
 }
 
 /// Brings job and deployment to where the agent says they ended.

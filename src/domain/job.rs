@@ -82,6 +82,9 @@ pub enum JobState {
     Backoff {
         /// The moment.
         at: Time,
+        /// The token of the lease under which it failed, if a report said so.
+        #[serde(default)]
+        token: Option<u64>,
     },
     /// Done.
     Succeeded {
@@ -119,8 +122,8 @@ pub enum NotLeased {
     /// The token is not that of the present lease.
     #[error("this lease is no longer held: another one was given, or the job has ended")]
     Superseded,
-    /// The job ended under this very token: the call is a repetition.
-    #[error("the job has ended")]
+    /// A report ended the lease of this very token: the call is a repetition.
+    #[error("this lease has ended by a report")]
     EndedByThisLease,
 }
 
@@ -151,7 +154,7 @@ impl Job {
     /// When it may be begun, unless it is being run or has ended.
     pub fn ready_at(&self) -> Option<Time> {
         match self.state {
-            JobState::Ready { at } | JobState::Backoff { at } => Some(at),
+            JobState::Ready { at } | JobState::Backoff { at, .. } => Some(at),
             _ => None,
         }
     }
@@ -176,7 +179,9 @@ impl Job {
         match &self.state {
             JobState::Leased(lease) if lease.token == token => Ok(lease),
             JobState::Succeeded { token: t, .. } if *t == token => Err(NotLeased::EndedByThisLease),
-            JobState::Failed { token: Some(t), .. } if *t == token => {
+            JobState::Failed { token: Some(t), .. } | JobState::Backoff { token: Some(t), .. }
+                if *t == token =>
+            {
                 Err(NotLeased::EndedByThisLease)
             }
             _ => Err(NotLeased::Superseded),
@@ -210,6 +215,7 @@ impl Job {
         } else {
             JobState::Backoff {
                 at: now.plus(backoff(self.attempts)),
+                token,
             }
         };
         over

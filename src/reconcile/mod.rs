@@ -23,15 +23,9 @@ const PAGE: usize = 256;
 
 /// Starts the loops.
 pub fn start(app: &Arc<App>) {
-    due::<Certificate, _>(app, "renewals", CERT_DUE, |app, id| async move {
-        app.open_due(&id).await.map(|_| ())
-    });
-    due::<Job, _>(app, "leases", JOB_LEASE, |app, id| async move {
-        app.lease_ran_out(&id).await
-    });
-    due::<Deployment, _>(app, "deployments", DEPLOYMENT_RETRY, |app, id| async move {
-        app.retry_deployment(&id).await
-    });
+    looking(app, "renewals", renewals);
+    looking(app, "leases", leases);
+    looking(app, "deployments", deployments);
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
     });
@@ -43,38 +37,83 @@ pub fn start(app: &Arc<App>) {
     );
 }
 
-/// A loop over the rows of an index whose key is a moment: each is worked on once that has come.
-fn due<T: Document, F>(
+/// One look of every loop, now: for simulated time, where no timer runs.
+///
+/// # Errors
+/// Those of the loops that do one thing; what a look leaves for later is logged.
+pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
+    renewals(Arc::clone(app)).await;
+    leases(Arc::clone(app)).await;
+    deployments(Arc::clone(app)).await;
+    app.write_heard().await?;
+    app.renew_server_certificate().await
+}
+
+async fn renewals(app: Arc<App>) {
+    due::<Certificate, _>(&app, "renewals", CERT_DUE, |app, id| async move {
+        app.open_due(&id).await.map(|_| ())
+    })
+    .await;
+}
+
+async fn leases(app: Arc<App>) {
+    due::<Job, _>(&app, "leases", JOB_LEASE, |app, id| async move {
+        app.lease_ran_out(&id).await
+    })
+    .await;
+}
+
+async fn deployments(app: Arc<App>) {
+    due::<Deployment, _>(
+        &app,
+        "deployments",
+        DEPLOYMENT_RETRY,
+        |app, id| async move { app.retry_deployment(&id).await },
+    )
+    .await;
+}
+
+/// Works once on each row of an index whose key is a moment that has come.
+async fn due<T: Document, F>(
     app: &Arc<App>,
     name: &'static str,
     index: Index,
-    work: impl Fn(Arc<App>, Id) -> F + Send + 'static,
+    work: impl Fn(Arc<App>, Id) -> F + Send,
 ) where
     F: Future<Output = Result<(), AppError>> + Send,
+{
+    let stop = app.tasks.token();
+    let mut after = None;
+    loop {
+        let page = match app.store.page::<T>(scan(index, app.now(), after)).await {
+            Ok(page) => page,
+            Err(e) => {
+                tracing::error!(loop_name = name, error = %e, "cannot look for work");
+                return;
+            }
+        };
+        for row in &page.rows {
+            if let Err(e) = work(Arc::clone(app), row.id().clone()).await {
+                tracing::warn!(loop_name = name, id = %row.id(), error = %e, "left for later");
+            }
+        }
+        after = page.next;
+        if after.is_none() || stop.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// A loop that looks for due work each [`TICK`].
+fn looking<F>(app: &Arc<App>, name: &'static str, look: impl Fn(Arc<App>) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send,
 {
     let app = Arc::clone(app);
     app.clone().tasks.spawn(name, async move {
         let stop = app.tasks.token();
         while !rest(&stop, Instant::now() + TICK).await {
-            let mut after = None;
-            loop {
-                let page = match app.store.page::<T>(scan(index, app.now(), after)).await {
-                    Ok(page) => page,
-                    Err(e) => {
-                        tracing::error!(loop_name = name, error = %e, "cannot look for work");
-                        break;
-                    }
-                };
-                for row in &page.rows {
-                    if let Err(e) = work(Arc::clone(&app), row.id().clone()).await {
-                        tracing::warn!(loop_name = name, id = %row.id(), error = %e, "left for later");
-                    }
-                }
-                after = page.next;
-                if after.is_none() || stop.is_cancelled() {
-                    break;
-                }
-            }
+            look(Arc::clone(&app)).await;
         }
     });
 }

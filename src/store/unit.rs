@@ -137,6 +137,17 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// Whether there is nothing to commit: no write, no counter, no entry.
+    pub fn changes_nothing(&self) -> bool {
+        let Batch {
+            writes,
+            counters,
+            append,
+            ..
+        } = &self.batch;
+        writes.is_empty() && counters.is_empty() && append.is_empty() && self.unwritable.is_none()
+    }
+
     /// Commits: when this returns `Ok`, all of it survives power loss.
     ///
     /// # Errors

@@ -1,0 +1,345 @@
+//! Who may call what: one table of all routes, against every kind of caller.
+
+use super::routes;
+use crate::support::{Call, DAY, HOUR, TestAgent, TestApp, text};
+use certctl::{
+    access::{Permission, Role},
+    agent::protocol::WorkItem,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// Who is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// Anyone.
+    Open,
+    /// Administrators and operators.
+    Operators,
+    /// These and viewers.
+    Viewers,
+    /// These and auditors.
+    Auditors,
+    /// The agent named in the path.
+    ThatAgent,
+}
+
+use Door::{Auditors, Open, Operators, ThatAgent, Viewers};
+
+/// Every route: who is let in, and what the right caller is answered.
+const ROUTES: [(&str, Door, u16); 20] = [
+    ("GET /health", Open, 200),
+    ("GET /ready", Open, 200),
+    ("GET /api/v1/certificates", Viewers, 200),
+    ("POST /api/v1/certificates", Operators, 201),
+    ("GET /api/v1/certificates/{id}", Viewers, 200),
+    ("GET /api/v1/certificates/{id}/versions", Viewers, 200),
+    ("POST /api/v1/certificates/{id}/versions", Operators, 201),
+    ("GET /api/v1/certificates/{id}/deployments", Viewers, 200),
+    ("POST /api/v1/certificates/{id}/renew", Operators, 202),
+    ("GET /api/v1/orders/{id}", Viewers, 200),
+    ("GET /api/v1/targets", Viewers, 200),
+    ("POST /api/v1/targets", Operators, 201),
+    ("GET /api/v1/targets/{id}", Viewers, 200),
+    ("POST /api/v1/agents/tokens", Operators, 201),
+    ("POST /api/v1/agents/enrol", Open, 201),
+    ("GET /api/v1/agents/{id}/work", ThatAgent, 200),
+    ("POST /api/v1/agents/{id}/jobs/{job}/lease", ThatAgent, 200),
+    ("POST /api/v1/agents/{id}/jobs/{job}/csr", ThatAgent, 202),
+    ("POST /api/v1/agents/{id}/jobs/{job}/report", ThatAgent, 200),
+    ("GET /api/v1/audit", Auditors, 200),
+];
+
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Nobody,
+    BasicAuth,
+    EmptyBearer,
+    NoText,
+    WrongKey,
+    EndedKey,
+    Key(Role),
+    ThisAgent,
+    OtherAgent,
+    AgentWithWrongSecret,
+    LocalUser,
+    ViewersSession,
+    EndedSession,
+}
+
+const CALLERS: [Caller; 16] = [
+    Caller::Nobody,
+    Caller::BasicAuth,
+    Caller::EmptyBearer,
+    Caller::NoText,
+    Caller::WrongKey,
+    Caller::EndedKey,
+    Caller::Key(Role::Admin),
+    Caller::Key(Role::Operator),
+    Caller::Key(Role::Viewer),
+    Caller::Key(Role::Auditor),
+    Caller::ThisAgent,
+    Caller::OtherAgent,
+    Caller::AgentWithWrongSecret,
+    Caller::LocalUser,
+    Caller::ViewersSession,
+    Caller::EndedSession,
+];
+
+/// What a caller is answered at a door behind which `right` waits.
+fn expected(caller: Caller, door: Door, right: u16) -> u16 {
+    let lets_in = match caller {
+        _ if door == Open => true,
+        Caller::Nobody
+        | Caller::BasicAuth
+        | Caller::EmptyBearer
+        | Caller::NoText
+        | Caller::WrongKey
+        | Caller::EndedKey
+        | Caller::AgentWithWrongSecret
+        | Caller::EndedSession => return 401,
+        Caller::Key(Role::Admin | Role::Operator) | Caller::LocalUser => door != ThatAgent,
+        Caller::Key(Role::Viewer) | Caller::ViewersSession => matches!(door, Viewers | Auditors),
+        Caller::Key(Role::Auditor) => door == Auditors,
+        Caller::ThisAgent => door == ThatAgent,
+        Caller::OtherAgent => false,
+    };
+    if lets_in { right } else { 403 }
+}
+
+/// A world with one of everything, and everybody's credentials.
+struct World {
+    app: TestApp,
+    agent: TestAgent,
+    other: TestAgent,
+    target: String,
+    version_csr: String,
+    order: String,
+    keys: Vec<(Role, String)>,
+    ended_key: String,
+    session: String,
+    ended_session: String,
+    made: usize,
+}
+
+impl World {
+    async fn new() -> Self {
+        let app = TestApp::start().await;
+        let ended_key = app.key_until(Role::Admin, Some(app.now().plus(HOUR))).await;
+        let ended_session = app.app.sign_in(app.admin_key()).await.unwrap();
+        app.advance(DAY);
+        let mut keys = Vec::new();
+        for role in Role::ALL {
+            keys.push((role, app.key(role).await));
+        }
+        let viewer = &keys.iter().find(|k| k.0 == Role::Viewer).unwrap().1;
+        let session = app.app.sign_in(viewer).await.unwrap();
+        let agent = app.agent("this").await;
+        let other = app.agent("other").await;
+        let target = app.target(&agent, "web").await;
+        app.certificate("web", &[&target]).await;
+        let job = agent.job(&app).await;
+        let version_csr = agent.make_csr(&job);
+        let order = text(&app.shown("web").await["holders"][0]["order_id"]);
+        Self {
+            app,
+            agent,
+            other,
+            target,
+            version_csr,
+            order,
+            keys,
+            ended_key,
+            session,
+            ended_session,
+            made: 0,
+        }
+    }
+
+    fn show<'a>(&self, call: Call<'a>, caller: Caller) -> Call<'a> {
+        match caller {
+            Caller::Nobody => call,
+            Caller::BasicAuth => call.header("authorization", "Basic YWRtaW46YWRtaW4="),
+            Caller::EmptyBearer => call.header("authorization", "Bearer  "),
+            Caller::NoText => call.header("authorization", b"Bearer \xff\xfe"),
+            Caller::WrongKey => call.bearer("ctl_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+            Caller::EndedKey => call.bearer(&self.ended_key),
+            Caller::Key(role) => call.bearer(&self.keys.iter().find(|k| k.0 == role).unwrap().1),
+            Caller::ThisAgent => call.bearer(&self.agent.credential()),
+            Caller::OtherAgent => call.bearer(&self.other.credential()),
+            Caller::AgentWithWrongSecret => call.bearer(&format!("cta_{}.wrong", self.agent.id)),
+            Caller::LocalUser => call.local(1000),
+            Caller::ViewersSession => call.session(&self.session),
+            Caller::EndedSession => call.session(&self.ended_session),
+        }
+    }
+
+    /// A job leased to this agent for a fresh certificate.
+    async fn leased(&mut self) -> WorkItem {
+        self.made += 1;
+        let name = format!("cert-{}", self.made);
+        self.app.certificate(&name, &[&self.target]).await;
+        let mut jobs = self.agent.work(&self.app).await.into_iter();
+        jobs.find(|j| j.certificate_id.as_str() == name).unwrap()
+    }
+
+    /// A request to the route that the right caller would be granted.
+    async fn request(&mut self, route: &str) -> (String, Value) {
+        self.made += 1;
+        let path = route.split_once(' ').unwrap().1;
+        let of = |kind: &str| path.replace("{id}", kind);
+        let fresh = format!("fresh-{}", self.made);
+        match route {
+            "POST /api/v1/certificates" => {
+                let body = json!({"name": fresh, "common_name": format!("{fresh}.example.org")});
+                (path.into(), body)
+            }
+            "POST /api/v1/certificates/{id}/versions" => {
+                (of("web"), json!({"csr_pem": self.version_csr}))
+            }
+            "POST /api/v1/targets" => {
+                let body = json!({
+                    "name": fresh, "type": "File", "agent_id": self.agent.id, "config": {},
+                });
+                (path.into(), body)
+            }
+            "POST /api/v1/agents/tokens" => (path.into(), json!({})),
+            "POST /api/v1/agents/enrol" => {
+                let token = self.app.join_token(json!({})).await;
+                (path.into(), TestAgent::wish(&fresh, &token, &fresh))
+            }
+            "GET /api/v1/orders/{id}" => (of(&self.order), Value::Null),
+            "GET /api/v1/targets/{id}" => (of(&self.target), Value::Null),
+            _ if path.contains("{job}") => {
+                let job = self.leased().await;
+                let csr = self.agent.make_csr(&job);
+                let body = json!({
+                    "token": job.lease.token, "csr_pem": csr,
+                    "outcome": "failed", "class": "permanent", "reason": "no room",
+                });
+                (of(&self.agent.id).replace("{job}", job.id.as_str()), body)
+            }
+            _ if path.contains("/agents/") => (of(&self.agent.id), Value::Null),
+            _ => (of("web"), Value::Null),
+        }
+    }
+}
+
+#[test]
+fn the_table_has_every_route() {
+    let table: BTreeSet<String> = ROUTES.iter().map(|r| r.0.to_owned()).collect();
+    assert_eq!(table, routes::all());
+}
+
+#[tokio::test]
+async fn every_route_lets_in_whom_it_should_and_nobody_else() {
+    let mut world = World::new().await;
+    let mut wrong = Vec::new();
+    for (route, door, right) in ROUTES {
+        for caller in CALLERS {
+            let (path, body) = world.request(route).await;
+            let method = route.split_once(' ').unwrap().0;
+            let call = world.app.call(method, &path);
+            let call = world.show(call, caller).json(&body);
+            let before = world.app.seq();
+            let answer = call.send().await;
+            let expected = expected(caller, door, right);
+            if answer.status != expected {
+                wrong.push(format!(
+                    "{route} by {caller:?}: {} instead of {expected}: {}",
+                    answer.status, answer.body
+                ));
+            } else if expected >= 400 {
+                if expected == 401 {
+                    let challenge = &answer.headers["www-authenticate"];
+                    assert_eq!(challenge, "Bearer realm=\"certctl\"", "{route}");
+                }
+                answer.problem();
+                assert_eq!(
+                    world.app.seq(),
+                    before,
+                    "{route} by {caller:?} changed something"
+                );
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    world.app.check().await;
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_permission_that_is_missing() {
+    let app = TestApp::start().await;
+    let viewer = app.key(Role::Viewer).await;
+    let call = app.call("POST", "/api/v1/agents/tokens").bearer(&viewer);
+    let message = call.json(&json!({})).send().await.refused(403);
+    assert!(message.contains("agent.edit"), "{message}");
+}
+
+#[tokio::test]
+async fn a_bearer_is_not_helped_by_the_session_or_socket_beside_it() {
+    let app = TestApp::start().await;
+    let session = app.app.sign_in(app.admin_key()).await.unwrap();
+    let call = app.call("GET", "/api/v1/certificates").bearer("ctl_wrong");
+    call.session(&session).local(0).send().await.refused(401);
+}
+
+#[tokio::test]
+async fn a_session_ends_when_it_is_closed_and_when_its_key_ends() {
+    let app = TestApp::start().await;
+    let key = app
+        .key_until(Role::Viewer, Some(app.now().plus(HOUR)))
+        .await;
+    let (closed, kept) = (
+        app.app.sign_in(&key).await.unwrap(),
+        app.app.sign_in(&key).await.unwrap(),
+    );
+    let list = |session: &str| app.call("GET", "/api/v1/targets").session(session).send();
+    list(&closed).await.expect(200);
+    app.app.sign_out(&closed).await.unwrap();
+    list(&closed).await.refused(401);
+    list(&kept).await.expect(200);
+    app.advance(HOUR);
+    list(&kept).await.refused(401);
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_cannot_use_a_browsers_session() {
+    let app = TestApp::start().await;
+    let session = app.app.sign_in(app.admin_key()).await.unwrap();
+    let before = app.seq();
+    let call = app.call("POST", "/api/v1/agents/tokens").session(&session);
+    let call = call.header("sec-fetch-site", "cross-site");
+    call.header("origin", "https://evil.example")
+        .json(&json!({}))
+        .send()
+        .await
+        .refused(403);
+    assert_eq!(app.seq(), before);
+}
+
+#[tokio::test]
+async fn the_local_socket_acts_as_administrator_under_the_users_number() {
+    let app = TestApp::start().await;
+    let call = app.call("POST", "/api/v1/agents/tokens").local(1234);
+    call.json(&json!({})).send().await.expect(201);
+    let newest = &app.list("/api/v1/audit").await[0];
+    assert_eq!(newest["actor"], "local:1234");
+    assert_eq!(newest["actor_type"], "User");
+}
+
+#[test]
+fn roles_hold_what_the_catalogue_says() {
+    use Permission::{
+        AgentEdit, AgentRead, AuditRead, CertIssue, CertRead, TargetEdit, TargetRead,
+    };
+    let of = |role: Role| Permission::ALL.into_iter().filter(move |p| role.allows(*p));
+    let all = [
+        CertRead, CertIssue, TargetRead, TargetEdit, AgentRead, AgentEdit, AuditRead,
+    ];
+    assert!(of(Role::Admin).eq(all));
+    assert!(of(Role::Operator).eq(all));
+    assert!(of(Role::Viewer).eq([CertRead, TargetRead, AgentRead, AuditRead]));
+    assert!(of(Role::Auditor).eq([AuditRead]));
+}

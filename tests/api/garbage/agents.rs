@@ -1,0 +1,191 @@
+//! Join tokens, enrolments and reports.
+
+use super::*;
+
+#[tokio::test]
+async fn join_tokens_and_enrolments() {
+    let world = World::new().await;
+    let tokens = |name, value: Value, says| body(name, TOKENS, value.to_string(), says);
+    let good = TestAgent::wish("new", &world.join_token, "secret");
+    let set = |field: &str, value: Value| with(&good, field, value);
+    let enrol = |name, field: &'static str, value: Value| {
+        body(name, ENROL, set(field, value), &[]).by(By::Nobody)
+    };
+    let mut cases = vec![
+        tokens(
+            "no time",
+            json!({"expires_in_seconds": 0}),
+            &["expires_in_seconds", "604800"],
+        ),
+        tokens(
+            "too long",
+            json!({"expires_in_seconds": 604_801}),
+            &["expires_in_seconds", "604800"],
+        ),
+        tokens(
+            "for ever",
+            json!({"expires_in_seconds": u64::MAX}),
+            &["expires_in_seconds"],
+        ),
+        tokens(
+            "less than nothing",
+            json!({"expires_in_seconds": -1}),
+            &["expires_in_seconds"],
+        ),
+        tokens(
+            "a fraction",
+            json!({"expires_in_seconds": 0.5}),
+            &["expires_in_seconds"],
+        ),
+        tokens(
+            "a text",
+            json!({"expires_in_seconds": "1h"}),
+            &["expires_in_seconds"],
+        ),
+        tokens("no uses", json!({"max_uses": 0}), &["max_uses", "10000"]),
+        tokens(
+            "many uses",
+            json!({"max_uses": 10_001}),
+            &["max_uses", "10000"],
+        ),
+        tokens("very many uses", json!({"max_uses": 1e30}), &["max_uses"]),
+        tokens(
+            "a long name",
+            json!({"name": "x".repeat(129)}),
+            &["name", "128"],
+        ),
+        tokens("a NUL in the name", json!({"name": "\0"}), &["name", "NUL"]),
+        tokens("replace as text", json!({"replace": "yes"}), &["replace"]),
+    ];
+    for field in [
+        "token",
+        "name",
+        "hostname",
+        "os",
+        "architecture",
+        "version",
+        "secret_sha256",
+    ] {
+        let mut case = body("a field is missing", ENROL, without(&good, field), &[]);
+        case.says.push(field);
+        cases.push(case.by(By::Nobody));
+    }
+    for field in ["name", "hostname", "os", "architecture", "version"] {
+        for (name, value) in [
+            ("too long", json!("x".repeat(129))),
+            ("a line end", json!("a\nb")),
+            ("a NUL", json!("a\0b")),
+        ] {
+            let mut case = enrol(name, field, value);
+            case.says.extend([field, "128 printable"]);
+            cases.push(case);
+        }
+        let mut case = enrol("another type", field, json!({"a": 1}));
+        case.says.push(field);
+        cases.push(case);
+    }
+    for (name, value) in [
+        ("no hash", String::new()),
+        ("a short hash", "ab".repeat(31)),
+        ("a long hash", "ab".repeat(33)),
+        ("an upper-case hash", "AB".repeat(32)),
+        ("a hash that is none", "xy".repeat(32)),
+    ] {
+        let mut case = enrol(name, "secret_sha256", json!(value));
+        case.says.extend(["secret_sha256", "64"]);
+        cases.push(case);
+    }
+    let mut case = enrol("an empty name", "name", json!(""));
+    case.says.extend(["name: 1 to 128"]);
+    cases.push(case);
+    cases.push(enrol("a huge token", "token", json!("x".repeat(1_000_000))).status(401));
+    world.refuse(cases).await;
+}
+
+#[tokio::test]
+async fn reports() {
+    let world = World::new().await;
+    let at = world.job(&world.deployment, "report");
+    let token = &world.deployment.lease.token;
+    let good = json!({"token": token, "outcome": "failed", "class": "permanent", "reason": "r"});
+    let set = |field: &str, value: Value| with(&good, field, value);
+    let served = json!([{"endpoint": "a\0:1"}]);
+    let confirmed = json!({"token": token, "outcome": "confirmed", "changed": true, "served": []});
+    let lease = world.job(&world.deployment, "lease");
+    let cases = vec![
+        body("no token", &at, without(&good, "token"), &["token"]),
+        body(
+            "a token that is a number",
+            &at,
+            set("token", json!(1)),
+            &["token"],
+        ),
+        body(
+            "a token that is none",
+            &at,
+            set("token", json!("abc")),
+            &["token"],
+        ),
+        body("no outcome", &at, without(&good, "outcome"), &["outcome"]),
+        body(
+            "an unknown outcome",
+            &at,
+            set("outcome", json!("fine")),
+            &["fine", "confirmed"],
+        ),
+        body(
+            "an unknown class",
+            &at,
+            set("class", json!("maybe")),
+            &["maybe", "transient"],
+        ),
+        body("no reason", &at, without(&good, "reason"), &["reason"]),
+        body(
+            "a NUL in the reason",
+            &at,
+            set("reason", json!("a\0b")),
+            &["reason", "NUL"],
+        ),
+        body(
+            "nothing seen",
+            &at,
+            without(&confirmed, "served"),
+            &["served"],
+        ),
+        body(
+            "a NUL in an endpoint",
+            &at,
+            with(&confirmed, "served", served),
+            &["served", "printable"],
+        ),
+        body(
+            "10000 endpoints",
+            &at,
+            with(
+                &confirmed,
+                "served",
+                json!(vec![json!({"endpoint": "a:1"}); 10_000]),
+            ),
+            &["served"],
+        ),
+        body(
+            "an endpoint of 900 KB",
+            &at,
+            with(
+                &confirmed,
+                "served",
+                json!([{"endpoint": "x".repeat(900_000)}]),
+            ),
+            &["served"],
+        ),
+        body(
+            "less than no time",
+            &at,
+            set("duration_ms", json!(-1)),
+            &["u64"],
+        ),
+        body("a lease without token", &lease, "{}", &["token"]),
+    ];
+    let cases = cases.into_iter().map(|c| c.by(By::Agent)).collect();
+    world.refuse(cases).await;
+}

@@ -1,0 +1,54 @@
+//! What is no body of JSON, for every route that reads one.
+
+use super::*;
+
+#[tokio::test]
+async fn bodies_that_are_no_json() {
+    let world = World::new().await;
+    let routes = [
+        (CERTIFICATES.to_owned(), By::Admin),
+        (format!("{CERTIFICATES}/web/versions"), By::Admin),
+        (TARGETS.to_owned(), By::Admin),
+        (TOKENS.to_owned(), By::Admin),
+        (ENROL.to_owned(), By::Nobody),
+        (world.job(&world.deployment, "lease"), By::Agent),
+        (world.job(&world.issuance, "csr"), By::Agent),
+        (world.job(&world.deployment, "report"), By::Agent),
+    ];
+    let deep = |open: &str, close: &str| open.repeat(10_000) + &close.repeat(10_000);
+    let huge = format!("{{\"name\": \"{}\"}}", "x".repeat(1 << 20));
+    let mut cases = Vec::new();
+    for (at, by) in routes {
+        for case in [
+            body("empty", &at, "", &["JSON"]),
+            body("not JSON", &at, "name=x&common_name=y", &["JSON"]),
+            body("cut short", &at, "{\"name\": \"x\"", &["JSON"]),
+            body("two values", &at, "{} {}", &["JSON"]),
+            body("not UTF-8", &at, b"{\"name\": \"\xff\xfe\"}", &["JSON"]),
+            body("a NUL", &at, b"\0", &["JSON"]),
+            body(
+                "a raw NUL in a text",
+                &at,
+                b"{\"name\": \"a\0b\"}",
+                &["JSON"],
+            ),
+            body("a text", &at, "\"x\"", &["JSON"]),
+            body("a list", &at, "[[]]", &["JSON"]),
+            body("an empty list", &at, "[]", &["JSON"]),
+            body("a number", &at, "17", &["JSON"]),
+            body("null", &at, "null", &["JSON"]),
+            body("deep lists", &at, deep("[", "]"), &["JSON"]),
+            body("deep objects", &at, deep("{\"config\":", "}"), &["JSON"]),
+            body(
+                "half a surrogate",
+                &at,
+                "{\"name\": \"\\ud800\"}",
+                &["JSON"],
+            ),
+            body("huge", &at, huge.clone(), &["body", "1 MiB"]).status(413),
+        ] {
+            cases.push(case.by(by));
+        }
+    }
+    world.refuse(cases).await;
+}

@@ -1,0 +1,8 @@
+//! The REST API through its real router: who may call what, what is refused, what is answered.
+
+mod access;
+mod garbage;
+mod join;
+mod leases;
+mod routes;
+mod shapes;

@@ -1,0 +1,70 @@
+//! No fault of ours may flood a CA: a holder's line opens 100 orders at once and one a minute.
+
+use super::{renewal::active, story};
+use crate::support::{Answer, HOUR, MINUTE, TestAgent, TestApp};
+use certctl::agent::protocol::{FailureClass, Outcome};
+use serde_json::json;
+
+/// Asks for a renewal, and has the agent refuse it, so that the next one is asked for anew.
+async fn renew_in_vain(app: &TestApp, agent: &TestAgent) -> Answer {
+    let answer = app.post("/api/v1/certificates/web/renew", json!({})).await;
+    if answer.status == 202 {
+        let failed = Outcome::Failed {
+            class: FailureClass::Permanent,
+            reason: "not today".into(),
+        };
+        let job = agent.job(app).await;
+        agent.report(app, &job, &failed).await.expect(200);
+    }
+    answer
+}
+
+story!(a_hundred_orders_and_no_more);
+async fn a_hundred_orders_and_no_more(mut app: TestApp) {
+    let agent = active(&mut app).await;
+    // The first order was the first of the hundred.
+    for _ in 1..100 {
+        renew_in_vain(&app, &agent).await.expect(202);
+    }
+    app.step().await;
+    let before = app.seq();
+    let refused = renew_in_vain(&app, &agent).await;
+    assert_eq!(refused.headers["retry-after"], "60");
+    let message = refused.refused(429);
+    assert!(message.contains("too many orders"), "{message}");
+    assert_eq!(app.seq(), before);
+    app.step().await;
+
+    app.advance(MINUTE);
+    renew_in_vain(&app, &agent).await.expect(202);
+    renew_in_vain(&app, &agent).await.refused(429);
+    app.step().await;
+}
+
+#[tokio::test]
+async fn the_budget_of_one_certificate_is_not_anothers() {
+    let mut app = TestApp::start().await;
+    let agent = active(&mut app).await;
+    for _ in 1..100 {
+        renew_in_vain(&app, &agent).await.expect(202);
+    }
+    renew_in_vain(&app, &agent).await.refused(429);
+    let target = app.target(&agent, "other").await;
+    app.certificate("other", &[&target]).await;
+    agent.run(&app).await;
+    assert_eq!(app.status("other").await, "Active");
+}
+
+#[tokio::test]
+async fn a_loop_that_meets_the_limit_goes_on_when_there_is_room() {
+    let mut app = TestApp::start().await;
+    let agent = active(&mut app).await;
+    for _ in 1..100 {
+        renew_in_vain(&app, &agent).await.expect(202);
+    }
+    // A day later the retry of the last attempt is due, and the budget has room again.
+    app.pass(24 * HOUR, HOUR).await;
+    agent.run(&app).await;
+    app.check().await;
+    assert_eq!(app.status("web").await, "Active");
+}

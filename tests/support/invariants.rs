@@ -1,0 +1,189 @@
+//! What must hold after every step, whatever happened.
+
+use super::TestApp;
+use certctl::{
+    domain::{
+        Certificate, Deployment, DeploymentState, Executor, Holder, HolderState, Job, JobState,
+        Order, OrderState, Plan, Target, Version, job::JobKind,
+    },
+    id::Id,
+    store::{
+        AUDIT, CERT_CREATED, CERT_DUE, DEPLOYMENT_CERT, DEPLOYMENT_RETRY, Document, Index, JOB_DUE,
+        JOB_LEASE, JOB_OPEN, Key, Loaded, ORDER_OPEN, Scan, VERSION_CERT,
+    },
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+const ALL: usize = 100_000;
+
+impl TestApp {
+    async fn all<T: Document>(&self, index: Index) -> Vec<Loaded<T>> {
+        self.app.store.scan(Scan::all(index, ALL)).await.unwrap()
+    }
+
+    async fn of<T: Document>(&self, index: Index, certificate: &Id) -> Vec<Loaded<T>> {
+        let scan = Scan {
+            prefix: Key::new().text(certificate.as_str()).bytes(),
+            ..Scan::all(index, ALL)
+        };
+        self.app.store.scan(scan).await.unwrap()
+    }
+
+    async fn row<T: Document>(&self, id: &Id) -> Loaded<T> {
+        let row = self.app.store.get(id).await.unwrap();
+        row.unwrap_or_else(|| panic!("{}/{id} is gone", T::COLL.0))
+    }
+
+    /// Checks everything that is stored against what must always hold.
+    pub async fn check(&self) {
+        let jobs = self.check_jobs().await;
+        let mut orders: BTreeMap<Id, Loaded<Order>> = BTreeMap::new();
+        for order in self.all::<Order>(ORDER_OPEN).await {
+            assert!(order.is_open());
+            orders.insert(order.id.clone(), order);
+        }
+        let due: BTreeSet<Id> = self
+            .all::<Certificate>(CERT_DUE)
+            .await
+            .iter()
+            .map(|c| c.id.clone())
+            .collect();
+        for certificate in self.all::<Certificate>(CERT_CREATED).await {
+            for (holder, line) in &certificate.holders {
+                let open = orders
+                    .values()
+                    .filter(|o| o.certificate == certificate.id && o.holder == *holder);
+                let open: Vec<_> = open.map(|o| o.id.clone()).collect();
+                match &line.plan {
+                    Plan::InFlight { order } => {
+                        assert_eq!(open, std::slice::from_ref(order), "{}", certificate.id);
+                        let job = jobs.get(order);
+                        let job = job.unwrap_or_else(|| panic!("{order} is open without a job"));
+                        let Executor::Agent(agent) = &job.executor;
+                        assert_eq!(*holder, Holder::Agent(agent.clone()));
+                    }
+                    Plan::Scheduled { .. } => {
+                        assert!(open.is_empty(), "{}: scheduled and open", certificate.id);
+                        assert!(due.contains(&certificate.id), "no loop would find it");
+                    }
+                    Plan::Exempt { reason, owner } => {
+                        assert!(open.is_empty());
+                        assert!(!reason.is_empty() && !owner.is_empty());
+                    }
+                }
+                self.check_line(&certificate, holder, line).await;
+            }
+            self.check_deployments(&certificate, &jobs).await;
+        }
+        self.app.store.verify_stream(AUDIT).await.unwrap();
+    }
+
+    /// Each open job can be found by whoever has to act on it next. By what they are for.
+    async fn check_jobs(&self) -> BTreeMap<Id, Loaded<Job>> {
+        let found = |jobs: Vec<Loaded<Job>>| -> BTreeSet<Id> {
+            jobs.iter().map(|j| j.id.clone()).collect()
+        };
+        let due = found(self.all(JOB_DUE).await);
+        let leased = found(self.all(JOB_LEASE).await);
+        let mut jobs = BTreeMap::new();
+        for job in self.all::<Job>(JOB_OPEN).await {
+            match &job.state {
+                JobState::Ready { .. } | JobState::Backoff { .. } => {
+                    assert!(due.contains(&job.id), "no agent would find {}", job.id);
+                }
+                JobState::Leased(_) => assert!(leased.contains(&job.id), "a lease without end"),
+                ended => panic!("{ended:?} is not open"),
+            }
+            let subject = match &job.kind {
+                JobKind::Issue { order, .. } => {
+                    assert!(self.row::<Order>(order).await.is_open());
+                    order
+                }
+                JobKind::Deploy { deployment } => {
+                    let row = self.row::<Deployment>(deployment).await;
+                    assert_eq!(row.state, DeploymentState::Pending);
+                    assert_eq!(row.job, job.id);
+                    deployment
+                }
+            };
+            let twin = jobs.insert(subject.clone(), job);
+            assert!(twin.is_none(), "two open jobs for one cause: {twin:?}");
+        }
+        jobs
+    }
+
+    /// One version for each cause, each from an order that says so; the newest is current.
+    async fn check_line(&self, certificate: &Certificate, holder: &Holder, line: &HolderState) {
+        let mut causes = BTreeSet::new();
+        let mut newest = None;
+        for version in self.of::<Version>(VERSION_CERT, &certificate.id).await {
+            if version.holder != *holder {
+                continue;
+            }
+            let order = self.row::<Order>(&version.order).await;
+            assert!(
+                matches!(&order.state, OrderState::Issued { version: v, .. } if *v == version.id)
+            );
+            assert!(
+                causes.insert(order.cause.to_string()),
+                "two versions for one cause: {}",
+                order.cause
+            );
+            newest = newest.max(Some((version.version(), version.id.clone())));
+        }
+        let current = line.current.as_ref().map(|c| c.version.clone());
+        assert_eq!(current, newest.map(|(_, id)| id), "the newest is current");
+    }
+
+    /// Each target has or awaits its own agent's current version.
+    async fn check_deployments(&self, certificate: &Certificate, jobs: &BTreeMap<Id, Loaded<Job>>) {
+        let retried: BTreeSet<Id> = self
+            .all::<Deployment>(DEPLOYMENT_RETRY)
+            .await
+            .iter()
+            .map(|d| d.id.clone())
+            .collect();
+        let deployments = self
+            .of::<Deployment>(DEPLOYMENT_CERT, &certificate.id)
+            .await;
+        for deployment in &deployments {
+            match deployment.state {
+                DeploymentState::Pending => assert!(jobs.contains_key(&deployment.id)),
+                DeploymentState::Failed { .. } => assert!(retried.contains(&deployment.id)),
+                DeploymentState::Confirmed { .. } | DeploymentState::Superseded { .. } => {}
+            }
+        }
+        for target in &certificate.targets {
+            let target = self.row::<Target>(target).await;
+            let line = &certificate.holders[&Holder::Agent(target.agent.clone())];
+            let Some(current) = &line.current else {
+                continue;
+            };
+            let mine: Vec<_> = deployments
+                .iter()
+                .filter(|d| d.target == target.id && d.version == current.version)
+                .collect();
+            assert_eq!(mine.len(), 1, "deployments of the current version");
+            assert!(!matches!(mine[0].state, DeploymentState::Superseded { .. }));
+        }
+    }
+
+    /// All that the API shows of what is stored.
+    pub async fn snapshot(&self) -> Value {
+        let mut all = Vec::new();
+        for certificate in self.list("/api/v1/certificates?per_page=500").await {
+            let at = format!("/api/v1/certificates/{}", super::text(&certificate["id"]));
+            all.push(json!({
+                "versions": self.get(&format!("{at}/versions")).await,
+                "deployments": self.get(&format!("{at}/deployments")).await,
+                "certificate": certificate,
+            }));
+        }
+        json!({
+            "certificates": all,
+            "targets": self.get("/api/v1/targets?per_page=500").await,
+            "audit": self.get("/api/v1/audit?per_page=500").await,
+        })
+    }
+}
