@@ -271,10 +271,12 @@ fn step(text: &str) {
 
 fn farewell(url: &str, data_dir: &Path) {
     let key = admin_key(data_dir);
+    let ca = data_dir.join("tls/system-ca.pem");
     let data_dir = data_dir.display();
     let key = key.unwrap_or_else(|| format!("the one from the first run ({FIRST_START} is gone)"));
     output::line("");
     output::line(&format!("Dashboard  {url}"));
+    output::line(&format!("CA         {}", ca.display()));
     output::line(&format!("Admin key  {key}"));
     output::line("");
     output::line("Try next, in another terminal:");
