@@ -264,7 +264,7 @@ impl App {
                         JobKind::Deploy { deployment } => {
                             let mut deployment: Loaded<Deployment> =
                                 need(&mut unit, "deployment", &deployment).await?;
-                            deployment.state = failed(reason, &[], false, now);
+                            deployment.state = failed(reason, Vec::new(), false, now);
                             if let Some(event) = deployment_event(who, &deployment, now) {
                                 audit(&mut unit, &event);
                             }
@@ -328,28 +328,42 @@ fn settle(job: &mut Job, deployment: &mut Deployment, token: u64, outcome: &Outc
         }
         Outcome::RolledBack { reason, served } => {
             job.fail(Some(token), reason.clone(), false, now);
+            let served = others(served, deployment);
             deployment.state = failed(reason.clone(), served, false, now);
         }
         Outcome::RollbackFailed { reason, served } => {
             job.fail(Some(token), reason.clone(), false, now);
+            let served = others(served, deployment);
             deployment.state = failed(reason.clone(), served, true, now);
         }
         Outcome::Failed { class, reason } => {
             if job.fail(Some(token), reason.clone(), *class == Class::Transient, now) {
-                deployment.state = failed(reason.clone(), &[], false, now);
+                deployment.state = failed(reason.clone(), Vec::new(), false, now);
             }
         }
     }
 }
 
-fn failed(reason: String, served: &[Served], broken: bool, now: Time) -> DeploymentState {
+/// The (endpoint, serial number)s of those seen that do not serve the deployment's version.
+fn others(served: &[Served], deployment: &Deployment) -> Vec<(String, String)> {
+    let wanted = deployment.serial.to_string();
+    served
+        .iter()
+        .filter_map(|s| Some((s.endpoint.clone(), s.serial.clone()?)))
+        .filter(|(_, serial)| *serial != wanted)
+        .collect()
+}
+
+fn failed(
+    reason: String,
+    served: Vec<(String, String)>,
+    broken: bool,
+    now: Time,
+) -> DeploymentState {
     DeploymentState::Failed {
         at: now,
         reason,
-        served: served
-            .iter()
-            .filter_map(|s| Some((s.endpoint.clone(), s.serial.clone()?)))
-            .collect(),
+        served,
         broken,
         retry_at: now.plus(deployment::RETRY),
     }
