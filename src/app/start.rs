@@ -136,6 +136,9 @@ pub enum StartError {
         "{0} is missing, and the store beside it was sealed with it: put it back from your backup"
     )]
     MachineKeyMissing(String),
+    /// The machine key's file holds something else.
+    #[error("{0} cannot be used ({1}): put it back from your backup")]
+    MachineKeyUnreadable(String, RingError),
     /// A CA.
     #[error(transparent)]
     Ca(#[from] local::CreateError),
@@ -326,7 +329,10 @@ impl Birth<'_> {
     async fn keyring(&self, files: &dyn Files, path: &Path) -> Result<KeyRing, StartError> {
         let stored = self.store.get::<RingRow>(&super::known(RING_ID)).await?;
         let machine = match files.read(path, 1024) {
-            Ok(text) => Some(MachineKey::from_text(&String::from_utf8_lossy(&text))?),
+            Ok(text) => Some(
+                MachineKey::from_text(&String::from_utf8_lossy(&text))
+                    .map_err(|e| StartError::MachineKeyUnreadable(path.display().to_string(), e))?,
+            ),
             Err(e) if e.is_not_found() => None,
             Err(e) => return Err(e.into()),
         };

@@ -58,6 +58,9 @@ impl From<StartError> for CliError {
             StartError::Engine(EngineError::InUse(path)) => Self::Storage(format!(
                 "another certctl runs on {path}: use that one, stop it, or choose another --data-dir"
             )),
+            StartError::File(e) if e.op == "make directory" => {
+                Self::Storage(format!("{e}: choose another --data-dir"))
+            }
             e => Self::Storage(e.to_string()),
         }
     }

@@ -100,11 +100,8 @@ impl Redb {
             Ok(store)
         };
         // Some kinds of damage make redb panic.
-        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
-            Err(EngineError::Corrupt(
-                "it cannot be opened; restore a backup".to_owned(),
-            ))
-        })
+        catch_unwind(AssertUnwindSafe(open))
+            .unwrap_or_else(|_| Err(EngineError::Corrupt("it cannot be opened".to_owned())))
     }
 
     /// Makes the tables of a new store; checks the format of an old one.
@@ -399,6 +396,9 @@ fn engine_error(error: impl Into<redb::Error>) -> EngineError {
     match error.into() {
         redb::Error::DatabaseAlreadyOpen => EngineError::InUse("file".to_owned()),
         redb::Error::Corrupted(reason) => EngineError::Corrupt(reason),
+        redb::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+            EngineError::Corrupt(e.to_string())
+        }
         other => EngineError::Io(other.to_string()),
     }
 }
