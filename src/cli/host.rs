@@ -15,7 +15,7 @@ use crate::{
     },
     pki::San,
     reconcile,
-    sys::{Disk, Files, Machine, Tasks, Terminate, notify},
+    sys::{Disk, Files, Lock, Machine, Tasks, Terminate, notify},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -152,6 +152,19 @@ pub fn to_server(trust: &Trust, system_ca: bool) -> Result<HttpClient, CliError>
 /// Where an agent keeps its things.
 pub fn paths(state: &Path, live: &Path) -> Result<Paths, CliError> {
     Paths::new(state, live).map_err(|e| CliError::Storage(e.to_string()))
+}
+
+/// Holds an agent's state directory, which is there: two agents of one identity would take each
+/// other's jobs.
+pub fn hold(state: &Path) -> Result<Lock, CliError> {
+    match Lock::take(&state.join("agent.lock")) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(CliError::Storage(format!(
+            "another agent runs on {}: stop it, or choose another --state-dir",
+            state.display()
+        ))),
+        Err(e) => Err(CliError::Storage(e.to_string())),
+    }
 }
 
 /// Reads a file named on the command line.

@@ -162,9 +162,11 @@ async fn start_agent(
     let trust = Trust::from_pem(identity.system_ca_pem().as_bytes())?;
     let transport = Arc::new(host::to_server(&trust, true)?);
     let id = identity.agent_id().to_string();
+    let held = host::hold(&paths.state)?;
     let agent = Agent::open(env, paths.clone(), transport).await?;
     host.tasks.spawn("agent", async move {
         agent.run().await;
+        drop(held);
     });
     step(&format!("agent {id} enrolled and started"));
     Ok(id)
