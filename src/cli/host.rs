@@ -124,17 +124,21 @@ fn names(config: &ServerConfig) -> Vec<San> {
 
 /// The world as an agent of this machine is given it.
 pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
-    let dialer = Dialer::new(Resolver::system(), Guard::Any);
-    let probe = TlsProbe::new(dialer).map_err(|e| CliError::Failed(e.to_string()))?;
     Ok(agent::Env {
         clock: Arc::new(SystemClock),
         rng: Arc::new(OsRng),
         crypto: Arc::new(RingCrypto),
         files: Arc::new(Disk),
-        probe: Arc::new(probe),
+        probe: Arc::new(probe()?),
         sites: Arc::new(TlsSites::new(tasks.clone())),
         tasks: tasks.clone(),
     })
+}
+
+/// Sees what endpoints serve.
+pub fn probe() -> Result<TlsProbe, CliError> {
+    let dialer = Dialer::new(Resolver::system(), Guard::Any);
+    TlsProbe::new(dialer).map_err(|e| CliError::Failed(e.to_string()))
 }
 
 /// An agent's way to its server. Trusting the system CA, it asks for the name that only the system
