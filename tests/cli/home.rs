@@ -18,8 +18,10 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
 };
 use tempfile::TempDir;
+use tokio::time::{interval, timeout};
 
 pub struct Home {
     dir: TempDir,
@@ -200,5 +202,33 @@ impl Api {
         let (status, body) = self.call(Method::POST, &path, &body).await.unwrap();
         assert!(status.is_success(), "POST {path}: {status} {body}");
         body
+    }
+    /// Waits until no deployment of a certificate is pending or missing, and returns its targets.
+    pub async fn deployed(&self, certificate: &str) -> Value {
+        let path = format!("/certificates/{certificate}/deployments");
+        self.until(&path, |targets| {
+            let targets = targets["data"].as_array().unwrap();
+            let mut states = targets.iter().map(|t| t["deployment"]["state"].as_str());
+            states.all(|state| !matches!(state, None | Some("pending")))
+        })
+        .await
+    }
+
+    /// Reads until the answer is as wanted.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut again = interval(Duration::from_millis(50));
+        let mut last = Value::Null;
+        let found = timeout(AMPLE, async {
+            loop {
+                again.tick().await;
+                last = self.get(path).await;
+                if wanted(&last) {
+                    break;
+                }
+            }
+        });
+        let found = found.await;
+        assert!(found.is_ok(), "it never came: {path} says {last}");
+        last
     }
 }

@@ -3,9 +3,9 @@
 pub mod home;
 pub mod process;
 
-// mod commands;
+mod commands;
 // mod disk;
-// mod faults;
+mod faults;
 mod quickstart;
-// mod stale;
+mod stale;
 // mod standalone;

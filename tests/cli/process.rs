@@ -128,7 +128,10 @@ impl Process {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "nothing came of it: {:?}", text.lines);
+            if left.is_zero() {
+                drop(text);
+                panic!("nothing came of it: {}", self.text());
+            }
             text = self.said.more.wait_timeout(text, left).unwrap().0;
         }
     }
