@@ -9,11 +9,12 @@ use crate::{
     clock::Time,
     domain::{
         AuditEvent, Category, Certificate, Chain, Deployment, DeploymentState, Executor,
-        FailureClass, Job, JobKind, Lease, Order, Principal, Profile, Target, Version, deployment,
+        FailureClass, Job, JobKind, JobState, Lease, Order, Principal, Profile, Target, Version,
+        deployment,
         job::{LEASE, NotLeased},
     },
     id::Id,
-    store::{JOB_DUE, Key, Loaded, Scan, Unit},
+    store::{JOB_DUE, JOB_LEASE, Key, Loaded, Scan, Unit},
 };
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use std::time::Duration;
 const JOBS_A_CALL: usize = 8;
 /// The longest an agent may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// At most this many leases are looked at to find those of one agent; the others lapse.
+const MOST_LEASED: usize = 10_000;
 
 impl App {
     /// Leases jobs to an agent. When there are none it waits up to `wait`, holding nothing, and
@@ -234,16 +237,36 @@ impl App {
         .await
     }
 
-    /// A job whose lease ran out: to be begun again while an attempt is left, else failed with
-    /// all that hangs on it. For the reconciler.
+    /// Ends the leases of an agent that has just started: whatever it held, it holds no more.
+    pub async fn end_leases(&self, who: &Principal, agent: &Id) -> Result<(), AppError> {
+        let agent = Executor::Agent(require_agent(who, agent)?.clone());
+        let leased = self
+            .store
+            .scan::<Job>(Scan::all(JOB_LEASE, MOST_LEASED))
+            .await?;
+        for job in leased.iter().filter(|job| job.executor == agent) {
+            if let JobState::Leased(lease) = &job.state {
+                self.end_lease(&job.id, lease.until).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a lease that ran out. For the reconciler.
     pub(crate) async fn lease_ran_out(&self, id: &Id) -> Result<(), AppError> {
+        self.end_lease(id, self.now()).await
+    }
+
+    /// Ends a lease that lasts until `by` at most. The job is to be begun again while an attempt
+    /// is left, else failed with all that hangs on it.
+    async fn end_lease(&self, id: &Id, by: Time) -> Result<(), AppError> {
         let who = &Principal::system("leases");
         let agent = self
             .decide(|mut unit| async move {
                 let now = self.now();
                 let mut job: Loaded<Job> = need(&mut unit, "job", id).await?;
                 match &job.state {
-                    crate::domain::JobState::Leased(lease) if lease.until <= now => {}
+                    JobState::Leased(lease) if lease.until <= by => {}
                     _ => return Ok((unit, None)),
                 }
                 let reason = "the agent took the job and was not heard of it again".to_owned();
