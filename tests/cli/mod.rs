@@ -8,4 +8,4 @@ mod commands;
 mod faults;
 mod quickstart;
 mod stale;
-// mod standalone;
+mod standalone;

@@ -157,6 +157,14 @@ impl Ended {
         self.stdout
     }
 
+    /// As [`good`](Self::good), of a command that logs what it does.
+    #[track_caller]
+    pub fn good_with_log(self) -> String {
+        assert_eq!(self.status.code(), Some(0), "{self:?}");
+        assert!(!self.stderr.contains("ERROR"), "{self:?}");
+        self.stdout
+    }
+
     /// It failed with this code and one line, which is returned.
     #[track_caller]
     pub fn bad(self, code: i32) -> String {
