@@ -2,6 +2,8 @@
 
 mod agent;
 mod api;
+mod chaos;
+mod cli;
 mod docs;
 mod e2e;
 mod layout;

@@ -152,11 +152,15 @@ impl Agent {
     /// Asks for work until the agent is retired. The poll is the heartbeat too.
     async fn poll(&self) {
         let mut backoff = Backoff::default();
+        // Leases of an earlier run would keep their jobs from this one until they lapse.
+        let mut fresh = true;
         loop {
             self.jobs.room().await;
             let began = Instant::now();
-            match self.server.work(backoff::poll_wait(&*self.env.rng)).await {
+            let wait = backoff::poll_wait(&*self.env.rng);
+            match self.server.work(wait, fresh).await {
                 Ok(items) => {
+                    fresh = false;
                     backoff = Backoff::default();
                     let taken = items
                         .into_iter()

@@ -4,7 +4,7 @@
 //! | call | body | answer |
 //! |---|---|---|
 //! | `POST agents/enrol` | [`Enrol`] | 201 [`Enrolled`]; 401 bad token, 409 name alive |
-//! | `GET agents/{id}/work?wait=50` | | [`Work`]; without `wait` at once |
+//! | `GET agents/{id}/work?wait=50` | | [`Work`]; without `wait` at once; with `fresh=true` the leases it has are ended first |
 //! | `POST agents/{id}/jobs/{job}/lease` | [`Renew`] | [`Renewed`]; 409 the lease is lost: drop the job |
 //! | `POST agents/{id}/jobs/{job}/csr` | [`Csr`] | 202; 400 the CSR is refused; 409 |
 //! | `POST agents/{id}/jobs/{job}/report` | [`Report`] | 200, also when repeated; 409 |

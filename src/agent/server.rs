@@ -93,10 +93,12 @@ impl Server {
         }
     }
 
-    /// Asks for work, which the server may take `wait` seconds to have.
-    pub async fn work(&self, wait: u64) -> Result<Vec<serde_json::Value>, Refusal> {
+    /// Asks for work, which the server may take `wait` seconds to have. `fresh`: this agent holds
+    /// no lease, whatever the server has given to it.
+    pub async fn work(&self, wait: u64, fresh: bool) -> Result<Vec<serde_json::Value>, Refusal> {
         let deadline = Duration::from_secs(wait + 20);
-        let mut request = self.request(Method::GET, &format!("work?wait={wait}"), Bytes::new())?;
+        let path = format!("work?wait={wait}&fresh={fresh}");
+        let mut request = self.request(Method::GET, &path, Bytes::new())?;
         request.extensions_mut().insert(Deadline(deadline));
         let work: Jobs = json(self.call(request).await?)?;
         Ok(work.jobs)

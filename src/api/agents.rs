@@ -63,11 +63,13 @@ pub async fn enrol(
     Ok((StatusCode::CREATED, Json(enrolled)).into_response())
 }
 
-/// How long a poll waits.
+/// How long a poll waits, and whether the agent has just started.
 #[derive(Debug, Deserialize)]
-pub struct Wait {
+pub struct Poll {
     #[serde(default)]
     wait: u64,
+    #[serde(default)]
+    fresh: bool,
 }
 
 /// Leases jobs.
@@ -75,9 +77,12 @@ pub async fn work(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Query(Wait { wait }): Query<Wait>,
+    Query(Poll { wait, fresh }): Query<Poll>,
 ) -> Result<Json<Work>, Problem> {
     let id = id_in_path("agent", &id)?;
+    if fresh {
+        app.end_leases(&who, &id).await?;
+    }
     Ok(Json(app.work(&who, &id, Duration::from_secs(wait)).await?))
 }
 

@@ -78,7 +78,9 @@ impl Parts {
         names: Vec<San>,
     ) -> Result<Self, StartError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        files.make_dir(&config.data_dir, 0o700)?;
+        files
+            .make_dir(&config.data_dir, 0o700)
+            .map_err(StartError::DataDir)?;
         let engine = Redb::open(&config.data_dir.join("certctl.redb"))?;
         let store = Store::start(
             Arc::new(engine),
@@ -116,6 +118,9 @@ pub struct Started {
 /// Why there is no control plane.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// There is no data directory, and none can be made.
+    #[error("{0}: choose another data directory")]
+    DataDir(FileError),
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -139,6 +144,9 @@ pub enum StartError {
         "{0} is missing, and the store beside it was sealed with it: put it back from your backup"
     )]
     MachineKeyMissing(String),
+    /// The machine key's file holds something else.
+    #[error("{0} cannot be used ({1}): put it back from your backup")]
+    MachineKeyUnreadable(String, RingError),
     /// A CA.
     #[error(transparent)]
     Ca(#[from] local::CreateError),
@@ -338,7 +346,10 @@ impl Birth<'_> {
     async fn keyring(&self, files: &dyn Files, path: &Path) -> Result<KeyRing, StartError> {
         let stored = self.store.get::<RingRow>(&super::known(RING_ID)).await?;
         let machine = match files.read(path, 1024) {
-            Ok(text) => Some(MachineKey::from_text(&String::from_utf8_lossy(&text))?),
+            Ok(text) => Some(
+                MachineKey::from_text(&String::from_utf8_lossy(&text))
+                    .map_err(|e| StartError::MachineKeyUnreadable(path.display().to_string(), e))?,
+            ),
             Err(e) if e.is_not_found() => None,
             Err(e) => return Err(e.into()),
         };

@@ -9,11 +9,12 @@ use crate::{
     clock::Time,
     domain::{
         AuditEvent, Category, Certificate, Chain, Deployment, DeploymentState, Executor,
-        FailureClass, Job, JobKind, Lease, Order, Principal, Profile, Target, Version, deployment,
+        FailureClass, Job, JobKind, JobState, Lease, Order, Principal, Profile, Target, Version,
+        deployment,
         job::{LEASE, NotLeased},
     },
     id::Id,
-    store::{JOB_DUE, Key, Loaded, Scan, Unit},
+    store::{JOB_DUE, JOB_LEASE, Key, Loaded, Scan, Unit},
 };
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const MAX_SERVED: usize = 64;
 const MAX_REASON: usize = 4_096;
 /// The longest an agent may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// At most this many leases are looked at to find those of one agent; the others lapse.
+const MOST_LEASED: usize = 10_000;
 
 impl App {
     /// Leases jobs to an agent. When there are none it waits up to `wait`, holding nothing, and
@@ -239,16 +242,36 @@ impl App {
         .await
     }
 
-    /// A job whose lease ran out: to be begun again while an attempt is left, else failed with
-    /// all that hangs on it. For the reconciler.
+    /// Ends the leases of an agent that has just started: whatever it held, it holds no more.
+    pub async fn end_leases(&self, who: &Principal, agent: &Id) -> Result<(), AppError> {
+        let agent = Executor::Agent(require_agent(who, agent)?.clone());
+        let leased = self
+            .store
+            .scan::<Job>(Scan::all(JOB_LEASE, MOST_LEASED))
+            .await?;
+        for job in leased.iter().filter(|job| job.executor == agent) {
+            if let JobState::Leased(lease) = &job.state {
+                self.end_lease(&job.id, lease.until).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a lease that ran out. For the reconciler.
     pub(crate) async fn lease_ran_out(&self, id: &Id) -> Result<(), AppError> {
+        self.end_lease(id, self.now()).await
+    }
+
+    /// Ends a lease that lasts until `by` at most. The job is to be begun again while an attempt
+    /// is left, else failed with all that hangs on it.
+    async fn end_lease(&self, id: &Id, by: Time) -> Result<(), AppError> {
         let who = &Principal::system("leases");
         let agent = self
             .decide(|mut unit| async move {
                 let now = self.now();
                 let mut job: Loaded<Job> = need(&mut unit, "job", id).await?;
                 match &job.state {
-                    crate::domain::JobState::Leased(lease) if lease.until <= now => {}
+                    JobState::Leased(lease) if lease.until <= by => {}
                     _ => return Ok((unit, None)),
                 }
                 let reason = "the agent took the job and was not heard of it again".to_owned();
@@ -269,7 +292,7 @@ impl App {
                         JobKind::Deploy { deployment } => {
                             let mut deployment: Loaded<Deployment> =
                                 need(&mut unit, "deployment", &deployment).await?;
-                            deployment.state = failed(reason, &[], false, now);
+                            deployment.state = failed(reason, Vec::new(), false, now);
                             if let Some(event) = deployment_event(who, &deployment, now) {
                                 audit(&mut unit, &event);
                             }
@@ -364,28 +387,42 @@ fn settle(job: &mut Job, deployment: &mut Deployment, token: u64, outcome: &Outc
         }
         Outcome::RolledBack { reason, served } => {
             job.fail(Some(token), reason.clone(), false, now);
+            let served = others(served, deployment);
             deployment.state = failed(reason.clone(), served, false, now);
         }
         Outcome::RollbackFailed { reason, served } => {
             job.fail(Some(token), reason.clone(), false, now);
+            let served = others(served, deployment);
             deployment.state = failed(reason.clone(), served, true, now);
         }
         Outcome::Failed { class, reason } => {
             if job.fail(Some(token), reason.clone(), *class == Class::Transient, now) {
-                deployment.state = failed(reason.clone(), &[], false, now);
+                deployment.state = failed(reason.clone(), Vec::new(), false, now);
             }
         }
     }
 }
 
-fn failed(reason: String, served: &[Served], broken: bool, now: Time) -> DeploymentState {
+/// The (endpoint, serial number)s of those seen that do not serve the deployment's version.
+fn others(served: &[Served], deployment: &Deployment) -> Vec<(String, String)> {
+    let wanted = deployment.serial.to_string();
+    served
+        .iter()
+        .filter_map(|s| Some((s.endpoint.clone(), s.serial.clone()?)))
+        .filter(|(_, serial)| *serial != wanted)
+        .collect()
+}
+
+fn failed(
+    reason: String,
+    served: Vec<(String, String)>,
+    broken: bool,
+    now: Time,
+) -> DeploymentState {
     DeploymentState::Failed {
         at: now,
         reason,
-        served: served
-            .iter()
-            .filter_map(|s| Some((s.endpoint.clone(), s.serial.clone()?)))
-            .collect(),
+        served,
         broken,
         retry_at: now.plus(deployment::RETRY),
     }

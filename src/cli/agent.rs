@@ -133,6 +133,7 @@ async fn serve(command: &AgentCommand) -> Result<(), CliError> {
             command.state_dir.display()
         )));
     };
+    let _held = host::hold(&command.state_dir)?;
     let tasks = Tasks::new();
     let told = host::signalled(&tasks)?;
     let env = host::agent_env(&tasks)?;

@@ -15,7 +15,7 @@ use crate::{
     },
     pki::San,
     reconcile,
-    sys::{Disk, Files, Machine, Tasks, Terminate, notify},
+    sys::{Disk, Files, Lock, Machine, Tasks, Terminate, notify},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -121,17 +121,21 @@ fn names(config: &ServerConfig) -> Vec<San> {
 
 /// The world as an agent of this machine is given it.
 pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
-    let dialer = Dialer::new(Resolver::system(), Guard::Any);
-    let probe = TlsProbe::new(dialer).map_err(|e| CliError::Failed(e.to_string()))?;
     Ok(agent::Env {
         clock: Arc::new(SystemClock),
         rng: Arc::new(OsRng),
         crypto: Arc::new(RingCrypto),
         files: Arc::new(Disk),
-        probe: Arc::new(probe),
+        probe: Arc::new(probe()?),
         sites: Arc::new(TlsSites::new(tasks.clone())),
         tasks: tasks.clone(),
     })
+}
+
+/// Sees what endpoints serve.
+pub fn probe() -> Result<TlsProbe, CliError> {
+    let dialer = Dialer::new(Resolver::system(), Guard::Any);
+    TlsProbe::new(dialer).map_err(|e| CliError::Failed(e.to_string()))
 }
 
 /// An agent's way to its server. Trusting the system CA, it asks for the name that only the system
@@ -149,6 +153,19 @@ pub fn to_server(trust: &Trust, system_ca: bool) -> Result<HttpClient, CliError>
 /// Where an agent keeps its things.
 pub fn paths(state: &Path, live: &Path) -> Result<Paths, CliError> {
     Paths::new(state, live).map_err(|e| CliError::Storage(e.to_string()))
+}
+
+/// Holds an agent's state directory, which is there: two agents of one identity would take each
+/// other's jobs.
+pub fn hold(state: &Path) -> Result<Lock, CliError> {
+    match Lock::take(&state.join("agent.lock")) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => Err(CliError::Storage(format!(
+            "another agent runs on {}: stop it, or choose another --state-dir",
+            state.display()
+        ))),
+        Err(e) => Err(CliError::Storage(e.to_string())),
+    }
 }
 
 /// Reads a file named on the command line.

@@ -14,7 +14,7 @@ mod server;
 pub use error::CliError;
 
 use crate::{
-    config::{self, Environment},
+    config::{self, Environment, LogConfig},
     sys, telemetry,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -121,15 +121,15 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let Cli { global, command } = cli;
     match command {
         Command::Quickstart(command) => {
-            logging(&env, Some("warn"))?;
+            server_logging(&env, Some("warn"))?;
             runtime(true, quickstart::run(command, &global, &env))
         }
         Command::Server(command) => {
-            logging(&env, None)?;
+            server_logging(&env, None)?;
             runtime(true, server::run(command, &global, &env))
         }
         Command::Agent(command) => {
-            logging(&env, None)?;
+            logging(&env, config::logging(&env)?, None)?;
             runtime(true, agent::run(command, &global, &env))
         }
         Command::Certs(command) => {
@@ -139,9 +139,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
     }
 }
 
+/// Starts the logging of a server, once all its settings were seen to be good.
+fn server_logging(env: &Environment, quiet: Option<&str>) -> Result<(), CliError> {
+    let (_, log) = config::server(env, config::Flags::default())?;
+    logging(env, log, quiet)
+}
+
 /// Starts logging; `quiet` is the level where the environment names none.
-fn logging(env: &Environment, quiet: Option<&str>) -> Result<(), CliError> {
-    let log = config::logging(env)?;
+fn logging(env: &Environment, log: LogConfig, quiet: Option<&str>) -> Result<(), CliError> {
     let level = match (env.get("CERTCTL_LOG_LEVEL"), quiet) {
         (None, Some(level)) => level.parse().unwrap_or(log.level),
         _ => log.level,

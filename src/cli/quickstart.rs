@@ -11,11 +11,13 @@ use super::{
 use crate::{
     agent::{Agent, EnrolWish, Identity, Paths, enrol},
     api::shapes::{
-        CertificateNew, CertificateShape, List, TargetNew, TargetShape, TokenNew, TokenShape,
+        CertificateNew, CertificateShape, DeploymentShape, List, RenewalTriggered, TargetNew,
+        TargetShape, TokenNew, TokenShape,
     },
     app::FIRST_START,
     config::{self, Environment, Flags},
-    net::Trust,
+    net::{Probe, Trust},
+    pki::Certificate,
     sys::{Disk, Files, Machine, notify},
 };
 use clap::Args;
@@ -33,6 +35,8 @@ const FILES_TARGET: &str = "tgt-local-files";
 const SITE_TARGET: &str = "tgt-local-site";
 /// The first certificate is issued, deployed and verified within this time, or something is wrong.
 const LIMIT: Duration = Duration::from_secs(60);
+/// For a handshake with our own site.
+const GLANCE: Duration = Duration::from_secs(2);
 /// The longest first-start file, in bytes.
 const MAX_FIRST_START: usize = 4096;
 
@@ -162,9 +166,11 @@ async fn start_agent(
     let trust = Trust::from_pem(identity.system_ca_pem().as_bytes())?;
     let transport = Arc::new(host::to_server(&trust, true)?);
     let id = identity.agent_id().to_string();
+    let held = host::hold(&paths.state)?;
     let agent = Agent::open(env, paths.clone(), transport).await?;
     host.tasks.spawn("agent", async move {
         agent.run().await;
+        drop(held);
     });
     step(&format!("agent {id} enrolled and started"));
     Ok(id)
@@ -227,42 +233,67 @@ async fn certificate(client: &Client) -> Result<(), CliError> {
         certificate.sans.join(", ")
     ));
     let open = certificate.holders.iter().find_map(|h| h.order_id.clone());
-    if let Some(order) = open {
-        let order = follow::order(client, &order, LIMIT, |s| step(&certs::said(s))).await?;
-        return follow::fault(&order).map_or(Ok(()), |fault| Err(CliError::Failed(fault)));
-    }
-    settled(client).await
+    let order = match open {
+        Some(order) => order,
+        None if settled(client).await? => return Ok(()),
+        // What kept an earlier run from its end may be gone by now; else it is told again.
+        None => {
+            let renewed: RenewalTriggered =
+                client.post(&format!("{path}/renew"), &json!({})).await?;
+            let order = renewed.order_ids.into_iter().next();
+            order.ok_or_else(|| CliError::Failed(format!("{CERTIFICATE} has no agent")))?
+        }
+    };
+    let order = follow::order(client, &order, LIMIT, |s| step(&certs::said(s))).await?;
+    follow::fault(&order).map_or(Ok(()), |fault| Err(CliError::Failed(fault)))
 }
 
-/// Waits until no deployment is pending, and says where the certificate is served.
-async fn settled(client: &Client) -> Result<(), CliError> {
+/// Waits until no deployment is pending. Says where the certificate is served, unless it is not
+/// served everywhere.
+async fn settled(client: &Client) -> Result<bool, CliError> {
     let deadline = Instant::now() + LIMIT;
-    loop {
+    let deployments = loop {
         let path = format!("/certificates/{CERTIFICATE}/deployments");
         let targets: List<TargetShape> = client.get(&path).await?;
-        let deployments: Vec<_> = targets
-            .data
-            .iter()
-            .filter_map(|t| t.deployment.as_ref())
-            .collect();
-        if deployments.iter().all(|d| d.state != "pending") {
-            for d in &deployments {
-                if d.state == "failed" {
-                    return Err(CliError::Failed(follow::deployment_fault(d)));
-                }
-                let seen = d.confirmed_at.join(" ");
-                step(&format!("serial {} seen served at {seen}", d.serial_number));
+        let deployments: Option<Vec<DeploymentShape>> =
+            targets.data.into_iter().map(|t| t.deployment).collect();
+        match deployments {
+            // There was no version yet.
+            None => return Ok(false),
+            Some(d) if d.iter().all(|d| d.state != "pending") => break d,
+            Some(_) if Instant::now() < deadline => sleep(Duration::from_millis(150)).await,
+            Some(_) => {
+                return Err(CliError::Failed(format!(
+                    "{CERTIFICATE} is not deployed after {} s",
+                    LIMIT.as_secs()
+                )));
             }
-            return Ok(());
         }
-        if Instant::now() >= deadline {
-            return Err(CliError::Failed(format!(
-                "{CERTIFICATE} is not deployed after {} s",
-                LIMIT.as_secs()
-            )));
+    };
+    for d in &deployments {
+        if d.state != "confirmed" || !served_now(d).await? {
+            return Ok(false);
         }
-        sleep(Duration::from_millis(150)).await;
     }
+    for d in &deployments {
+        let seen = d.confirmed_at.join(" ");
+        step(&format!("serial {} seen served at {seen}", d.serial_number));
+    }
+    Ok(true)
+}
+
+/// Whether the endpoints where an earlier run saw a version served serve it now.
+async fn served_now(d: &DeploymentShape) -> Result<bool, CliError> {
+    let probe = host::probe()?;
+    for endpoint in d.confirmed_at.iter().filter_map(|e| e.parse().ok()) {
+        let served = probe.tls(&endpoint, CERTIFICATE, GLANCE).await;
+        let leaf = served.ok().and_then(|s| s.chain.into_iter().next());
+        let leaf = leaf.and_then(|der| Certificate::from_der(&der).ok());
+        if leaf.is_none_or(|leaf| leaf.serial().to_string() != d.serial_number) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn step(text: &str) {
@@ -271,10 +302,12 @@ fn step(text: &str) {
 
 fn farewell(url: &str, data_dir: &Path) {
     let key = admin_key(data_dir);
+    let ca = data_dir.join("tls/system-ca.pem");
     let data_dir = data_dir.display();
     let key = key.unwrap_or_else(|| format!("the one from the first run ({FIRST_START} is gone)"));
     output::line("");
     output::line(&format!("Dashboard  {url}"));
+    output::line(&format!("CA         {}", ca.display()));
     output::line(&format!("Admin key  {key}"));
     output::line("");
     output::line("Try next, in another terminal:");

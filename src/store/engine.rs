@@ -142,7 +142,7 @@ pub enum EngineError {
         known: u64,
     },
     /// What is stored breaks its own rules.
-    #[error("the store is damaged: {0}")]
+    #[error("the store is damaged: {0}; restore it from a backup")]
     Corrupt(String),
 }
 

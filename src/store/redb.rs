@@ -13,7 +13,8 @@ use redb::{
     TableDefinition, WriteTransaction, backends::FileBackend,
 };
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, ErrorKind},
     ops::Bound,
     os::unix::fs::OpenOptionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -58,28 +59,56 @@ impl Redb {
     /// [`EngineError::InUse`] while another process has it open; otherwise when the file cannot be
     /// opened, is damaged or of another format.
     pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let failed = |e| EngineError::Io(format!("{}: {e}", path.display()));
+        let store = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => Self::open_file(file),
+            Err(e) if e.kind() == ErrorKind::NotFound => Self::create(path),
+            Err(e) => Err(EngineError::Io(e.to_string())),
+        };
+        store.map_err(|e| match e {
+            EngineError::InUse(_) => EngineError::InUse(path.display().to_string()),
+            EngineError::Io(e) => EngineError::Io(format!("{}: {e}", path.display())),
+            EngineError::Corrupt(e) => EngineError::Corrupt(format!("{}: {e}", path.display())),
+            e @ EngineError::Format { .. } => e,
+        })
+    }
+
+    /// Makes a store beside its place and puts it there when it is whole: a crash or a full disk
+    /// on the way leaves nothing that a later start would take for a store.
+    fn create(path: &Path) -> Result<Self, EngineError> {
+        let failed = |e: io::Error| EngineError::Io(e.to_string());
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(path)
+            .open(&new)
             .map_err(failed)?;
-        let backend = FileBackend::new(file).map_err(engine_error)?;
-        let store = Self::open_on(backend).map_err(|e| match e {
-            EngineError::InUse(_) => EngineError::InUse(path.display().to_string()),
-            EngineError::Io(e) => EngineError::Io(format!("{}: {e}", path.display())),
-            EngineError::Corrupt(e) => EngineError::Corrupt(format!("{}: {e}", path.display())),
-            e @ EngineError::Format { .. } => e,
+        // Emptied only under the lock: another process may be making it right now.
+        file.try_lock().map_err(|e| match e {
+            TryLockError::WouldBlock => EngineError::InUse(String::new()),
+            TryLockError::Error(e) => failed(e),
         })?;
+        file.set_len(0).map_err(failed)?;
+        let store = Self::open_file(file)?;
+        // A link, for it never replaces a store that another process has made meanwhile.
+        std::fs::hard_link(&new, path).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => EngineError::InUse(String::new()),
+            _ => failed(e),
+        })?;
+        std::fs::remove_file(&new).map_err(failed)?;
         // A new file is only durable once its directory is.
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))
             .and_then(|d| d.sync_all())
             .map_err(failed)?;
         Ok(store)
+    }
+
+    fn open_file(file: File) -> Result<Self, EngineError> {
+        Self::open_on(FileBackend::new(file).map_err(engine_error)?)
     }
 
     /// Opens or makes the store on other storage than a file. Blocks.
@@ -100,11 +129,8 @@ impl Redb {
             Ok(store)
         };
         // Some kinds of damage make redb panic.
-        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
-            Err(EngineError::Corrupt(
-                "it cannot be opened; restore a backup".to_owned(),
-            ))
-        })
+        catch_unwind(AssertUnwindSafe(open))
+            .unwrap_or_else(|_| Err(EngineError::Corrupt("it cannot be opened".to_owned())))
     }
 
     /// Makes the tables of a new store; checks the format of an old one.
@@ -399,6 +425,9 @@ fn engine_error(error: impl Into<redb::Error>) -> EngineError {
     match error.into() {
         redb::Error::DatabaseAlreadyOpen => EngineError::InUse("file".to_owned()),
         redb::Error::Corrupted(reason) => EngineError::Corrupt(reason),
+        redb::Error::Io(e) if e.kind() == ErrorKind::InvalidData => {
+            EngineError::Corrupt(e.to_string())
+        }
         other => EngineError::Io(other.to_string()),
     }
 }

@@ -2,6 +2,7 @@
 //! `unsafe` of the crate is here, in `nss`.
 
 mod files;
+mod lock;
 pub mod notify;
 mod nss;
 mod process;
@@ -9,6 +10,7 @@ mod signals;
 mod tasks;
 
 pub use files::{Disk, FileError, Files, Kind, Metadata, TEMP_PREFIX};
+pub use lock::Lock;
 pub use process::{Machine, harden};
 pub use signals::{Hangup, Terminate};
 pub use tasks::{BlockingError, Tasks};

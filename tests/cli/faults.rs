@@ -1,0 +1,191 @@
+//! Starts that cannot succeed: one line that says what to do, and nothing changed.
+
+use super::{
+    home::Home,
+    process::{Process, certctl, run},
+};
+use nix::sys::signal::Signal;
+use std::{fs, net::TcpListener, path::Path};
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another program that has the port"
+)]
+fn occupy(address: std::net::SocketAddr) -> TcpListener {
+    TcpListener::bind(address).unwrap()
+}
+
+#[test]
+fn a_taken_control_port_is_named() {
+    let home = Home::new();
+    let _other = occupy(home.control());
+    let server = format!("server --listen {}", home.control());
+    for mut command in [home.quickstart_command(), home.command(&server)] {
+        let fault = run(command.env("CERTCTL_LOG_LEVEL", "error")).bad(1);
+        for part in ["port 8443", "in use", "choose another port"] {
+            assert!(fault.contains(part), "{part:?} in {fault}");
+        }
+    }
+}
+
+#[test]
+fn a_taken_site_port_is_named_until_it_is_free_again() {
+    let home = Home::new();
+    let refused = || {
+        let other = occupy(home.site());
+        let ended = home.quickstart_to_its_end();
+        assert!(ended.stdout.contains("confirmed  local files"), "{ended:?}");
+        assert!(
+            !ended.stdout.contains(&home.site().to_string()),
+            "{ended:?}"
+        );
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        let fault = ended.stderr.lines().last().unwrap();
+        for part in ["certctl: ", "local site", "port 9443", "in use"] {
+            assert!(fault.contains(part), "{part:?} in {fault}");
+        }
+        drop(other);
+    };
+    refused();
+    refused();
+    let said = home.quickstart_to_its_end().good();
+    assert!(
+        said.contains("confirmed  local site seen served at"),
+        "{said}"
+    );
+    // What an earlier run saw is not told as seen now.
+    refused();
+    home.quickstart_to_its_end().good();
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_had_is_named() {
+    let home = Home::new();
+    let file = home.beside("data");
+    fs::write(&file, "not ours").unwrap();
+    let below = file.join("deeper");
+    for dir in [Path::new("/proc/certctl"), &file, &below] {
+        for command in ["quickstart", "server"] {
+            let mut command = certctl(["--data-dir", dir.to_str().unwrap(), command]);
+            let fault = run(command.env("CERTCTL_LOG_LEVEL", "error")).bad(74);
+            assert!(fault.contains(dir.to_str().unwrap()), "{fault}");
+            assert!(fault.contains("--data-dir"), "{fault}");
+        }
+    }
+    let fault = home.run("certs list").bad(69);
+    assert!(fault.contains("--data-dir"), "{fault}");
+    assert_eq!(fs::read(&file).unwrap(), b"not ours");
+}
+
+#[test]
+fn a_directory_serves_one_process_at_a_time() {
+    let home = Home::new();
+    let running = home.quickstart();
+    let other = Home::new();
+    let line = format!("server --listen {}", other.control());
+    let second = run(home.command(&line).env("CERTCTL_LOG_LEVEL", "error"));
+    let fault = second.bad(74);
+    for part in ["another certctl runs on", "stop it", "--data-dir"] {
+        assert!(fault.contains(part), "{part:?} in {fault}");
+    }
+    home.quickstart_to_its_end().bad(74);
+    // Also as an agent alone.
+    let state = home.path("agent");
+    let agent = run(certctl(["agent", "--state-dir", state.to_str().unwrap()])
+        .env("CERTCTL_LOG_LEVEL", "error"));
+    let fault = agent.bad(74);
+    assert!(fault.contains("another agent runs on"), "{fault}");
+    home.json("certs list");
+    running.signal(Signal::SIGTERM);
+    running.end().good();
+}
+
+#[test]
+fn a_wrong_configuration_is_told_whole_before_anything_starts() {
+    let home = Home::new();
+    let wrong = [
+        ("CERTCTL_NOSUCH", "1"),
+        ("CERTCTL_SERVER_HOST", "example.org"),
+        ("CERTCTL_SERVER_PORT", "x"),
+        ("CERTCTL_LOG_LEVEL", "loud"),
+        ("CERTCTL_LOG_FORMAT", "xml"),
+    ];
+    for command in ["server", "quickstart"] {
+        let ended = run(home.command(command).envs(wrong));
+        assert_eq!(ended.status.code(), Some(78), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1 + wrong.len(), "{ended:?}");
+        for (name, _) in wrong {
+            assert!(ended.stderr.contains(&format!("  {name}: ")), "{ended:?}");
+        }
+        assert!(!home.data().exists());
+    }
+    for command in ["certs list", "agent"] {
+        let ended = run(home.command(command).env("CERTCTL_NOSUCH", "1"));
+        assert_eq!(ended.status.code(), Some(78), "{ended:?}");
+        assert!(ended.stderr.contains("CERTCTL_NOSUCH: "), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_damaged_store_is_told_and_left_as_it_is() {
+    let home = Home::new();
+    home.quickstart_to_its_end().good();
+    let store = home.path("certctl.redb");
+    let whole = fs::read(&store).unwrap();
+    let mut torn = whole.clone();
+    torn[8192..].fill(0xa5);
+    for damaged in [b"not a store".to_vec(), whole[..20_000].to_vec(), torn] {
+        fs::write(&store, &damaged).unwrap();
+        let ended = home.quickstart_to_its_end();
+        assert_eq!(ended.status.code(), Some(74), "{ended:?}");
+        let fault = ended.stderr.lines().last().unwrap();
+        for part in [store.to_str().unwrap(), "damaged", "restore"] {
+            assert!(fault.contains(part), "{part:?} in {fault}");
+        }
+        assert_eq!(fs::read(&store).unwrap().len(), damaged.len());
+    }
+    fs::write(&store, &whole).unwrap();
+    home.quickstart_to_its_end().good();
+}
+
+#[test]
+fn a_store_does_not_open_without_its_machine_key() {
+    let (home, other) = (Home::new(), Home::new());
+    home.quickstart_to_its_end().good();
+    other.quickstart_to_its_end().good();
+    let path = home.path("machine.key");
+    let right = fs::read(&path).unwrap();
+
+    fs::copy(other.path("machine.key"), &path).unwrap();
+    let fault = home.quickstart_to_its_end().bad(74);
+    assert!(fault.contains("does not fit this store"), "{fault}");
+    fs::write(&path, "not a key").unwrap();
+    let fault = home.quickstart_to_its_end().bad(74);
+    assert!(fault.contains(path.to_str().unwrap()), "{fault}");
+    assert!(fault.contains("64 hexadecimal digits"), "{fault}");
+    fs::remove_file(&path).unwrap();
+    let fault = home.quickstart_to_its_end().bad(74);
+    assert!(fault.contains(path.to_str().unwrap()), "{fault}");
+    assert!(fault.contains("put it back from your backup"), "{fault}");
+    assert!(!path.exists());
+
+    fs::write(&path, right).unwrap();
+    home.quickstart_to_its_end().good();
+}
+
+#[test]
+fn a_start_on_other_addresses_is_refused_with_the_known_ones() {
+    let (home, other) = (Home::new(), Home::new());
+    home.quickstart_to_its_end().good();
+    for (control, site, flag, known) in [
+        (other.control(), home.site(), "--listen", home.control()),
+        (home.control(), other.site(), "--site-listen", home.site()),
+    ] {
+        let line = format!("quickstart --exit --listen {control} --site-listen {site}");
+        let process = Process::start(&mut home.command(&line));
+        let fault = process.end().bad(78);
+        assert!(fault.starts_with(&format!("{flag}: ")), "{fault}");
+        assert!(fault.contains(&known.to_string()), "{fault}");
+        assert!(fault.contains("--data-dir"), "{fault}");
+    }
+}

@@ -1,0 +1,11 @@
+//! The binary as people and scripts meet it: real processes, real files, real sockets.
+
+pub mod home;
+pub mod process;
+
+mod commands;
+// mod disk;
+mod faults;
+mod quickstart;
+mod stale;
+mod standalone;
