@@ -56,13 +56,14 @@ async fn the_budget_of_one_certificate_is_not_anothers() {
 }
 
 #[tokio::test]
-async fn a_loop_that_meets_the_limit_goes_on_when_there_is_room() {
+async fn a_spent_budget_has_room_again_when_the_retry_is_due() {
     let mut app = TestApp::start().await;
     let agent = active(&mut app).await;
     for _ in 1..100 {
         renew_in_vain(&app, &agent).await.expect(202);
     }
-    // A day later the retry of the last attempt is due, and the budget has room again.
+    renew_in_vain(&app, &agent).await.refused(429);
+    // The retry of the last attempt is due after a day.
     app.pass(24 * HOUR, HOUR).await;
     agent.run(&app).await;
     app.check().await;
