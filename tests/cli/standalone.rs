@@ -34,7 +34,7 @@ impl Home {
     fn enrol(&self, token: &Value, other: &[(&str, &str)]) -> Command {
         let text = |field: &str| token[field].as_str().unwrap().to_owned();
         let url = format!("https://{}", self.control());
-        let mut words = vec![
+        let mut words = [
             ("--server", url),
             ("--token", text("token")),
             ("--ca-pin", text("ca_pin")),
