@@ -1,6 +1,7 @@
 //! The one test binary.
 
 mod agent;
+mod clock;
 mod net;
 mod pki;
 mod store;
