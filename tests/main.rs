@@ -4,6 +4,7 @@ mod agent;
 mod api;
 mod chaos;
 mod cli;
+mod clock;
 mod docs;
 mod e2e;
 mod layout;

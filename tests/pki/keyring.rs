@@ -127,6 +127,14 @@ fn no_changed_bit_of_a_ring_opens() {
         let said = changed(&|doc| doc.canary = canary.clone());
         assert_eq!(said, Err(RingError::Damaged));
     }
+    let place = Place {
+        coll: "ring",
+        id: "ring",
+        purpose: "canary",
+    };
+    let other_bird = MADE.ring.seal(place, SECRET, &OsRng);
+    let said = changed(&|doc| doc.canary = other_bird.clone());
+    assert_eq!(said, Err(RingError::Damaged));
     let (name, key) = MADE.doc.keys.iter().next().unwrap();
     for key in damaged(key) {
         let said = changed(&|doc| drop(doc.keys.insert(name.clone(), key.clone())));
