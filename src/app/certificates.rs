@@ -256,10 +256,7 @@ impl App {
 }
 
 fn of(index: Index, id: &Id) -> Scan {
-    Scan {
-        prefix: Key::new().text(id.as_str()).bytes(),
-        ..Scan::all(index, 1_000)
-    }
+    Scan::under(index, Key::new().text(id.as_str()).bytes(), 1_000)
 }
 
 async fn exists<T: crate::store::Document>(

@@ -322,7 +322,7 @@ impl Birth<'_> {
     fn unit(&self) -> Unit<'_> {
         let mut id = [0; 16];
         self.rng.fill(&mut id);
-        self.store.unit(u128::from_be_bytes(id))
+        self.store.unit(u128::from_be_bytes(id), self.now)
     }
 
     fn audit(&self, unit: &mut Unit<'_>, category: Category, action: &str, resource: (&str, &str)) {

@@ -13,22 +13,6 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-const fn index(coll: Coll, name: &'static str) -> Index {
-    Index {
-        name,
-        coll,
-        unique: false,
-    }
-}
-
-const fn unique(coll: Coll, name: &'static str) -> Index {
-    Index {
-        name,
-        coll,
-        unique: true,
-    }
-}
-
 /// The audit log's stream.
 pub const AUDIT: &str = "audit";
 
@@ -46,11 +30,11 @@ macro_rules! document {
 }
 
 /// Certificates by creation.
-pub const CERT_CREATED: Index = index(Certificate::COLL, "cert.created");
+pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created");
 /// Certificates by the moment at which an order is due: (time).
-pub const CERT_DUE: Index = index(Certificate::COLL, "cert.due");
+pub const CERT_DUE: Index = Index::new(Certificate::COLL, "cert.due");
 /// Certificates by target: (target id).
-pub const CERT_TARGET: Index = index(Certificate::COLL, "cert.target");
+pub const CERT_TARGET: Index = Index::new(Certificate::COLL, "cert.target");
 document!(Certificate, "certificate", |self, keys| {
     keys.put(CERT_CREATED, Key::new().time(self.created_at));
     for (_, at) in self.due() {
@@ -62,11 +46,11 @@ document!(Certificate, "certificate", |self, keys| {
 });
 
 /// Versions of a certificate: (certificate, time).
-pub const VERSION_CERT: Index = index(Version::COLL, "version.cert");
+pub const VERSION_CERT: Index = Index::new(Version::COLL, "version.cert");
 /// Versions by serial number: (issuer, serial).
-pub const VERSION_SERIAL: Index = unique(Version::COLL, "version.serial");
+pub const VERSION_SERIAL: Index = Index::new(Version::COLL, "version.serial").unique();
 /// Versions by fingerprint: (SHA-256 hex).
-pub const VERSION_FINGERPRINT: Index = unique(Version::COLL, "version.fingerprint");
+pub const VERSION_FINGERPRINT: Index = Index::new(Version::COLL, "version.fingerprint").unique();
 document!(Version, "version", |self, keys| {
     keys.put(
         VERSION_CERT,
@@ -89,7 +73,7 @@ document!(Version, "version", |self, keys| {
 document!(Chain, "chain", |self, _keys| {});
 
 /// Orders that have not ended: (certificate, holder). At most one each.
-pub const ORDER_OPEN: Index = unique(Order::COLL, "order.open");
+pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
 document!(Order, "order", |self, keys| {
     if self.is_open() {
         keys.put(
@@ -102,11 +86,11 @@ document!(Order, "order", |self, keys| {
 });
 
 /// Jobs that may be begun: (executor, time).
-pub const JOB_DUE: Index = index(Job::COLL, "job.due");
+pub const JOB_DUE: Index = Index::new(Job::COLL, "job.due");
 /// Jobs being run, by the end of their lease: (time).
-pub const JOB_LEASE: Index = index(Job::COLL, "job.lease");
+pub const JOB_LEASE: Index = Index::new(Job::COLL, "job.lease");
 /// Jobs that have not ended, by what they are for: (order or deployment). At most one each.
-pub const JOB_OPEN: Index = unique(Job::COLL, "job.open");
+pub const JOB_OPEN: Index = Index::new(Job::COLL, "job.open").unique();
 document!(Job, "job", |self, keys| {
     if let Some(at) = self.ready_at() {
         keys.put(
@@ -127,13 +111,13 @@ document!(Job, "job", |self, keys| {
 });
 
 /// Deployments of a certificate: (certificate, time).
-pub const DEPLOYMENT_CERT: Index = index(Deployment::COLL, "deployment.cert");
+pub const DEPLOYMENT_CERT: Index = Index::new(Deployment::COLL, "deployment.cert");
 /// Deployments that an order led to: (order).
-pub const DEPLOYMENT_ORDER: Index = index(Deployment::COLL, "deployment.order");
+pub const DEPLOYMENT_ORDER: Index = Index::new(Deployment::COLL, "deployment.order");
 /// Deployments that are not settled, by target: (target, certificate).
-pub const DEPLOYMENT_OPEN: Index = index(Deployment::COLL, "deployment.open");
+pub const DEPLOYMENT_OPEN: Index = Index::new(Deployment::COLL, "deployment.open");
 /// Failed deployments by the moment of their next try: (time).
-pub const DEPLOYMENT_RETRY: Index = index(Deployment::COLL, "deployment.retry");
+pub const DEPLOYMENT_RETRY: Index = Index::new(Deployment::COLL, "deployment.retry");
 document!(Deployment, "deployment", |self, keys| {
     keys.put(
         DEPLOYMENT_CERT,
@@ -156,16 +140,16 @@ document!(Deployment, "deployment", |self, keys| {
 });
 
 /// Targets by name.
-pub const TARGET_NAME: Index = unique(Target::COLL, "target.name");
+pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();
 /// Targets by agent: (agent).
-pub const TARGET_AGENT: Index = index(Target::COLL, "target.agent");
+pub const TARGET_AGENT: Index = Index::new(Target::COLL, "target.agent");
 document!(Target, "target", |self, keys| {
     keys.put(TARGET_NAME, Key::new().text(&self.name));
     keys.put(TARGET_AGENT, Key::new().text(self.agent.as_str()));
 });
 
 /// Agents by name.
-pub const AGENT_NAME: Index = unique(Agent::COLL, "agent.name");
+pub const AGENT_NAME: Index = Index::new(Agent::COLL, "agent.name").unique();
 document!(Agent, "agent", |self, keys| {
     keys.put(AGENT_NAME, Key::new().text(&self.name));
 });
@@ -173,40 +157,40 @@ document!(Agent, "agent", |self, keys| {
 document!(Presence, "presence", |self, _keys| {});
 
 /// Join tokens by the hash of their secret.
-pub const TOKEN_SECRET: Index = unique(JoinToken::COLL, "join_token.secret");
+pub const TOKEN_SECRET: Index = Index::new(JoinToken::COLL, "join_token.secret").unique();
 document!(JoinToken, "join_token", |self, keys| {
     keys.put(TOKEN_SECRET, Key::new().text(&self.secret_sha256));
 });
 
 /// Keys by the hash of their secret.
-pub const KEY_SECRET: Index = unique(ApiKey::COLL, "api_key.secret");
+pub const KEY_SECRET: Index = Index::new(ApiKey::COLL, "api_key.secret").unique();
 document!(ApiKey, "api_key", |self, keys| {
     keys.put(KEY_SECRET, Key::new().text(&self.secret_sha256));
 });
 
 /// Sessions by the hash of their cookie.
-pub const SESSION_SECRET: Index = unique(Session::COLL, "session.secret");
+pub const SESSION_SECRET: Index = Index::new(Session::COLL, "session.secret").unique();
 /// Sessions by their end: (time).
-pub const SESSION_EXPIRY: Index = index(Session::COLL, "session.expiry");
+pub const SESSION_EXPIRY: Index = Index::new(Session::COLL, "session.expiry");
 document!(Session, "session", |self, keys| {
     keys.put(SESSION_SECRET, Key::new().text(&self.secret_sha256));
     keys.put(SESSION_EXPIRY, Key::new().time(self.expires_at));
 });
 
 /// Profiles by name.
-pub const PROFILE_NAME: Index = unique(Profile::COLL, "profile.name");
+pub const PROFILE_NAME: Index = Index::new(Profile::COLL, "profile.name").unique();
 document!(Profile, "profile", |self, keys| {
     keys.put(PROFILE_NAME, Key::new().text(&self.name));
 });
 
 /// Renewal policies by name.
-pub const POLICY_NAME: Index = unique(RenewalPolicy::COLL, "renewal_policy.name");
+pub const POLICY_NAME: Index = Index::new(RenewalPolicy::COLL, "renewal_policy.name").unique();
 document!(RenewalPolicy, "renewal_policy", |self, keys| {
     keys.put(POLICY_NAME, Key::new().text(&self.name));
 });
 
 /// Issuers by name.
-pub const ISSUER_NAME: Index = unique(Issuer::COLL, "issuer.name");
+pub const ISSUER_NAME: Index = Index::new(Issuer::COLL, "issuer.name").unique();
 document!(Issuer, "issuer", |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
 });

@@ -19,20 +19,22 @@ mod unit;
 
 pub use self::redb::Redb;
 pub use batch::{
-    Append, Batch, Committed, CounterChange, CounterOp, Expect, IndexKey, Invalid, Outcome,
+    Append, Batch, Committed, CounterChange, CounterOp, Doc, Expect, IndexKey, Invalid, Outcome,
     Refusal, Write,
 };
 pub use collections::*;
 pub use commit::link;
 pub use document::{Document, Keys, Loaded};
-pub use engine::{Answer, Coll, Engine, EngineError, Entry, Hit, Index, Query, Row, Scan};
-pub use error::{CommitError, MayConflict, StoreError, Unwritable, UnwritableReason, retry};
+pub use engine::{
+    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Query, Row, Scan, Snapshot,
+};
+pub use error::{CommitError, StoreError, Unwritable, UnwritableReason};
 pub use key::{Key, MAX_KEY};
 pub use memory::Memory;
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
-use crate::id::Id;
+use crate::{clock::Time, id::Id};
 use queue::Queue;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -89,9 +91,9 @@ impl Store {
         self.wake.clone()
     }
 
-    /// Begins a decision; `id` names its commit.
-    pub fn unit(&self, id: u128) -> Unit<'_> {
-        Unit::new(self, id)
+    /// Begins a decision; `id` names its commit, `now` is when it is made.
+    pub fn unit(&self, id: u128, now: Time) -> Unit<'_> {
+        Unit::new(self, id, now)
     }
 
     /// Commits a batch as it is; use cases go through [`unit`](Self::unit).
@@ -167,14 +169,7 @@ impl Store {
         index: Index,
         key: Key,
     ) -> Result<Option<Loaded<T>>, StoreError> {
-        let scan = Scan {
-            index,
-            prefix: key.bytes(),
-            below: None,
-            after: None,
-            limit: 1,
-        };
-        Ok(self.scan(scan).await?.pop())
+        Ok(self.scan(Scan::under(index, key.bytes(), 1)).await?.pop())
     }
 
     /// A counter's value, 0 where there is none.

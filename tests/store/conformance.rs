@@ -41,11 +41,7 @@ pub async fn conformance(engine: &dyn Engine) {
 }
 
 const fn plain(name: &'static str, coll: Coll) -> Index {
-    Index {
-        name,
-        coll,
-        unique: false,
-    }
+    Index::new(coll, name)
 }
 
 fn conflict(coll: Coll, row: &str) -> Refusal {
@@ -110,11 +106,7 @@ async fn atomicity(ask: &Ask<'_>) {
 
 async fn overlay(ask: &Ask<'_>) {
     const C: Coll = Coll("overlay");
-    const U: Index = Index {
-        name: "overlay.u",
-        coll: C,
-        unique: true,
-    };
+    const U: Index = Index::new(C, "overlay.u").unique();
     let add = |n| {
         vec![CounterChange {
             key: b"overlay".to_vec(),
@@ -365,11 +357,7 @@ async fn scans(ask: &Ask<'_>) {
 
 async fn unique(ask: &Ask<'_>) {
     const C: Coll = Coll("unique");
-    const U: Index = Index {
-        name: "unique.u",
-        coll: C,
-        unique: true,
-    };
+    const U: Index = Index::new(C, "unique.u").unique();
     let key = |k: &str| vec![index_key(U, k.as_bytes())];
     let put = |row, expect, k| write(C, row, expect, "1", key(k));
     let v = ask
