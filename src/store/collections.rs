@@ -1,7 +1,7 @@
 //! The collections and their indexes, in one place: where each document of the domain is kept and
 //! by which keys it is found.
 
-use super::{Coll, Document, Index, Key, Keys};
+use super::{Coll, Collection, Document, Index, Key, Keys};
 use crate::{
     crypt::RingDoc,
     domain::{
@@ -17,10 +17,11 @@ use serde::{Deserialize, Serialize};
 pub const AUDIT: &str = "audit";
 
 macro_rules! document {
-    ($type:ty, $coll:literal, |$self:ident, $keys:ident| $body:block) => {
+    ($type:ty, $coll:literal, [$($index:ident),*], |$self:ident, $keys:ident| $body:block) => {
         impl Document for $type {
             const COLL: Coll = Coll($coll);
             const FORMAT: u16 = 1;
+            const INDEXES: &'static [Index] = &[$($index),*];
             fn id(&self) -> &Id {
                 &self.id
             }
@@ -35,15 +36,20 @@ pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created");
 pub const CERT_DUE: Index = Index::new(Certificate::COLL, "cert.due");
 /// Certificates by target: (target id).
 pub const CERT_TARGET: Index = Index::new(Certificate::COLL, "cert.target");
-document!(Certificate, "certificate", |self, keys| {
-    keys.put(CERT_CREATED, Key::new().time(self.created_at));
-    for (_, at) in self.due() {
-        keys.put(CERT_DUE, Key::new().time(at));
+document!(
+    Certificate,
+    "certificate",
+    [CERT_CREATED, CERT_DUE, CERT_TARGET],
+    |self, keys| {
+        keys.put(CERT_CREATED, Key::new().time(self.created_at));
+        for (_, at) in self.due() {
+            keys.put(CERT_DUE, Key::new().time(at));
+        }
+        for target in &self.targets {
+            keys.put(CERT_TARGET, Key::new().text(target.as_str()));
+        }
     }
-    for target in &self.targets {
-        keys.put(CERT_TARGET, Key::new().text(target.as_str()));
-    }
-});
+);
 
 /// Versions of a certificate: (certificate, time).
 pub const VERSION_CERT: Index = Index::new(Version::COLL, "version.cert");
@@ -51,30 +57,35 @@ pub const VERSION_CERT: Index = Index::new(Version::COLL, "version.cert");
 pub const VERSION_SERIAL: Index = Index::new(Version::COLL, "version.serial").unique();
 /// Versions by fingerprint: (SHA-256 hex).
 pub const VERSION_FINGERPRINT: Index = Index::new(Version::COLL, "version.fingerprint").unique();
-document!(Version, "version", |self, keys| {
-    keys.put(
-        VERSION_CERT,
-        Key::new()
-            .text(self.certificate.as_str())
-            .time(self.created_at),
-    );
-    keys.put(
-        VERSION_SERIAL,
-        Key::new()
-            .text(self.issuer.as_str())
-            .text(&self.serial.to_string()),
-    );
-    keys.put(
-        VERSION_FINGERPRINT,
-        Key::new().text(&self.fingerprint_sha256),
-    );
-});
+document!(
+    Version,
+    "version",
+    [VERSION_CERT, VERSION_SERIAL, VERSION_FINGERPRINT],
+    |self, keys| {
+        keys.put(
+            VERSION_CERT,
+            Key::new()
+                .text(self.certificate.as_str())
+                .time(self.created_at),
+        );
+        keys.put(
+            VERSION_SERIAL,
+            Key::new()
+                .text(self.issuer.as_str())
+                .text(&self.serial.to_string()),
+        );
+        keys.put(
+            VERSION_FINGERPRINT,
+            Key::new().text(&self.fingerprint_sha256),
+        );
+    }
+);
 
-document!(Chain, "chain", |self, _keys| {});
+document!(Chain, "chain", [], |self, _keys| {});
 
 /// Orders that have not ended: (certificate, holder). At most one each.
 pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
-document!(Order, "order", |self, keys| {
+document!(Order, "order", [ORDER_OPEN], |self, keys| {
     if self.is_open() {
         keys.put(
             ORDER_OPEN,
@@ -91,7 +102,7 @@ pub const JOB_DUE: Index = Index::new(Job::COLL, "job.due");
 pub const JOB_LEASE: Index = Index::new(Job::COLL, "job.lease");
 /// Jobs that have not ended, by what they are for: (order or deployment). At most one each.
 pub const JOB_OPEN: Index = Index::new(Job::COLL, "job.open").unique();
-document!(Job, "job", |self, keys| {
+document!(Job, "job", [JOB_DUE, JOB_LEASE, JOB_OPEN], |self, keys| {
     if let Some(at) = self.ready_at() {
         keys.put(
             JOB_DUE,
@@ -118,53 +129,68 @@ pub const DEPLOYMENT_ORDER: Index = Index::new(Deployment::COLL, "deployment.ord
 pub const DEPLOYMENT_OPEN: Index = Index::new(Deployment::COLL, "deployment.open");
 /// Failed deployments by the moment of their next try: (time).
 pub const DEPLOYMENT_RETRY: Index = Index::new(Deployment::COLL, "deployment.retry");
-document!(Deployment, "deployment", |self, keys| {
-    keys.put(
+document!(
+    Deployment,
+    "deployment",
+    [
         DEPLOYMENT_CERT,
-        Key::new()
-            .text(self.certificate.as_str())
-            .time(self.created_at),
-    );
-    keys.put(DEPLOYMENT_ORDER, Key::new().text(self.order.as_str()));
-    if self.is_open() {
+        DEPLOYMENT_ORDER,
+        DEPLOYMENT_OPEN,
+        DEPLOYMENT_RETRY
+    ],
+    |self, keys| {
         keys.put(
-            DEPLOYMENT_OPEN,
+            DEPLOYMENT_CERT,
             Key::new()
-                .text(self.target.as_str())
-                .text(self.certificate.as_str()),
+                .text(self.certificate.as_str())
+                .time(self.created_at),
         );
+        keys.put(DEPLOYMENT_ORDER, Key::new().text(self.order.as_str()));
+        if self.is_open() {
+            keys.put(
+                DEPLOYMENT_OPEN,
+                Key::new()
+                    .text(self.target.as_str())
+                    .text(self.certificate.as_str()),
+            );
+        }
+        if let DeploymentState::Failed { retry_at, .. } = self.state {
+            keys.put(DEPLOYMENT_RETRY, Key::new().time(retry_at));
+        }
     }
-    if let DeploymentState::Failed { retry_at, .. } = self.state {
-        keys.put(DEPLOYMENT_RETRY, Key::new().time(retry_at));
-    }
-});
+);
 
 /// Targets by name.
 pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();
 /// Targets by agent: (agent).
 pub const TARGET_AGENT: Index = Index::new(Target::COLL, "target.agent");
-document!(Target, "target", |self, keys| {
-    keys.put(TARGET_NAME, Key::new().text(&self.name));
-    keys.put(TARGET_AGENT, Key::new().text(self.agent.as_str()));
-});
+document!(
+    Target,
+    "target",
+    [TARGET_NAME, TARGET_AGENT],
+    |self, keys| {
+        keys.put(TARGET_NAME, Key::new().text(&self.name));
+        keys.put(TARGET_AGENT, Key::new().text(self.agent.as_str()));
+    }
+);
 
 /// Agents by name.
 pub const AGENT_NAME: Index = Index::new(Agent::COLL, "agent.name").unique();
-document!(Agent, "agent", |self, keys| {
+document!(Agent, "agent", [AGENT_NAME], |self, keys| {
     keys.put(AGENT_NAME, Key::new().text(&self.name));
 });
 
-document!(Presence, "presence", |self, _keys| {});
+document!(Presence, "presence", [], |self, _keys| {});
 
 /// Join tokens by the hash of their secret.
 pub const TOKEN_SECRET: Index = Index::new(JoinToken::COLL, "join_token.secret").unique();
-document!(JoinToken, "join_token", |self, keys| {
+document!(JoinToken, "join_token", [TOKEN_SECRET], |self, keys| {
     keys.put(TOKEN_SECRET, Key::new().text(&self.secret_sha256));
 });
 
 /// Keys by the hash of their secret.
 pub const KEY_SECRET: Index = Index::new(ApiKey::COLL, "api_key.secret").unique();
-document!(ApiKey, "api_key", |self, keys| {
+document!(ApiKey, "api_key", [KEY_SECRET], |self, keys| {
     keys.put(KEY_SECRET, Key::new().text(&self.secret_sha256));
 });
 
@@ -172,30 +198,40 @@ document!(ApiKey, "api_key", |self, keys| {
 pub const SESSION_SECRET: Index = Index::new(Session::COLL, "session.secret").unique();
 /// Sessions by their end: (time).
 pub const SESSION_EXPIRY: Index = Index::new(Session::COLL, "session.expiry");
-document!(Session, "session", |self, keys| {
-    keys.put(SESSION_SECRET, Key::new().text(&self.secret_sha256));
-    keys.put(SESSION_EXPIRY, Key::new().time(self.expires_at));
-});
+document!(
+    Session,
+    "session",
+    [SESSION_SECRET, SESSION_EXPIRY],
+    |self, keys| {
+        keys.put(SESSION_SECRET, Key::new().text(&self.secret_sha256));
+        keys.put(SESSION_EXPIRY, Key::new().time(self.expires_at));
+    }
+);
 
 /// Profiles by name.
 pub const PROFILE_NAME: Index = Index::new(Profile::COLL, "profile.name").unique();
-document!(Profile, "profile", |self, keys| {
+document!(Profile, "profile", [PROFILE_NAME], |self, keys| {
     keys.put(PROFILE_NAME, Key::new().text(&self.name));
 });
 
 /// Renewal policies by name.
 pub const POLICY_NAME: Index = Index::new(RenewalPolicy::COLL, "renewal_policy.name").unique();
-document!(RenewalPolicy, "renewal_policy", |self, keys| {
-    keys.put(POLICY_NAME, Key::new().text(&self.name));
-});
+document!(
+    RenewalPolicy,
+    "renewal_policy",
+    [POLICY_NAME],
+    |self, keys| {
+        keys.put(POLICY_NAME, Key::new().text(&self.name));
+    }
+);
 
 /// Issuers by name.
 pub const ISSUER_NAME: Index = Index::new(Issuer::COLL, "issuer.name").unique();
-document!(Issuer, "issuer", |self, keys| {
+document!(Issuer, "issuer", [ISSUER_NAME], |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
 });
 
-document!(CaNode, "ca_node", |self, _keys| {});
+document!(CaNode, "ca_node", [], |self, _keys| {});
 
 /// The key ring; there is one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -205,7 +241,7 @@ pub struct RingRow {
     /// The ring.
     pub ring: RingDoc,
 }
-document!(RingRow, "ring", |self, _keys| {});
+document!(RingRow, "ring", [], |self, _keys| {});
 
 /// The key under which an open order stands.
 pub fn open_order_key(certificate: &Id, holder: &Holder) -> Key {
@@ -213,3 +249,24 @@ pub fn open_order_key(certificate: &Id, holder: &Holder) -> Key {
         .text(certificate.as_str())
         .text(&holder.to_string())
 }
+
+/// All collections, for the building of their indexes.
+pub const COLLECTIONS: &[Collection] = &[
+    Collection::of::<Certificate>(),
+    Collection::of::<Version>(),
+    Collection::of::<Chain>(),
+    Collection::of::<Order>(),
+    Collection::of::<Job>(),
+    Collection::of::<Deployment>(),
+    Collection::of::<Target>(),
+    Collection::of::<Agent>(),
+    Collection::of::<Presence>(),
+    Collection::of::<JoinToken>(),
+    Collection::of::<ApiKey>(),
+    Collection::of::<Session>(),
+    Collection::of::<Profile>(),
+    Collection::of::<RenewalPolicy>(),
+    Collection::of::<Issuer>(),
+    Collection::of::<CaNode>(),
+    Collection::of::<RingRow>(),
+];

@@ -31,6 +31,7 @@ struct Tally {
 impl Document for Tally {
     const COLL: Coll = COLL;
     const FORMAT: u16 = 1;
+    const INDEXES: &'static [Index] = &[BY_NAME, BY_COUNT];
     fn id(&self) -> &Id {
         &self.id
     }
@@ -69,6 +70,7 @@ struct Wider {
 impl Document for Wider {
     const COLL: Coll = COLL;
     const FORMAT: u16 = 1;
+    const INDEXES: &'static [Index] = &[BY_NAME, BY_COUNT];
     fn id(&self) -> &Id {
         &self.id
     }

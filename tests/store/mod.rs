@@ -2,7 +2,9 @@
 
 mod conformance;
 mod documents;
+mod indexing;
 mod keys;
+mod lists;
 mod model;
 mod queue;
 mod redb_file;
