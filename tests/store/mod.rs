@@ -1,6 +1,8 @@
 //! The store: one conformance suite for all engines, and what lies above them.
 
 mod conformance;
+mod crash;
+pub mod disk;
 mod documents;
 mod indexing;
 mod keys;

@@ -14,14 +14,14 @@ use proptest::{collection::vec, prelude::*};
 use redb::backends::InMemoryBackend;
 use std::{collections::BTreeMap, time::Duration};
 
-const C: Coll = Coll("c");
+pub const C: Coll = Coll("c");
 const U: Index = Index::new(C, "c.u").unique().counted();
 const I: Index = Index::new(C, "c.i").counted_by(2);
-const ROWS: [&str; 4] = ["a", "b", "c", "d"];
+pub const ROWS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Few rows, keys and versions, so that batches meet.
 #[derive(Debug, Clone)]
-struct Step {
+pub struct Step {
     rows: Vec<(usize, Guess, Option<KeyChoices>, bool)>,
     asserts: Vec<(usize, Guess)>,
     none: Vec<(bool, u8)>,
@@ -45,7 +45,7 @@ fn guess() -> impl Strategy<Value = Guess> {
     prop_oneof![6 => Just(Guess::Right), 1 => Just(Guess::Absent), 2 => (1..6_u64).prop_map(Guess::Later)]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn steps() -> impl Strategy<Value = Step> {
     let keys = vec((any::<bool>(), 0..6_u8), 0..3);
     let row = (
         0..ROWS.len(),
@@ -82,7 +82,7 @@ fn key((unique, n): (bool, u8)) -> IndexKey {
 }
 
 impl Step {
-    fn batch(&self, now: &[Option<Row>], seq: u64) -> Batch {
+    pub fn batch(&self, now: &[Option<Row>], seq: u64) -> Batch {
         let expect = |row: usize, guess| match guess {
             Guess::Right => now[row]
                 .as_ref()
@@ -169,7 +169,7 @@ fn seq_zero() -> u64 {
 }
 
 /// All that can be read.
-async fn state(engine: &dyn Engine) -> String {
+pub async fn state(engine: &dyn Engine) -> String {
     let ask = Ask(engine);
     let mut rows = vec![];
     for row in ROWS {
@@ -241,7 +241,7 @@ async fn play(groups: Vec<Vec<Step>>) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
     #[test]
-    fn engines_and_groupings_agree(groups in vec(vec(step(), 1..5), 1..12)) {
+    fn engines_and_groupings_agree(groups in vec(vec(steps(), 1..5), 1..12)) {
         super::run(play(groups))?;
     }
 }
