@@ -3,10 +3,11 @@
 
 use super::{Coll, Collection, Document, Index, Key, Keys};
 use crate::{
+    clock::Time,
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder, Issuer,
-        Job, JobState, JoinToken, Order, Presence, Profile, RenewalPolicy, Session, Target,
+        Job, JobState, JoinToken, Order, Plan, Presence, Profile, RenewalPolicy, Session, Target,
         Version, job::JobKind,
     },
     id::Id,
@@ -30,26 +31,124 @@ macro_rules! document {
     };
 }
 
-/// Certificates by creation.
-pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created");
+/// Certificates by creation: (time).
+pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(0);
+/// Certificates by name: (name in lower case).
+pub const CERT_NAME: Index = Index::new(Certificate::COLL, "cert.name");
+/// Certificates by the end of the version that ends first: (archived, hour, time), counted by
+/// hour. One without a version ends [never](NEVER).
+pub const CERT_EXPIRY: Index = Index::new(Certificate::COLL, "cert.expiry").counted_by(9);
 /// Certificates by the moment at which an order is due: (time).
 pub const CERT_DUE: Index = Index::new(Certificate::COLL, "cert.due");
 /// Certificates by target: (target id).
 pub const CERT_TARGET: Index = Index::new(Certificate::COLL, "cert.target");
+/// Certificates by what is the matter with them: (text of [`Condition`]).
+pub const CERT_CONDITION: Index = Index::new(Certificate::COLL, "cert.condition").counted();
+/// Certificates by environment: (environment).
+pub const CERT_ENVIRONMENT: Index = Index::new(Certificate::COLL, "cert.environment").counted();
+/// Certificates by issuer: (issuer id).
+pub const CERT_ISSUER: Index = Index::new(Certificate::COLL, "cert.issuer").counted();
+/// Certificates by profile: (profile id).
+pub const CERT_PROFILE: Index = Index::new(Certificate::COLL, "cert.profile").counted();
+/// Certificates by owner, where one is named: (owner).
+pub const CERT_OWNER: Index = Index::new(Certificate::COLL, "cert.owner").counted();
+/// Certificates by team, where one is named: (team).
+pub const CERT_TEAM: Index = Index::new(Certificate::COLL, "cert.team").counted();
+/// Certificates by the agents that hold keys: (agent id).
+pub const CERT_AGENT: Index = Index::new(Certificate::COLL, "cert.agent").counted();
 document!(
     Certificate,
     "certificate",
-    [CERT_CREATED, CERT_DUE, CERT_TARGET],
+    [
+        CERT_CREATED,
+        CERT_NAME,
+        CERT_EXPIRY,
+        CERT_DUE,
+        CERT_TARGET,
+        CERT_CONDITION,
+        CERT_ENVIRONMENT,
+        CERT_ISSUER,
+        CERT_PROFILE,
+        CERT_OWNER,
+        CERT_TEAM,
+        CERT_AGENT
+    ],
     |self, keys| {
+        let text = |text: &str| Key::new().text(text);
         keys.put(CERT_CREATED, Key::new().time(self.created_at));
+        keys.put(CERT_NAME, text(&self.name.to_lowercase()));
+        let end = self.expires_at().unwrap_or(NEVER);
+        keys.put(CERT_EXPIRY, expiry_key(self.archived_at.is_some(), end));
         for (_, at) in self.due() {
             keys.put(CERT_DUE, Key::new().time(at));
         }
         for target in &self.targets {
-            keys.put(CERT_TARGET, Key::new().text(target.as_str()));
+            keys.put(CERT_TARGET, text(target.as_str()));
+        }
+        for condition in Condition::of(self) {
+            keys.put(CERT_CONDITION, text(condition.as_str()));
+        }
+        keys.put(CERT_ENVIRONMENT, text(&self.environment));
+        keys.put(CERT_ISSUER, text(self.issuer_id.as_str()));
+        keys.put(CERT_PROFILE, text(self.profile_id.as_str()));
+        for (index, name) in [(CERT_OWNER, &self.owner_id), (CERT_TEAM, &self.team_id)] {
+            if !name.is_empty() {
+                keys.put(index, text(name));
+            }
+        }
+        for holder in self.holders.keys() {
+            if let Holder::Agent(agent) = holder {
+                keys.put(CERT_AGENT, text(agent.as_str()));
+            }
         }
     }
 );
+
+/// The end of a certificate that has no version.
+pub const NEVER: Time = Time::from_micros(i64::MAX);
+
+/// A place in [`CERT_EXPIRY`].
+pub fn expiry_key(archived: bool, end: Time) -> Key {
+    const HOUR: i64 = 3_600_000_000;
+    Key::new()
+        .flag(archived)
+        .i64(end.micros().div_euclid(HOUR))
+        .time(end)
+}
+
+/// What can be the matter with a certificate, apart from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// An order is open.
+    InFlight,
+    /// The last attempt of a holder failed.
+    Failing,
+    /// It was put away; then nothing else is said.
+    Archived,
+}
+
+impl Condition {
+    /// The word in the index.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Failing => "failing",
+            Self::Archived => "archived",
+        }
+    }
+
+    fn of(certificate: &Certificate) -> Vec<Self> {
+        if certificate.archived_at.is_some() {
+            return vec![Self::Archived];
+        }
+        let lines = || certificate.holders.values();
+        let in_flight = lines().any(|line| matches!(line.plan, Plan::InFlight { .. }));
+        let failing = lines().any(|line| line.failure.is_some());
+        let all = [(Self::InFlight, in_flight), (Self::Failing, failing)];
+        let true_ones = all.into_iter().filter(|(_, is)| *is);
+        true_ones.map(|(condition, _)| condition).collect()
+    }
+}
 
 /// Versions of a certificate: (certificate, time).
 pub const VERSION_CERT: Index = Index::new(Version::COLL, "version.cert");

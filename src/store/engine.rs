@@ -171,6 +171,8 @@ pub struct Scan {
     pub after: Option<(Vec<u8>, Id)>,
     /// From the last (key, id) to the first.
     pub backward: bool,
+    /// So many are passed over first.
+    pub skip: usize,
     /// At most so many.
     pub limit: usize,
 }
@@ -184,6 +186,7 @@ impl Scan {
             below: None,
             after: None,
             backward: false,
+            skip: 0,
             limit,
         }
     }

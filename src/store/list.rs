@@ -64,6 +64,8 @@ pub struct List<'a, T> {
     pub keep: Option<&'a (dyn Fn(&T) -> bool + Sync)>,
     /// Where the page before ended.
     pub after: Option<Cursor>,
+    /// So many rows are passed over first.
+    pub skip: usize,
     /// Rows in a page.
     pub limit: usize,
 }
@@ -217,6 +219,7 @@ impl Store {
         if list.backward {
             found.reverse();
         }
+        found.drain(..list.skip.min(found.len()));
         let more = found.len() > list.limit;
         found.truncate(list.limit);
         let last = found.last().filter(|_| more);
@@ -232,13 +235,20 @@ impl Store {
     async fn walked<T: Document>(&self, list: List<'_, T>) -> Result<Listed<T>, StoreError> {
         let (mut rows, mut looked_at) = (Vec::new(), 0);
         let mut after = list.after.map(|cursor| (cursor.key, cursor.id));
+        // An unfiltered list passes over index keys, without reading their rows.
+        let plain = list.facets.is_empty() && list.keep.is_none();
+        let step = if plain { list.limit } else { STEP };
+        let (skip, mut passed) = if plain {
+            (list.skip, list.skip)
+        } else {
+            (0, 0)
+        };
         loop {
-            let plain = list.facets.is_empty() && list.keep.is_none();
-            let step = if plain { list.limit } else { STEP };
             let page = self
                 .located::<T>(Scan {
                     after: after.take(),
                     backward: list.backward,
+                    skip,
                     ..Scan::all(list.order, step)
                 })
                 .await?;
@@ -251,7 +261,11 @@ impl Store {
                 if list.facets.iter().all(|facet| facet.has(&keys))
                     && list.keep.is_none_or(|keep| keep(&row))
                 {
-                    rows.push(row);
+                    if passed < list.skip {
+                        passed += 1;
+                    } else {
+                        rows.push(row);
+                    }
                 }
                 if rows.len() >= list.limit {
                     break;

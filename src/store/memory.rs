@@ -184,7 +184,7 @@ impl State {
                 row,
             })
         });
-        hits.take(scan.limit).collect()
+        hits.skip(scan.skip).take(scan.limit).collect()
     }
 
     /// Holders of an index's keys from one on and below another, by (key, id).

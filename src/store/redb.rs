@@ -376,10 +376,11 @@ fn hits(tx: &ReadTransaction, scan: &Scan) -> Result<Vec<Hit>, EngineError> {
         Ok(Hit { key, row })
     };
     let entries = entries(&idx, scan.index.name, from, to)?;
+    let (skip, limit) = (scan.skip, scan.limit);
     if scan.backward {
-        entries.rev().take(scan.limit).map(hit).collect()
+        entries.rev().skip(skip).take(limit).map(hit).collect()
     } else {
-        entries.take(scan.limit).map(hit).collect()
+        entries.skip(skip).take(limit).map(hit).collect()
     }
 }
 

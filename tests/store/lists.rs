@@ -61,6 +61,33 @@ async fn filled(engine: Arc<dyn Engine>, fruits: &[Fruit]) -> Store {
     store
 }
 
+#[test]
+fn rows_can_be_passed_over() {
+    run(async {
+        let of: Vec<_> = (0..6_000)
+            .map(|n| (n, (n % 6_000 / 5_500) as u8, None))
+            .collect();
+        let store = filled(Arc::new(Memory::new()), &fruits(&of)).await;
+        // All rows walked, many walked by a filter, few sorted.
+        for (facets, first) in [(vec![], 0), (vec!["kind0"], 0), (vec!["kind1"], 5_500)] {
+            let facet = |kind: &&str| Facet::is(BY_KIND, Key::new().text(kind));
+            let list = List {
+                order: BY_SIZE,
+                backward: false,
+                facets: facets.iter().map(facet).collect(),
+                keep: None,
+                after: None,
+                skip: 400,
+                limit: 3,
+            };
+            let page = store.list::<Fruit>(list).await.unwrap();
+            let sizes: Vec<_> = page.rows.iter().map(|f| f.size - first).collect();
+            assert_eq!(sizes, [400, 401, 402], "{facets:?}");
+            assert!(page.next.is_some());
+        }
+    });
+}
+
 fn fruits(of: &[(u64, u8, Option<u64>)]) -> Vec<Fruit> {
     let fruit = |(n, (size, kind, age)): (usize, &(u64, u8, Option<u64>))| Fruit {
         id: id(&format!("f{n}")),
@@ -87,6 +114,7 @@ async fn pages(
             facets: facets.to_vec(),
             keep,
             after,
+            skip: 0,
             limit,
         };
         let page = store.list::<Fruit>(list).await.unwrap();
@@ -185,6 +213,7 @@ fn a_long_list_is_walked_and_its_total_is_counted() {
             facets: vec![],
             keep: Some(&none),
             after: None,
+            skip: 0,
             limit: 10,
         };
         let page = store.list::<Fruit>(list).await.unwrap();
