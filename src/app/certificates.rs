@@ -12,9 +12,7 @@ use crate::{
     },
     id::Id,
     pki::{San, Sans},
-    store::{
-        CERT_CREATED, DEPLOYMENT_CERT, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT,
-    },
+    store::{DEPLOYMENT_CERT, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
 };
 use std::collections::BTreeMap;
 
@@ -154,16 +152,6 @@ impl App {
         require(who, Permission::CertRead)?;
         let cert = self.store.get(id).await?;
         cert.ok_or_else(|| AppError::not_found("certificate", id))
-    }
-
-    /// Certificates by creation, at most `limit`.
-    pub async fn certificates(
-        &self,
-        who: &Principal,
-        limit: usize,
-    ) -> Result<Vec<Loaded<Certificate>>, AppError> {
-        require(who, Permission::CertRead)?;
-        Ok(self.store.scan(Scan::all(CERT_CREATED, limit)).await?)
     }
 
     /// The versions of a certificate, oldest first.

@@ -11,6 +11,7 @@ mod deploy;
 mod error;
 mod issue;
 mod lifecycle;
+pub mod lists;
 mod start;
 mod targets;
 pub mod views;

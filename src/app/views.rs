@@ -1,6 +1,10 @@
 //! What the doors show of the state: derived, ready to print.
 
-use super::{App, AppError, require};
+use super::{
+    App, AppError,
+    lists::{CertificateFilter, CertificateList, Order},
+    require,
+};
 use crate::{
     access::Permission,
     clock::Time,
@@ -68,11 +72,18 @@ impl App {
         certificates: usize,
         events: usize,
     ) -> Result<Overview, AppError> {
-        let mut list = self.certificates(who, certificates + 1).await?;
-        let more = list.len() > certificates;
-        list.truncate(certificates);
-        let mut views = Vec::with_capacity(list.len());
-        for certificate in list {
+        let list = CertificateList {
+            filter: CertificateFilter::default(),
+            order: Order::Created,
+            backward: true,
+            cursor: None,
+            skip: 0,
+            limit: certificates,
+        };
+        let page = self.list_certificates(who, &list).await?;
+        let more = page.next.is_some();
+        let mut views = Vec::with_capacity(page.listed.rows.len());
+        for certificate in page.listed.rows {
             views.push(self.view_of(certificate.into_value()).await?);
         }
         let events = match require(who, Permission::AuditRead) {
