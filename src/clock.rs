@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr, time::Duration};
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z, without leap seconds. Stored as an integer,
 /// shown as RFC 3339 in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Time(i64);
 

@@ -27,10 +27,6 @@ pub async fn list(
         Some(last) => app.events(&who, last + 1, per_page).await?,
         None => Vec::new(),
     };
-    Ok(Json(List {
-        data: rows.iter().map(EventShape::from).collect(),
-        total: usize::try_from(total).unwrap_or(usize::MAX),
-        page,
-        per_page,
-    }))
+    let data = rows.iter().map(EventShape::from).collect();
+    Ok(Json(List::numbered(data, Some(total), (page, per_page))))
 }

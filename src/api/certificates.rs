@@ -8,7 +8,13 @@ use super::{
         VersionNew, VersionShape,
     },
 };
-use crate::app::{App, NewCertificate};
+use crate::{
+    app::{
+        App, NewCertificate,
+        lists::{CertificateFilter, CertificateList, CertificatePage, Order},
+    },
+    domain::Status,
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -17,9 +23,6 @@ use axum::{
 };
 use serde::Deserialize;
 use std::sync::Arc;
-
-/// The most rows that pages reach.
-const REACH: usize = 10_000;
 
 /// Paging, as the query says it. What is no number counts as not given.
 #[derive(Debug, Deserialize)]
@@ -43,31 +46,111 @@ impl Paging {
     pub fn list<T, U>(&self, rows: &[T], shape: impl Fn(&T) -> U) -> List<U> {
         let (page, per_page) = self.numbers();
         let skipped = (page - 1).saturating_mul(per_page);
-        List {
-            data: rows
-                .iter()
-                .skip(skipped)
-                .take(per_page)
-                .map(shape)
-                .collect(),
-            total: rows.len(),
-            page,
-            per_page,
-        }
+        let data = rows.iter().skip(skipped).take(per_page).map(shape);
+        let total = Some(rows.len() as u64);
+        List::numbered(data.collect(), total, (page, per_page))
     }
 }
 
-/// Every certificate, oldest first.
+/// Which certificates, in what order, from where on.
+#[derive(Debug, Deserialize)]
+pub struct CertificateQuery {
+    status: Option<String>,
+    environment: Option<String>,
+    owner_id: Option<String>,
+    team_id: Option<String>,
+    issuer_id: Option<String>,
+    profile_id: Option<String>,
+    agent_id: Option<String>,
+    sort: Option<String>,
+    sort_desc: Option<String>,
+    page_size: Option<String>,
+    cursor: Option<String>,
+    page: Option<String>,
+    per_page: Option<String>,
+}
+
+impl CertificateQuery {
+    fn filter(&mut self) -> Result<CertificateFilter, Problem> {
+        let status = given(self.status.take()).map(|word| {
+            Status::of_word(&word).ok_or_else(|| {
+                let words = Status::ALL.map(Status::as_str).join(", ");
+                Problem::bad("status", format!("{word:?} is none of {words}"))
+            })
+        });
+        Ok(CertificateFilter {
+            status: status.transpose()?,
+            environment: given(self.environment.take()),
+            owner_id: given(self.owner_id.take()),
+            team_id: given(self.team_id.take()),
+            issuer_id: given(self.issuer_id.take()),
+            profile_id: given(self.profile_id.take()),
+            agent_id: given(self.agent_id.take()),
+        })
+    }
+
+    /// (order, the last first). What is no known order is by creation.
+    fn order(&self) -> (Order, bool) {
+        let sort = self.sort.as_deref().unwrap_or_default();
+        let (minus, sort) = match sort.strip_prefix('-') {
+            Some(sort) => (true, sort),
+            None => (false, sort),
+        };
+        let order = match sort {
+            "name" => Order::Name,
+            "expiresAt" | "notAfter" => Order::Expiry,
+            _ => Order::Created,
+        };
+        let backward = minus || self.sort_desc.as_deref() == Some("true");
+        (order, backward)
+    }
+}
+
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// Certificates, oldest first where the query does not say otherwise.
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(paging): Query<Paging>,
+    Query(mut query): Query<CertificateQuery>,
 ) -> Result<Json<List<CertificateShape>>, Problem> {
-    let rows = app.certificates(&who, REACH).await?;
+    let filter = query.filter()?;
+    let (order, backward) = query.order();
+    let cursor = given(query.cursor.take());
+    let size = query.page_size.take();
+    let paging = Paging {
+        page: query.page.take(),
+        per_page: query.per_page.take().or(size),
+    };
+    let (page, per_page) = paging.numbers();
+    let by_number = cursor.is_none();
+    let list = CertificateList {
+        filter,
+        order,
+        backward,
+        cursor,
+        skip: if by_number {
+            (page - 1).saturating_mul(per_page)
+        } else {
+            0
+        },
+        limit: per_page,
+    };
+    let CertificatePage { listed, next } = app.list_certificates(&who, &list).await?;
     let now = app.now();
-    Ok(Json(
-        paging.list(&rows, |c| CertificateShape::new(c, c.status(now))),
-    ))
+    let data = listed
+        .rows
+        .iter()
+        .map(|c| CertificateShape::new(c, c.status(now)))
+        .collect();
+    let mut list = List::numbered(data, listed.total, (page, per_page));
+    if !by_number {
+        (list.page, list.per_page, list.page_size) = (None, None, Some(per_page));
+    }
+    list.next_cursor = next;
+    Ok(Json(list))
 }
 
 /// Makes a certificate.

@@ -15,12 +15,36 @@ use std::collections::BTreeMap;
 pub struct List<T> {
     /// The rows.
     pub data: Vec<T>,
-    /// How many there are in all.
-    pub total: usize,
-    /// The page, from 1.
-    pub page: usize,
-    /// Rows a page.
-    pub per_page: usize,
+    /// How many there are in all. Left out where two or more filters each leave so many that only
+    /// reading them would tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// The page, from 1; only where pages are asked for by number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<usize>,
+    /// Rows a page; only where pages are asked for by number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_page: Option<usize>,
+    /// Rows a page; only where a page is asked for by cursor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_size: Option<usize>,
+    /// Where the next page begins; only where there are more rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+impl<T> List<T> {
+    /// A page by number.
+    pub fn numbered(data: Vec<T>, total: Option<u64>, (page, per_page): (usize, usize)) -> Self {
+        Self {
+            data,
+            total,
+            page: Some(page),
+            per_page: Some(per_page),
+            page_size: None,
+            next_cursor: None,
+        }
+    }
 }
 
 /// The time that stands for "never" where a field cannot be left out.

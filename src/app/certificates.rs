@@ -12,7 +12,7 @@ use crate::{
     },
     id::Id,
     pki::{San, Sans},
-    store::{CERT_CREATED, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
+    store::{DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
 };
 use std::collections::BTreeMap;
 
@@ -157,16 +157,6 @@ impl App {
         cert.ok_or_else(|| AppError::not_found("certificate", id))
     }
 
-    /// Certificates by creation, at most `limit`.
-    pub async fn certificates(
-        &self,
-        who: &Principal,
-        limit: usize,
-    ) -> Result<Vec<Loaded<Certificate>>, AppError> {
-        require(who, Permission::CertRead)?;
-        Ok(self.store.scan(Scan::all(CERT_CREATED, limit)).await?)
-    }
-
     /// The versions of a certificate, oldest first.
     pub async fn versions(
         &self,
@@ -257,10 +247,7 @@ impl App {
 }
 
 fn of(index: Index, id: &Id) -> Scan {
-    Scan {
-        prefix: Key::new().text(id.as_str()).bytes(),
-        ..Scan::all(index, 1_000)
-    }
+    Scan::under(index, Key::new().text(id.as_str()).bytes(), 1_000)
 }
 
 async fn exists<T: crate::store::Document>(

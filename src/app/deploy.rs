@@ -71,16 +71,8 @@ impl App {
         certificate: &Id,
         now: Time,
     ) -> Result<(), AppError> {
-        let scan = Scan {
-            index: DEPLOYMENT_OPEN,
-            prefix: Key::new()
-                .text(target.as_str())
-                .text(certificate.as_str())
-                .bytes(),
-            below: None,
-            after: None,
-            limit: OPEN_AT_MOST,
-        };
+        let of = Key::new().text(target.as_str()).text(certificate.as_str());
+        let scan = Scan::under(DEPLOYMENT_OPEN, of.bytes(), OPEN_AT_MOST);
         for older in self.store.scan::<Deployment>(scan).await? {
             let mut older: Loaded<Deployment> = need(unit, "deployment", &older.id).await?;
             if !older.is_open() {

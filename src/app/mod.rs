@@ -11,6 +11,7 @@ mod deploy;
 mod error;
 mod issue;
 mod lifecycle;
+pub mod lists;
 mod start;
 mod targets;
 pub mod views;
@@ -113,7 +114,7 @@ impl App {
     pub(crate) fn unit(&self) -> Unit<'_> {
         let mut id = [0; 16];
         self.rng.fill(&mut id);
-        self.store.unit(u128::from_be_bytes(id))
+        self.store.unit(u128::from_be_bytes(id), self.now())
     }
 
     /// Decides and commits; decides again on fresh rows while what the decision rested on changes

@@ -22,7 +22,10 @@ use crate::{
         self, Certificate, Eku, KeyAlgorithm, San, Serial,
         issue::{Authority, Leaf},
     },
-    store::{AUDIT, CommitError, Committer, EngineError, Redb, RingRow, Store, StoreError, Unit},
+    store::{
+        AUDIT, COLLECTIONS, CommitError, Committer, EngineError, Redb, RingRow, Store, StoreError,
+        Unit,
+    },
     sys::{Disk, FileError, Files, Tasks},
 };
 use std::{
@@ -246,6 +249,10 @@ impl App {
             crypto: &*crypto,
             now: clock.now(),
         };
+        let rows = birth.indexes().await?;
+        if rows > 0 {
+            tracing::info!(rows, "indexes were built");
+        }
         let keyring = birth
             .keyring(&*files, &config.data_dir.join("machine.key"))
             .await?;
@@ -328,9 +335,15 @@ struct Birth<'a> {
 
 impl Birth<'_> {
     fn unit(&self) -> Unit<'_> {
-        let mut id = [0; 16];
-        self.rng.fill(&mut id);
-        self.store.unit(u128::from_be_bytes(id))
+        self.store.unit(u128::from_be_bytes(self.seed()), self.now)
+    }
+
+    /// Indexes as this program derives them, before anything is looked up by them.
+    async fn indexes(&self) -> Result<u64, StoreError> {
+        let commit_id = || u128::from_be_bytes(self.seed());
+        self.store
+            .build_indexes(COLLECTIONS, self.now, commit_id)
+            .await
     }
 
     fn audit(&self, unit: &mut Unit<'_>, category: Category, action: &str, resource: (&str, &str)) {

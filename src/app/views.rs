@@ -1,6 +1,10 @@
 //! What the doors show of the state: derived, ready to print.
 
-use super::{App, AppError, require};
+use super::{
+    App, AppError,
+    lists::{CertificateFilter, CertificateList, Order},
+    require,
+};
 use crate::{
     access::Permission,
     clock::Time,
@@ -87,17 +91,38 @@ impl App {
         })
     }
 
-    /// The first certificates by creation, at most `limit`, and whether there are more.
+    /// At most `limit` certificates, those first whose last attempt failed, then those that end
+    /// first; and whether there are more.
     async fn first_views(
         &self,
         who: &Principal,
         limit: usize,
     ) -> Result<(Vec<CertificateView>, bool), AppError> {
-        let list = self.certificates(who, limit + 1).await?;
-        let more = list.len() > limit;
-        let mut views = Vec::with_capacity(list.len());
-        for certificate in list.into_iter().take(limit) {
-            views.push(self.view_of(certificate.into_value()).await?);
+        let mut views: Vec<CertificateView> = Vec::new();
+        let mut more = false;
+        for status in [Some(Status::Failed), None] {
+            let list = CertificateList {
+                filter: CertificateFilter {
+                    status,
+                    ..CertificateFilter::default()
+                },
+                order: Order::Expiry,
+                backward: false,
+                cursor: None,
+                skip: 0,
+                limit,
+            };
+            let page = self.list_certificates(who, &list).await?;
+            more = page.next.is_some();
+            for certificate in page.listed.rows {
+                if views.iter().any(|v| v.certificate.id == certificate.id) {
+                    continue;
+                }
+                if views.len() == limit {
+                    return Ok((views, true));
+                }
+                views.push(self.view_of(certificate.into_value()).await?);
+            }
         }
         views.sort_by_key(|v| (v.problem.is_none(), v.expires_at));
         Ok((views, more))

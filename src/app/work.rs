@@ -466,16 +466,11 @@ async fn show<T: crate::store::Document>(
 }
 
 fn due_scan(agent: &Id, by: Option<Time>, limit: usize) -> Scan {
-    let executor = Executor::Agent(agent.clone()).to_string();
-    let prefix = Key::new().text(&executor);
-    Scan {
-        index: JOB_DUE,
-        below: by.map(|now| {
-            let next = Time::from_micros(now.micros().saturating_add(1));
-            prefix.clone().time(next).bytes()
-        }),
-        prefix: prefix.bytes(),
-        after: None,
-        limit,
+    let executor = Key::new().text(&Executor::Agent(agent.clone()).to_string());
+    let mut scan = Scan::under(JOB_DUE, executor.clone().bytes(), limit);
+    if let Some(now) = by {
+        let next = Time::from_micros(now.micros().saturating_add(1));
+        scan.below = Some(executor.time(next).bytes());
     }
+    scan
 }

@@ -61,14 +61,12 @@ pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(
 
 async fn list(client: &Client, output: Output) -> Result<(), CliError> {
     let mut all: Vec<CertificateShape> = Vec::new();
-    for page in 1.. {
-        let path = format!("/certificates?per_page=500&page={page}");
+    let mut next = Some(String::new());
+    while let Some(cursor) = next {
+        let path = format!("/certificates?page_size=500&cursor={cursor}");
         let list: List<CertificateShape> = client.get(&path).await?;
-        let done = list.data.len() < list.per_page;
         all.extend(list.data);
-        if done {
-            break;
-        }
+        next = list.next_cursor;
     }
     if output == Output::Json {
         return output::json(&all);

@@ -184,6 +184,12 @@ impl Status {
         Self::Archived,
     ];
 
+    /// The status of a word, whatever its case.
+    pub fn of_word(word: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|status| status.as_str().eq_ignore_ascii_case(word))
+    }
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {

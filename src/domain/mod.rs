@@ -17,7 +17,7 @@ pub mod version;
 pub use access::{ApiKey, Principal, PrincipalKind, Session};
 pub use agent::{Agent, JoinToken, Presence};
 pub use audit::{AuditEvent, Category};
-pub use certificate::{Certificate, Current, Holder, HolderState, Plan, Status};
+pub use certificate::{Certificate, Current, EXPIRING_WITHIN, Holder, HolderState, Plan, Status};
 pub use deployment::{Deployment, DeploymentState};
 pub use issuer::{CaNode, Issuer, IssuerKind};
 pub use job::{Executor, Job, JobKind, JobState, Lease};

@@ -44,10 +44,30 @@ pub struct Write {
     pub id: Id,
     /// What must be there before.
     pub expect: Expect,
-    /// The new document; `None` deletes.
-    pub doc: Option<Bytes>,
-    /// All index keys of the new document.
+    /// The document.
+    pub doc: Doc,
+    /// All index keys of the document.
     pub keys: Vec<IndexKey>,
+}
+
+/// What becomes of a row's document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doc {
+    /// It is this one.
+    Put(Bytes),
+    /// The row goes.
+    Delete,
+    /// Document and version stay, only the index keys are set: an index is being built.
+    Keep,
+}
+
+impl Doc {
+    fn len(&self) -> usize {
+        match self {
+            Self::Put(doc) => doc.len(),
+            Self::Delete | Self::Keep => 0,
+        }
+    }
 }
 
 /// A change to a counter, which may refuse the whole batch.
@@ -98,6 +118,8 @@ pub struct Append {
 pub struct Batch {
     /// Identifies this commit.
     pub id: u128,
+    /// When it was decided.
+    pub at: Time,
     /// Rows to write. A row may stand here once.
     pub writes: Vec<Write>,
     /// Rows the decision rests on, beyond those written.
@@ -108,6 +130,8 @@ pub struct Batch {
     pub counters: Vec<CounterChange>,
     /// Entries to append; number and link are set inside the commit.
     pub append: Vec<Append>,
+    /// The feed forgets commits up to this number; 0 forgets nothing.
+    pub trim: u64,
 }
 
 /// What became of a batch.
@@ -177,9 +201,9 @@ pub enum Invalid {
         /// The row.
         id: Id,
     },
-    /// A delete of a row expected to be absent, or with index keys.
-    #[error("a delete of {}/{id} needs the row's version and no index keys", coll.0)]
-    EmptyDelete {
+    /// A delete of a row expected to be absent, or with index keys; or keys for an absent row.
+    #[error("{}/{id} can be deleted only by its version and without keys, and indexed only where it is", coll.0)]
+    NoRow {
         /// The collection.
         coll: Coll,
         /// The row.
@@ -260,13 +284,16 @@ impl Batch {
 impl Write {
     fn validate(&self) -> Result<(), Invalid> {
         let (coll, id) = (self.coll, || self.id.clone());
-        match &self.doc {
-            Some(doc) => within("a document in bytes", doc.len(), MAX_DOC)?,
-            None if self.expect == Expect::Absent || !self.keys.is_empty() => {
-                return Err(Invalid::EmptyDelete { coll, id: id() });
-            }
-            None => {}
+        let absent = self.expect == Expect::Absent;
+        let senseless = match self.doc {
+            Doc::Put(_) => false,
+            Doc::Delete => absent || !self.keys.is_empty(),
+            Doc::Keep => absent,
+        };
+        if senseless {
+            return Err(Invalid::NoRow { coll, id: id() });
         }
+        within("a document in bytes", self.doc.len(), MAX_DOC)?;
         within(
             "the number of a row's index keys",
             self.keys.len(),
@@ -287,7 +314,7 @@ impl Write {
 
     fn bytes(&self) -> usize {
         let keys = self.keys.iter().map(|k| k.key.len()).sum::<usize>();
-        self.doc.as_ref().map_or(0, Bytes::len) + keys
+        self.doc.len() + keys
     }
 }
 

@@ -1,42 +1,28 @@
 //! The collections and their indexes, in one place: where each document of the domain is kept and
 //! by which keys it is found.
 
-use super::{Coll, Document, Index, Key, Keys};
+use super::{Coll, Collection, Document, Index, Key, Keys};
 use crate::{
+    clock::Time,
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder, Issuer,
-        Job, JobState, JoinToken, Order, Presence, Profile, RenewalPolicy, Session, Target,
+        Job, JobState, JoinToken, Order, Plan, Presence, Profile, RenewalPolicy, Session, Target,
         Version, job::JobKind,
     },
     id::Id,
 };
 use serde::{Deserialize, Serialize};
 
-const fn index(coll: Coll, name: &'static str) -> Index {
-    Index {
-        name,
-        coll,
-        unique: false,
-    }
-}
-
-const fn unique(coll: Coll, name: &'static str) -> Index {
-    Index {
-        name,
-        coll,
-        unique: true,
-    }
-}
-
 /// The audit log's stream.
 pub const AUDIT: &str = "audit";
 
 macro_rules! document {
-    ($type:ty, $coll:literal, |$self:ident, $keys:ident| $body:block) => {
+    ($type:ty, $coll:literal, [$($index:ident),*], |$self:ident, $keys:ident| $body:block) => {
         impl Document for $type {
             const COLL: Coll = Coll($coll);
             const FORMAT: u16 = 1;
+            const INDEXES: &'static [Index] = &[$($index),*];
             fn id(&self) -> &Id {
                 &self.id
             }
@@ -45,52 +31,160 @@ macro_rules! document {
     };
 }
 
-/// Certificates by creation.
-pub const CERT_CREATED: Index = index(Certificate::COLL, "cert.created");
+/// Certificates by creation: (time).
+pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(0);
+/// Certificates by name: (name in lower case).
+pub const CERT_NAME: Index = Index::new(Certificate::COLL, "cert.name");
+/// Certificates by the end of the version that ends first: (archived, hour, time), counted by
+/// hour. One without a version ends [never](NEVER).
+pub const CERT_EXPIRY: Index = Index::new(Certificate::COLL, "cert.expiry").counted_by(9);
 /// Certificates by the moment at which an order is due: (time).
-pub const CERT_DUE: Index = index(Certificate::COLL, "cert.due");
+pub const CERT_DUE: Index = Index::new(Certificate::COLL, "cert.due");
 /// Certificates by target: (target id).
-pub const CERT_TARGET: Index = index(Certificate::COLL, "cert.target");
-document!(Certificate, "certificate", |self, keys| {
-    keys.put(CERT_CREATED, Key::new().time(self.created_at));
-    for (_, at) in self.due() {
-        keys.put(CERT_DUE, Key::new().time(at));
+pub const CERT_TARGET: Index = Index::new(Certificate::COLL, "cert.target");
+/// Certificates by what is the matter with them: (text of [`Condition`]).
+pub const CERT_CONDITION: Index = Index::new(Certificate::COLL, "cert.condition").counted();
+/// Certificates by environment: (environment).
+pub const CERT_ENVIRONMENT: Index = Index::new(Certificate::COLL, "cert.environment").counted();
+/// Certificates by issuer: (issuer id).
+pub const CERT_ISSUER: Index = Index::new(Certificate::COLL, "cert.issuer").counted();
+/// Certificates by profile: (profile id).
+pub const CERT_PROFILE: Index = Index::new(Certificate::COLL, "cert.profile").counted();
+/// Certificates by owner, where one is named: (owner).
+pub const CERT_OWNER: Index = Index::new(Certificate::COLL, "cert.owner").counted();
+/// Certificates by team, where one is named: (team).
+pub const CERT_TEAM: Index = Index::new(Certificate::COLL, "cert.team").counted();
+/// Certificates by the agents that hold keys: (agent id).
+pub const CERT_AGENT: Index = Index::new(Certificate::COLL, "cert.agent").counted();
+document!(
+    Certificate,
+    "certificate",
+    [
+        CERT_CREATED,
+        CERT_NAME,
+        CERT_EXPIRY,
+        CERT_DUE,
+        CERT_TARGET,
+        CERT_CONDITION,
+        CERT_ENVIRONMENT,
+        CERT_ISSUER,
+        CERT_PROFILE,
+        CERT_OWNER,
+        CERT_TEAM,
+        CERT_AGENT
+    ],
+    |self, keys| {
+        let text = |text: &str| Key::new().text(text);
+        keys.put(CERT_CREATED, Key::new().time(self.created_at));
+        keys.put(CERT_NAME, text(&self.name.to_lowercase()));
+        let end = self.expires_at().unwrap_or(NEVER);
+        keys.put(CERT_EXPIRY, expiry_key(self.archived_at.is_some(), end));
+        for (_, at) in self.due() {
+            keys.put(CERT_DUE, Key::new().time(at));
+        }
+        for target in &self.targets {
+            keys.put(CERT_TARGET, text(target.as_str()));
+        }
+        for condition in Condition::of(self) {
+            keys.put(CERT_CONDITION, text(condition.as_str()));
+        }
+        keys.put(CERT_ENVIRONMENT, text(&self.environment));
+        keys.put(CERT_ISSUER, text(self.issuer_id.as_str()));
+        keys.put(CERT_PROFILE, text(self.profile_id.as_str()));
+        for (index, name) in [(CERT_OWNER, &self.owner_id), (CERT_TEAM, &self.team_id)] {
+            if !name.is_empty() {
+                keys.put(index, text(name));
+            }
+        }
+        for holder in self.holders.keys() {
+            if let Holder::Agent(agent) = holder {
+                keys.put(CERT_AGENT, text(agent.as_str()));
+            }
+        }
     }
-    for target in &self.targets {
-        keys.put(CERT_TARGET, Key::new().text(target.as_str()));
+);
+
+/// The end of a certificate that has no version.
+pub const NEVER: Time = Time::from_micros(i64::MAX);
+
+/// A place in [`CERT_EXPIRY`].
+pub fn expiry_key(archived: bool, end: Time) -> Key {
+    const HOUR: i64 = 3_600_000_000;
+    Key::new()
+        .flag(archived)
+        .i64(end.micros().div_euclid(HOUR))
+        .time(end)
+}
+
+/// What can be the matter with a certificate, apart from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// An order is open.
+    InFlight,
+    /// The last attempt of a holder failed.
+    Failing,
+    /// It was put away; then nothing else is said.
+    Archived,
+}
+
+impl Condition {
+    /// The word in the index.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InFlight => "in_flight",
+            Self::Failing => "failing",
+            Self::Archived => "archived",
+        }
     }
-});
+
+    fn of(certificate: &Certificate) -> Vec<Self> {
+        if certificate.archived_at.is_some() {
+            return vec![Self::Archived];
+        }
+        let lines = || certificate.holders.values();
+        let in_flight = lines().any(|line| matches!(line.plan, Plan::InFlight { .. }));
+        let failing = lines().any(|line| line.failure.is_some());
+        let all = [(Self::InFlight, in_flight), (Self::Failing, failing)];
+        let true_ones = all.into_iter().filter(|(_, is)| *is);
+        true_ones.map(|(condition, _)| condition).collect()
+    }
+}
 
 /// Versions of a certificate: (certificate, time).
-pub const VERSION_CERT: Index = index(Version::COLL, "version.cert");
+pub const VERSION_CERT: Index = Index::new(Version::COLL, "version.cert");
 /// Versions by serial number: (issuer, serial).
-pub const VERSION_SERIAL: Index = unique(Version::COLL, "version.serial");
+pub const VERSION_SERIAL: Index = Index::new(Version::COLL, "version.serial").unique();
 /// Versions by fingerprint: (SHA-256 hex).
-pub const VERSION_FINGERPRINT: Index = unique(Version::COLL, "version.fingerprint");
-document!(Version, "version", |self, keys| {
-    keys.put(
-        VERSION_CERT,
-        Key::new()
-            .text(self.certificate.as_str())
-            .time(self.created_at),
-    );
-    keys.put(
-        VERSION_SERIAL,
-        Key::new()
-            .text(self.issuer.as_str())
-            .text(&self.serial.to_string()),
-    );
-    keys.put(
-        VERSION_FINGERPRINT,
-        Key::new().text(&self.fingerprint_sha256),
-    );
-});
+pub const VERSION_FINGERPRINT: Index = Index::new(Version::COLL, "version.fingerprint").unique();
+document!(
+    Version,
+    "version",
+    [VERSION_CERT, VERSION_SERIAL, VERSION_FINGERPRINT],
+    |self, keys| {
+        keys.put(
+            VERSION_CERT,
+            Key::new()
+                .text(self.certificate.as_str())
+                .time(self.created_at),
+        );
+        keys.put(
+            VERSION_SERIAL,
+            Key::new()
+                .text(self.issuer.as_str())
+                .text(&self.serial.to_string()),
+        );
+        keys.put(
+            VERSION_FINGERPRINT,
+            Key::new().text(&self.fingerprint_sha256),
+        );
+    }
+);
 
-document!(Chain, "chain", |self, _keys| {});
+document!(Chain, "chain", [], |self, _keys| {});
 
 /// Orders that have not ended: (certificate, holder). At most one each.
-pub const ORDER_OPEN: Index = unique(Order::COLL, "order.open");
-document!(Order, "order", |self, keys| {
+pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
+document!(Order, "order", [ORDER_OPEN], |self, keys| {
     if self.is_open() {
         keys.put(
             ORDER_OPEN,
@@ -102,12 +196,12 @@ document!(Order, "order", |self, keys| {
 });
 
 /// Jobs that may be begun: (executor, time).
-pub const JOB_DUE: Index = index(Job::COLL, "job.due");
+pub const JOB_DUE: Index = Index::new(Job::COLL, "job.due");
 /// Jobs being run, by the end of their lease: (time).
-pub const JOB_LEASE: Index = index(Job::COLL, "job.lease");
+pub const JOB_LEASE: Index = Index::new(Job::COLL, "job.lease");
 /// Jobs that have not ended, by what they are for: (order or deployment). At most one each.
-pub const JOB_OPEN: Index = unique(Job::COLL, "job.open");
-document!(Job, "job", |self, keys| {
+pub const JOB_OPEN: Index = Index::new(Job::COLL, "job.open").unique();
+document!(Job, "job", [JOB_DUE, JOB_LEASE, JOB_OPEN], |self, keys| {
     if let Some(at) = self.ready_at() {
         keys.put(
             JOB_DUE,
@@ -127,91 +221,116 @@ document!(Job, "job", |self, keys| {
 });
 
 /// Deployments of a certificate: (certificate, time).
-pub const DEPLOYMENT_CERT: Index = index(Deployment::COLL, "deployment.cert");
+pub const DEPLOYMENT_CERT: Index = Index::new(Deployment::COLL, "deployment.cert");
 /// Deployments that an order led to: (order).
-pub const DEPLOYMENT_ORDER: Index = index(Deployment::COLL, "deployment.order");
+pub const DEPLOYMENT_ORDER: Index = Index::new(Deployment::COLL, "deployment.order");
 /// Deployments that are not settled, by target: (target, certificate).
-pub const DEPLOYMENT_OPEN: Index = index(Deployment::COLL, "deployment.open");
+pub const DEPLOYMENT_OPEN: Index = Index::new(Deployment::COLL, "deployment.open");
 /// Failed deployments by the moment of their next try: (time).
-pub const DEPLOYMENT_RETRY: Index = index(Deployment::COLL, "deployment.retry");
-document!(Deployment, "deployment", |self, keys| {
-    keys.put(
+pub const DEPLOYMENT_RETRY: Index = Index::new(Deployment::COLL, "deployment.retry");
+document!(
+    Deployment,
+    "deployment",
+    [
         DEPLOYMENT_CERT,
-        Key::new()
-            .text(self.certificate.as_str())
-            .time(self.created_at),
-    );
-    keys.put(DEPLOYMENT_ORDER, Key::new().text(self.order.as_str()));
-    if self.is_open() {
+        DEPLOYMENT_ORDER,
+        DEPLOYMENT_OPEN,
+        DEPLOYMENT_RETRY
+    ],
+    |self, keys| {
         keys.put(
-            DEPLOYMENT_OPEN,
+            DEPLOYMENT_CERT,
             Key::new()
-                .text(self.target.as_str())
-                .text(self.certificate.as_str()),
+                .text(self.certificate.as_str())
+                .time(self.created_at),
         );
+        keys.put(DEPLOYMENT_ORDER, Key::new().text(self.order.as_str()));
+        if self.is_open() {
+            keys.put(
+                DEPLOYMENT_OPEN,
+                Key::new()
+                    .text(self.target.as_str())
+                    .text(self.certificate.as_str()),
+            );
+        }
+        if let DeploymentState::Failed { retry_at, .. } = self.state {
+            keys.put(DEPLOYMENT_RETRY, Key::new().time(retry_at));
+        }
     }
-    if let DeploymentState::Failed { retry_at, .. } = self.state {
-        keys.put(DEPLOYMENT_RETRY, Key::new().time(retry_at));
-    }
-});
+);
 
 /// Targets by name.
-pub const TARGET_NAME: Index = unique(Target::COLL, "target.name");
+pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();
 /// Targets by agent: (agent).
-pub const TARGET_AGENT: Index = index(Target::COLL, "target.agent");
-document!(Target, "target", |self, keys| {
-    keys.put(TARGET_NAME, Key::new().text(&self.name));
-    keys.put(TARGET_AGENT, Key::new().text(self.agent.as_str()));
-});
+pub const TARGET_AGENT: Index = Index::new(Target::COLL, "target.agent");
+document!(
+    Target,
+    "target",
+    [TARGET_NAME, TARGET_AGENT],
+    |self, keys| {
+        keys.put(TARGET_NAME, Key::new().text(&self.name));
+        keys.put(TARGET_AGENT, Key::new().text(self.agent.as_str()));
+    }
+);
 
 /// Agents by name.
-pub const AGENT_NAME: Index = unique(Agent::COLL, "agent.name");
-document!(Agent, "agent", |self, keys| {
+pub const AGENT_NAME: Index = Index::new(Agent::COLL, "agent.name").unique();
+document!(Agent, "agent", [AGENT_NAME], |self, keys| {
     keys.put(AGENT_NAME, Key::new().text(&self.name));
 });
 
-document!(Presence, "presence", |self, _keys| {});
+document!(Presence, "presence", [], |self, _keys| {});
 
 /// Join tokens by the hash of their secret.
-pub const TOKEN_SECRET: Index = unique(JoinToken::COLL, "join_token.secret");
-document!(JoinToken, "join_token", |self, keys| {
+pub const TOKEN_SECRET: Index = Index::new(JoinToken::COLL, "join_token.secret").unique();
+document!(JoinToken, "join_token", [TOKEN_SECRET], |self, keys| {
     keys.put(TOKEN_SECRET, Key::new().text(&self.secret_sha256));
 });
 
 /// Keys by the hash of their secret.
-pub const KEY_SECRET: Index = unique(ApiKey::COLL, "api_key.secret");
-document!(ApiKey, "api_key", |self, keys| {
+pub const KEY_SECRET: Index = Index::new(ApiKey::COLL, "api_key.secret").unique();
+document!(ApiKey, "api_key", [KEY_SECRET], |self, keys| {
     keys.put(KEY_SECRET, Key::new().text(&self.secret_sha256));
 });
 
 /// Sessions by the hash of their cookie.
-pub const SESSION_SECRET: Index = unique(Session::COLL, "session.secret");
+pub const SESSION_SECRET: Index = Index::new(Session::COLL, "session.secret").unique();
 /// Sessions by their end: (time).
-pub const SESSION_EXPIRY: Index = index(Session::COLL, "session.expiry");
-document!(Session, "session", |self, keys| {
-    keys.put(SESSION_SECRET, Key::new().text(&self.secret_sha256));
-    keys.put(SESSION_EXPIRY, Key::new().time(self.expires_at));
-});
+pub const SESSION_EXPIRY: Index = Index::new(Session::COLL, "session.expiry");
+document!(
+    Session,
+    "session",
+    [SESSION_SECRET, SESSION_EXPIRY],
+    |self, keys| {
+        keys.put(SESSION_SECRET, Key::new().text(&self.secret_sha256));
+        keys.put(SESSION_EXPIRY, Key::new().time(self.expires_at));
+    }
+);
 
 /// Profiles by name.
-pub const PROFILE_NAME: Index = unique(Profile::COLL, "profile.name");
-document!(Profile, "profile", |self, keys| {
+pub const PROFILE_NAME: Index = Index::new(Profile::COLL, "profile.name").unique();
+document!(Profile, "profile", [PROFILE_NAME], |self, keys| {
     keys.put(PROFILE_NAME, Key::new().text(&self.name));
 });
 
 /// Renewal policies by name.
-pub const POLICY_NAME: Index = unique(RenewalPolicy::COLL, "renewal_policy.name");
-document!(RenewalPolicy, "renewal_policy", |self, keys| {
-    keys.put(POLICY_NAME, Key::new().text(&self.name));
-});
+pub const POLICY_NAME: Index = Index::new(RenewalPolicy::COLL, "renewal_policy.name").unique();
+document!(
+    RenewalPolicy,
+    "renewal_policy",
+    [POLICY_NAME],
+    |self, keys| {
+        keys.put(POLICY_NAME, Key::new().text(&self.name));
+    }
+);
 
 /// Issuers by name.
-pub const ISSUER_NAME: Index = unique(Issuer::COLL, "issuer.name");
-document!(Issuer, "issuer", |self, keys| {
+pub const ISSUER_NAME: Index = Index::new(Issuer::COLL, "issuer.name").unique();
+document!(Issuer, "issuer", [ISSUER_NAME], |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
 });
 
-document!(CaNode, "ca_node", |self, _keys| {});
+document!(CaNode, "ca_node", [], |self, _keys| {});
 
 /// The key ring; there is one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -221,7 +340,7 @@ pub struct RingRow {
     /// The ring.
     pub ring: RingDoc,
 }
-document!(RingRow, "ring", |self, _keys| {});
+document!(RingRow, "ring", [], |self, _keys| {});
 
 /// The key under which an open order stands.
 pub fn open_order_key(certificate: &Id, holder: &Holder) -> Key {
@@ -229,3 +348,24 @@ pub fn open_order_key(certificate: &Id, holder: &Holder) -> Key {
         .text(certificate.as_str())
         .text(&holder.to_string())
 }
+
+/// All collections, for the building of their indexes.
+pub const COLLECTIONS: &[Collection] = &[
+    Collection::of::<Certificate>(),
+    Collection::of::<Version>(),
+    Collection::of::<Chain>(),
+    Collection::of::<Order>(),
+    Collection::of::<Job>(),
+    Collection::of::<Deployment>(),
+    Collection::of::<Target>(),
+    Collection::of::<Agent>(),
+    Collection::of::<Presence>(),
+    Collection::of::<JoinToken>(),
+    Collection::of::<ApiKey>(),
+    Collection::of::<Session>(),
+    Collection::of::<Profile>(),
+    Collection::of::<RenewalPolicy>(),
+    Collection::of::<Issuer>(),
+    Collection::of::<CaNode>(),
+    Collection::of::<RingRow>(),
+];

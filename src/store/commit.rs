@@ -2,8 +2,8 @@
 //! same for every engine; an engine only reads the facts and applies the changes.
 
 use super::{
-    batch::{Batch, Committed, CounterChange, CounterOp, Expect, Outcome, Refusal, Write},
-    engine::{Coll, Entry, Index},
+    batch::{Batch, Committed, CounterChange, CounterOp, Doc, Expect, Outcome, Refusal, Write},
+    engine::{Change, Coll, EngineError, Entry, Index},
 };
 use crate::{clock::Time, id::Id};
 use bytes::Bytes;
@@ -27,6 +27,8 @@ pub struct Place {
     pub index: String,
     /// The key.
     pub key: Vec<u8>,
+    /// How the index counted when the key was put there ([`Index::counted`]).
+    pub counted: Option<u16>,
 }
 
 impl Place {
@@ -34,7 +36,14 @@ impl Place {
         Self {
             index: index.name.to_owned(),
             key: key.to_vec(),
+            counted: index.counted,
         }
+    }
+
+    /// The count it belongs to: (index, beginning of the key).
+    fn count(&self) -> Option<Count> {
+        let length = self.key.len().min(self.counted?.into());
+        Some((self.index.clone(), self.key[..length].to_vec()))
     }
 
     fn begins_with(&self, start: &Self) -> bool {
@@ -128,11 +137,25 @@ impl Facts {
     }
 }
 
+/// A number that a counted index keeps: (index, beginning of its keys).
+pub type Count = (String, Vec<u8>);
+
+/// What becomes of a row's version and document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// They are these.
+    Put(u64, Bytes),
+    /// The row goes.
+    Gone,
+    /// They stay.
+    Same,
+}
+
 /// What a row becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {
-    /// Version and document; `None` removes the row.
-    pub row: Option<(u64, Bytes)>,
+    /// Version and document.
+    pub row: Stored,
     /// All its index keys from now on.
     pub keys: BTreeSet<Place>,
     /// Keys it held and no longer does.
@@ -148,8 +171,14 @@ pub struct Changes {
     pub seq: u64,
     /// Rows, each once, as the group's last writer left it.
     pub rows: BTreeMap<(Coll, Id), RowChange>,
+    /// What is to be added to counts, where that is not 0. A count that becomes 0 is removed.
+    pub counts: BTreeMap<Count, i64>,
     /// Counters' new values.
     pub counters: BTreeMap<Vec<u8>, i64>,
+    /// The feed's new rows, in order.
+    pub feed: Vec<Change>,
+    /// The feed forgets commits up to this number, 0 for none.
+    pub trim: u64,
     /// New entries, in order.
     pub entries: Vec<(&'static str, Entry)>,
     /// New heads of the streams that grew.
@@ -223,6 +252,15 @@ pub fn link(stream: &str, previous: &[u8; 32], number: u64, doc: &[u8]) -> [u8; 
     let mut link = [0; 32];
     link.copy_from_slice(hash.finish().as_ref());
     link
+}
+
+/// A count after a change.
+///
+/// # Errors
+/// When more is taken away than was there: what is stored contradicts itself.
+pub fn counted((index, _): &Count, n: u64, delta: i64) -> Result<u64, EngineError> {
+    n.checked_add_signed(delta)
+        .ok_or_else(|| EngineError::Corrupt(format!("a count of {index} is too small")))
 }
 
 /// The store as the batches accepted so far have left it, as far as the group can see it.
@@ -353,16 +391,24 @@ impl State {
             };
             self.changes.entries.push((append.stream, entry));
         }
+        let changed = batch.writes.iter().filter(|w| w.doc != Doc::Keep);
+        self.changes.feed.push(Change {
+            seq: version,
+            at: batch.at,
+            rows: changed
+                .map(|w| (w.coll.0.to_owned(), w.id.clone()))
+                .collect(),
+        });
+        self.changes.trim = self.changes.trim.max(batch.trim.min(version));
         Committed { version, counters }
     }
 
     fn write(&mut self, write: &Write, version: u64) {
         let row = (write.coll, write.id.clone());
-        let old = self
-            .facts
-            .rows
-            .remove(&row)
-            .map_or_else(BTreeSet::new, |fact| fact.keys);
+        let (before, old) = match self.facts.rows.remove(&row) {
+            Some(fact) => (fact.version, fact.keys),
+            None => (version, BTreeSet::new()),
+        };
         let new = places(write);
         for place in old.difference(&new) {
             if let Some(ids) = self.facts.held.get_mut(place) {
@@ -376,23 +422,29 @@ impl State {
                 .or_default()
                 .insert(write.id.clone());
         }
-        if write.doc.is_some() {
-            self.facts.rows.insert(
-                row.clone(),
-                RowFact {
-                    version,
-                    keys: new.clone(),
-                },
-            );
+        let version = if write.doc == Doc::Keep {
+            before
+        } else {
+            version
+        };
+        if write.doc != Doc::Delete {
+            let keys = new.clone();
+            self.facts
+                .rows
+                .insert(row.clone(), RowFact { version, keys });
         }
         let change = self.changes.rows.entry(row).or_insert_with(|| RowChange {
-            row: None,
+            row: Stored::Same,
             keys: BTreeSet::new(),
             // Until `finish`, all that the row held before the group.
             lost: old.into_iter().collect(),
             gained: Vec::new(),
         });
-        change.row = write.doc.clone().map(|doc| (version, doc));
+        match &write.doc {
+            Doc::Put(doc) => change.row = Stored::Put(version, doc.clone()),
+            Doc::Delete => change.row = Stored::Gone,
+            Doc::Keep => {}
+        }
         change.keys = new;
     }
 
@@ -403,7 +455,15 @@ impl State {
             let before: BTreeSet<_> = std::mem::take(&mut change.lost).into_iter().collect();
             change.lost = before.difference(&change.keys).cloned().collect();
             change.gained = change.keys.difference(&before).cloned().collect();
+            let lost = change.lost.iter().map(|place| (place, -1));
+            let gained = change.gained.iter().map(|place| (place, 1));
+            for (place, n) in lost.chain(gained) {
+                if let Some(count) = place.count() {
+                    *changes.counts.entry(count).or_default() += n;
+                }
+            }
         }
+        changes.counts.retain(|_, n| *n != 0);
         changes
     }
 }

@@ -25,6 +25,8 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
     const COLL: Coll;
     /// The number of the JSON form, raised by each migration.
     const FORMAT: u16;
+    /// All indexes that [`keys`](Self::keys) puts keys into.
+    const INDEXES: &'static [Index];
 
     /// The row's id, which never changes.
     fn id(&self) -> &Id;
@@ -50,6 +52,11 @@ impl Keys {
     pub fn of<T: Document>(value: &T) -> Vec<IndexKey> {
         let mut keys = Self::default();
         value.keys(&mut keys);
+        debug_assert!(
+            keys.0.iter().all(|key| T::INDEXES.contains(&key.index)),
+            "{} has a key of an index that it does not declare",
+            T::COLL.0
+        );
         keys.0
     }
 }

@@ -4,9 +4,10 @@
 //! commit is decided by [`commit`](super::commit), the same code for every engine, from facts the
 //! engine reads under its own serial commit.
 
-use crate::id::Id;
+use crate::{clock::Time, id::Id};
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 /// A collection of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +22,48 @@ pub struct Index {
     pub coll: Coll,
     /// At most one row holds a given key.
     pub unique: bool,
+    /// Each commit keeps how many keys begin with the same so many bytes (all of a shorter key);
+    /// `None`: nothing is counted.
+    pub counted: Option<u16>,
+    /// Raised when a document's keys are derived in another way; the index is then built anew.
+    pub revision: u16,
+}
+
+impl Index {
+    /// An index that any number of rows may share keys of.
+    pub const fn new(coll: Coll, name: &'static str) -> Self {
+        Self {
+            name,
+            coll,
+            unique: false,
+            counted: None,
+            revision: 1,
+        }
+    }
+
+    /// At most one row holds a given key.
+    #[must_use]
+    pub const fn unique(self) -> Self {
+        Self {
+            unique: true,
+            ..self
+        }
+    }
+
+    /// Counted by the first `bytes` of the key: 0 counts all, 4 by a leading number of that size.
+    #[must_use]
+    pub const fn counted_by(self, bytes: u16) -> Self {
+        Self {
+            counted: Some(bytes),
+            ..self
+        }
+    }
+
+    /// Counted by the whole key.
+    #[must_use]
+    pub const fn counted(self) -> Self {
+        self.counted_by(u16::MAX)
+    }
 }
 
 /// A row: a document under an id.
@@ -64,8 +107,37 @@ pub enum Query {
         /// Which.
         ids: Vec<Id>,
     },
-    /// Rows by index key, ascending by (key, id).
+    /// All rows of a collection, ascending by id.
+    All {
+        /// Where.
+        coll: Coll,
+        /// Only ids after this one.
+        after: Option<Id>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Rows by index key, by (key, id).
     Scan(Scan),
+    /// How many keys an index has from one on and below another: walked, not counted.
+    Held {
+        /// The index.
+        index: Index,
+        /// Only keys from this one on.
+        from: Vec<u8>,
+        /// Only keys below this one.
+        below: Option<Vec<u8>>,
+    },
+    /// The counts of a counted index, ascending by the counted beginning of its keys.
+    Counts {
+        /// The index.
+        index: Index,
+        /// Only from this beginning on.
+        from: Vec<u8>,
+        /// Only below this one.
+        below: Option<Vec<u8>>,
+        /// At most so many.
+        limit: usize,
+    },
     /// A counter's value; absent is 0.
     Counter(Vec<u8>),
     /// Entries of a stream with a number below `before`, newest first.
@@ -77,6 +149,13 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+    /// The commits numbered above `after`, ascending.
+    Feed {
+        /// The last one known.
+        after: u64,
+        /// At most so many.
+        limit: usize,
+    },
 }
 
 /// A walk along one index.
@@ -84,12 +163,16 @@ pub enum Query {
 pub struct Scan {
     /// The index.
     pub index: Index,
-    /// Only keys that begin with this.
-    pub prefix: Vec<u8>,
-    /// Only keys below this (a whole key, prefix included).
+    /// Only keys from this one on.
+    pub from: Vec<u8>,
+    /// Only keys below this one.
     pub below: Option<Vec<u8>>,
-    /// Only what lies strictly after this (key, id).
+    /// Only what comes strictly after this (key, id) in the order of the walk.
     pub after: Option<(Vec<u8>, Id)>,
+    /// From the last (key, id) to the first.
+    pub backward: bool,
+    /// So many are passed over first.
+    pub skip: usize,
     /// At most so many.
     pub limit: usize,
 }
@@ -99,12 +182,53 @@ impl Scan {
     pub fn all(index: Index, limit: usize) -> Self {
         Self {
             index,
-            prefix: Vec::new(),
+            from: Vec::new(),
             below: None,
             after: None,
+            backward: false,
+            skip: 0,
             limit,
         }
     }
+
+    /// The keys of an index that begin with `prefix`.
+    pub fn under(index: Index, prefix: Vec<u8>, limit: usize) -> Self {
+        Self {
+            below: above(prefix.clone()),
+            from: prefix,
+            ..Self::all(index, limit)
+        }
+    }
+}
+
+/// The first key above all that begin with `prefix`; `None` where there is none.
+pub fn above(mut prefix: Vec<u8>) -> Option<Vec<u8>> {
+    while prefix.pop_if(|byte| *byte == u8::MAX).is_some() {}
+    *prefix.last_mut()? += 1;
+    Some(prefix)
+}
+
+/// What one commit did, as the feed remembers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The commit's number.
+    pub seq: u64,
+    /// When it was decided.
+    pub at: Time,
+    /// The rows it wrote or deleted, as (collection, id).
+    pub rows: Vec<(String, Id)>,
+}
+
+/// A stretch of the feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Feed {
+    /// Commits, without gaps.
+    Changes(Vec<Change>),
+    /// What was asked for is no longer kept: look at everything, then go on after this number.
+    Trimmed {
+        /// The newest commit that was trimmed.
+        upto: u64,
+    },
 }
 
 /// The answer to the [`Query`] of the same position.
@@ -112,12 +236,20 @@ impl Scan {
 pub enum Answer {
     /// To `Get`: `None` where there is no row.
     Rows(Vec<Option<Row>>),
+    /// To `All`.
+    All(Vec<Row>),
     /// To `Scan`.
     Hits(Vec<Hit>),
+    /// To `Held`.
+    Held(u64),
+    /// To `Counts`: the counted beginnings of keys, each with how many keys have it.
+    Counts(Vec<(Vec<u8>, u64)>),
     /// To `Counter`.
     Counter(i64),
     /// To `Tail`.
     Entries(Vec<Entry>),
+    /// To `Feed`.
+    Feed(Feed),
 }
 
 /// The engine could not do what was asked. Nothing was changed, save where a commit's outcome is
@@ -144,6 +276,9 @@ pub enum EngineError {
     /// What is stored breaks its own rules.
     #[error("the store is damaged: {0}; restore it from a backup")]
     Corrupt(String),
+    /// A snapshot was held for longer than it said it would be.
+    #[error("the snapshot was held too long and has ended: begin again")]
+    SnapshotEnded,
 }
 
 /// A storage engine. Commits are strictly serial; a read sees the state after some whole commit.
@@ -155,4 +290,18 @@ pub trait Engine: Send + Sync {
     /// Commits a group of batches in order as one durable write. Each batch is taken whole or
     /// refused whole, by itself; when this returns `Ok`, the accepted ones survive power loss.
     async fn commit(&self, group: &[super::Batch]) -> Result<Vec<super::Outcome>, EngineError>;
+
+    /// The present state, to be read for some time, at most until `deadline`: whoever holds the
+    /// past keeps its space from being used again.
+    async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError>;
+}
+
+/// A state of the store that commits no longer change.
+#[async_trait]
+pub trait Snapshot: Send + Sync {
+    /// Answers from that state.
+    ///
+    /// # Errors
+    /// [`EngineError::SnapshotEnded`] after the deadline; otherwise as [`Engine::read`].
+    async fn read(&self, questions: Vec<Query>) -> Result<Vec<Answer>, EngineError>;
 }

@@ -106,42 +106,9 @@ impl CommitError {
     }
 }
 
-/// An error that may say "load again and decide again".
-pub trait MayConflict {
-    /// Whether it does.
-    fn is_conflict(&self) -> bool;
-}
-
-impl MayConflict for CommitError {
-    fn is_conflict(&self) -> bool {
-        self.is_conflict()
-    }
-}
-
-impl MayConflict for StoreError {
-    fn is_conflict(&self) -> bool {
+impl StoreError {
+    /// As [`CommitError::is_conflict`].
+    pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Commit(e) if e.is_conflict())
     }
-}
-
-/// How often [`retry`] decides before it gives up.
-const ATTEMPTS: u32 = 8;
-
-/// Makes a decision again while it meets a conflict, at most 8 times in all. The closure loads,
-/// decides and commits from scratch each time; it must do nothing else.
-///
-/// # Errors
-/// The closure's error; after the last attempt also a conflict.
-pub async fn retry<T, E, F>(mut decide: impl FnMut() -> F) -> Result<T, E>
-where
-    E: MayConflict,
-    F: Future<Output = Result<T, E>>,
-{
-    for _ in 1..ATTEMPTS {
-        match decide().await {
-            Err(e) if e.is_conflict() => {}
-            done => return done,
-        }
-    }
-    decide().await
 }

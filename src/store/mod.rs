@@ -8,10 +8,13 @@
 mod batch;
 mod collections;
 mod commit;
+mod cursor;
 mod document;
 mod engine;
 mod error;
+mod indexing;
 mod key;
+mod list;
 mod memory;
 mod queue;
 mod redb;
@@ -19,24 +22,31 @@ mod unit;
 
 pub use self::redb::Redb;
 pub use batch::{
-    Append, Batch, Committed, CounterChange, CounterOp, Expect, IndexKey, Invalid, Outcome,
+    Append, Batch, Committed, CounterChange, CounterOp, Doc, Expect, IndexKey, Invalid, Outcome,
     Refusal, Write,
 };
 pub use collections::*;
 pub use commit::link;
+pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};
-pub use engine::{Answer, Coll, Engine, EngineError, Entry, Hit, Index, Query, Row, Scan};
-pub use error::{CommitError, MayConflict, StoreError, Unwritable, UnwritableReason, retry};
+pub use engine::{
+    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Query, Row, Scan, Snapshot,
+};
+pub use error::{CommitError, StoreError, Unwritable, UnwritableReason};
+pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
+pub use list::{Facet, List, Listed};
 pub use memory::Memory;
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
-use crate::id::Id;
+use crate::{clock::Time, id::Id};
 use queue::Queue;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
+/// Commits that the feed forgets at once.
+const TRIMMED_AT_ONCE: usize = 2_000;
 /// Entries read at a time when a stream is verified.
 const VERIFY_PAGE: usize = 500;
 
@@ -89,9 +99,9 @@ impl Store {
         self.wake.clone()
     }
 
-    /// Begins a decision; `id` names its commit.
-    pub fn unit(&self, id: u128) -> Unit<'_> {
-        Unit::new(self, id)
+    /// Begins a decision; `id` names its commit, `now` is when it is made.
+    pub fn unit(&self, id: u128, now: Time) -> Unit<'_> {
+        Unit::new(self, id, now)
     }
 
     /// Commits a batch as it is; use cases go through [`unit`](Self::unit).
@@ -142,19 +152,12 @@ impl Store {
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn page<T: Document>(&self, scan: Scan) -> Result<Page<T>, StoreError> {
-        debug_assert_eq!(scan.index.coll, T::COLL);
         let limit = scan.limit;
-        let Answer::Hits(hits) = self.ask(Query::Scan(scan)).await? else {
-            return Err(mismatch());
-        };
-        let full = hits.len() >= limit;
-        let last = hits.last().filter(|_| full);
-        let next = last.map(|hit| (hit.key.clone(), hit.row.id.clone()));
-        let rows = hits.into_iter().map(|hit| Loaded::decode(hit.row));
-        Ok(Page {
-            rows: rows.collect::<Result<_, _>>()?,
-            next,
-        })
+        let hits = self.located::<T>(scan).await?;
+        let last = hits.last().filter(|_| hits.len() >= limit);
+        let next = last.map(|(key, row)| (key.clone(), row.row_id().clone()));
+        let rows = hits.into_iter().map(|(_, row)| row).collect();
+        Ok(Page { rows, next })
     }
 
     /// The first row, by (key, id), whose key begins with `key`: with the whole key of a unique
@@ -167,14 +170,7 @@ impl Store {
         index: Index,
         key: Key,
     ) -> Result<Option<Loaded<T>>, StoreError> {
-        let scan = Scan {
-            index,
-            prefix: key.bytes(),
-            below: None,
-            after: None,
-            limit: 1,
-        };
-        Ok(self.scan(scan).await?.pop())
+        Ok(self.scan(Scan::under(index, key.bytes(), 1)).await?.pop())
     }
 
     /// A counter's value, 0 where there is none.
@@ -186,6 +182,52 @@ impl Store {
             Answer::Counter(value) => Ok(value),
             _ => Err(mismatch()),
         }
+    }
+
+    /// What commits after `after` did, oldest first. A hint to look for work or to draw anew: all
+    /// work is found by index, whether or not this told of it.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn changes(&self, after: u64, limit: usize) -> Result<Feed, StoreError> {
+        match self.ask(Query::Feed { after, limit }).await? {
+            Answer::Feed(feed) => Ok(feed),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Lets the feed forget commits older than `time`, a bounded number of them. `id` names the
+    /// commit.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn trim_feed(&self, time: Time, id: u128, now: Time) -> Result<(), StoreError> {
+        let oldest = match self.changes(0, TRIMMED_AT_ONCE).await? {
+            Feed::Trimmed { upto } => self.changes(upto, TRIMMED_AT_ONCE).await?,
+            feed => feed,
+        };
+        let Feed::Changes(changes) = oldest else {
+            return Ok(());
+        };
+        let old = changes.iter().take_while(|change| change.at < time);
+        if let Some(last) = old.last() {
+            let batch = Batch {
+                id,
+                at: now,
+                trim: last.seq,
+                ..Batch::default()
+            };
+            self.commit(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// The present state, for reading until `deadline` whatever is committed meanwhile.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(self.engine.snapshot(deadline).await?)
     }
 
     /// Entries of a stream with a number below `before`, newest first.
@@ -243,6 +285,19 @@ impl Store {
             None => Ok(newest),
             Some(number) => Err(StoreError::BrokenChain { stream, number }),
         }
+    }
+
+    /// Rows along an index, each with the key under which it stands there.
+    async fn located<T: Document>(
+        &self,
+        scan: Scan,
+    ) -> Result<Vec<(Vec<u8>, Loaded<T>)>, StoreError> {
+        debug_assert_eq!(scan.index.coll, T::COLL);
+        let Answer::Hits(hits) = self.ask(Query::Scan(scan)).await? else {
+            return Err(mismatch());
+        };
+        let located = |hit: Hit| Ok((hit.key, Loaded::decode(hit.row)?));
+        hits.into_iter().map(located).collect()
     }
 
     async fn ask(&self, question: Query) -> Result<Answer, StoreError> {

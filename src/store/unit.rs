@@ -2,14 +2,13 @@
 
 use super::{
     Store,
-    batch::{Append, Batch, Committed, CounterChange, CounterOp, Expect, IndexKey, Write},
+    batch::{Append, Batch, Committed, CounterChange, CounterOp, Doc, Expect, IndexKey, Write},
     document::{self, Document, Keys, Loaded},
     engine::{Coll, Index},
     error::{CommitError, StoreError, Unwritable},
     key::Key,
 };
 use crate::{clock::Time, id::Id};
-use bytes::Bytes;
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,9 +25,10 @@ pub struct Unit<'a> {
 }
 
 impl<'a> Unit<'a> {
-    pub(super) fn new(store: &'a Store, id: u128) -> Self {
+    pub(super) fn new(store: &'a Store, id: u128, at: Time) -> Self {
         let batch = Batch {
             id,
+            at,
             ..Batch::default()
         };
         Self {
@@ -86,7 +86,7 @@ impl<'a> Unit<'a> {
         self.write::<T>(
             value.id().clone(),
             Expect::Absent,
-            doc.map(Some),
+            doc.map(Doc::Put),
             Keys::of(&value),
         );
     }
@@ -95,13 +95,18 @@ impl<'a> Unit<'a> {
     pub fn put<T: Document>(&mut self, row: Loaded<T>) {
         let expect = Expect::Version(row.version());
         let doc = row.encode();
-        self.write::<T>(row.row_id().clone(), expect, doc.map(Some), Keys::of(&*row));
+        self.write::<T>(
+            row.row_id().clone(),
+            expect,
+            doc.map(Doc::Put),
+            Keys::of(&*row),
+        );
     }
 
     /// Deletes a row that was loaded, expecting the loaded version.
     pub fn delete<T: Document>(&mut self, row: Loaded<T>) {
         let expect = Expect::Version(row.version());
-        self.write::<T>(row.row_id().clone(), expect, Ok(None), Vec::new());
+        self.write::<T>(row.row_id().clone(), expect, Ok(Doc::Delete), Vec::new());
     }
 
     /// Rules out that a row has a key beginning with `prefix`, apart from rows that this decision
@@ -152,7 +157,7 @@ impl<'a> Unit<'a> {
     ///
     /// # Errors
     /// Nothing changed, save with [`CommitError::Unknown`]. A conflict means that the decision
-    /// must be made again from what is stored now (see [`retry`](super::retry)).
+    /// must be made again from what is stored now.
     pub async fn commit(mut self) -> Result<Committed, CommitError> {
         if let Some(e) = self.unwritable {
             return Err(e.into());
@@ -178,7 +183,7 @@ impl<'a> Unit<'a> {
         &mut self,
         id: Id,
         expect: Expect,
-        doc: Result<Option<Bytes>, Unwritable>,
+        doc: Result<Doc, Unwritable>,
         keys: Vec<IndexKey>,
     ) {
         match doc {

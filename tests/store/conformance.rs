@@ -5,11 +5,12 @@ use bytes::Bytes;
 use certctl::{
     clock::Time,
     store::{
-        Append, Batch, Coll, CounterChange, CounterOp, Engine, Expect, Index, Memory, Outcome,
-        Redb, Refusal, Scan, link,
+        Append, Batch, Change, Coll, CounterChange, CounterOp, Doc, Engine, EngineError, Expect,
+        Feed, Index, Memory, Outcome, Query, Redb, Refusal, Scan, Write, link,
     },
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 #[test]
 fn memory_conforms() {
@@ -38,14 +39,14 @@ pub async fn conformance(engine: &dyn Engine) {
     counters(ask).await;
     buckets(ask).await;
     streams(ask).await;
+    counted(ask).await;
+    keys_alone(ask).await;
+    feed(ask).await;
+    snapshots(ask).await;
 }
 
 const fn plain(name: &'static str, coll: Coll) -> Index {
-    Index {
-        name,
-        coll,
-        unique: false,
-    }
+    Index::new(coll, name)
 }
 
 fn conflict(coll: Coll, row: &str) -> Refusal {
@@ -110,11 +111,7 @@ async fn atomicity(ask: &Ask<'_>) {
 
 async fn overlay(ask: &Ask<'_>) {
     const C: Coll = Coll("overlay");
-    const U: Index = Index {
-        name: "overlay.u",
-        coll: C,
-        unique: true,
-    };
+    const U: Index = Index::new(C, "overlay.u").unique();
     let add = |n| {
         vec![CounterChange {
             key: b"overlay".to_vec(),
@@ -365,11 +362,7 @@ async fn scans(ask: &Ask<'_>) {
 
 async fn unique(ask: &Ask<'_>) {
     const C: Coll = Coll("unique");
-    const U: Index = Index {
-        name: "unique.u",
-        coll: C,
-        unique: true,
-    };
+    const U: Index = Index::new(C, "unique.u").unique();
     let key = |k: &str| vec![index_key(U, k.as_bytes())];
     let put = |row, expect, k| write(C, row, expect, "1", key(k));
     let v = ask
@@ -599,4 +592,153 @@ async fn streams(ask: &Ask<'_>) {
     let other = ask.tail("s2", u64::MAX, 9).await;
     assert_eq!((other.len(), other[0].number), (1, 1));
     assert!(ask.tail("s", u64::MAX, 9).await.is_empty());
+}
+
+async fn counted(ask: &Ask<'_>) {
+    const C: Coll = Coll("counted");
+    const N: Index = Index::new(C, "counted.n").counted_by(2);
+    let put = |row: &str, expect, key: &[u8]| write(C, row, expect, "1", vec![index_key(N, key)]);
+    let rows = ["a", "b", "c", "d"]
+        .iter()
+        .zip([&b"k1x"[..], b"k1y", b"k2", b"k"]);
+    let rows = rows.map(|(row, key)| put(row, Expect::Absent, key));
+    let v = ask.accepted(writes(rows.collect())).await.version;
+    let counts = async || ask.counts(N, b"", None).await;
+    let n = |key: &[u8], n: u64| (key.to_vec(), n);
+    assert_eq!(counts().await, [n(b"k", 1), n(b"k1", 2), n(b"k2", 1)]);
+    assert_eq!(ask.counts(N, b"k1", Some(b"k2")).await, [n(b"k1", 2)]);
+    // Moved within its count, moved to another, gone; and one that is refused changes nothing.
+    let moved = writes(vec![
+        put("a", Expect::Version(v), b"k1z"),
+        put("c", Expect::Version(v), b"k1"),
+        delete(C, "d", v),
+    ]);
+    let stale = writes(vec![put("b", Expect::Version(v - 1), b"zz")]);
+    ask.group(&[moved, stale]).await;
+    assert_eq!(counts().await, [n(b"k1", 3)]);
+}
+
+async fn keys_alone(ask: &Ask<'_>) {
+    const C: Coll = Coll("keys_alone");
+    const I: Index = plain("keys_alone.i", C);
+    let v = ask
+        .accepted(writes(vec![write(
+            C,
+            "a",
+            Expect::Absent,
+            "1",
+            vec![index_key(I, b"1")],
+        )]))
+        .await
+        .version;
+    let row = ask.row(C, "a").await;
+    let keep = |expect| Write {
+        coll: C,
+        id: id("a"),
+        expect,
+        doc: Doc::Keep,
+        keys: vec![index_key(I, b"2")],
+    };
+    assert_eq!(
+        ask.refused(writes(vec![keep(Expect::Version(v + 9))]))
+            .await,
+        conflict(C, "a")
+    );
+    let done = ask.accepted(writes(vec![keep(Expect::Version(v))])).await;
+    assert_eq!(ask.row(C, "a").await, row, "document and version stay");
+    assert!(ask.holders(I, b"1").await.is_empty());
+    assert_eq!(ask.holders(I, b"2").await, ["a"]);
+    assert_eq!(ask.all_rows(C, None, 9).await.len(), 1);
+    assert!(ask.all_rows(C, Some("a"), 9).await.is_empty());
+    let Feed::Changes(told) = ask.feed(done.version - 1, 9).await else {
+        panic!("nothing was trimmed");
+    };
+    assert_eq!(told[0].rows, [], "nothing that anybody reads has changed");
+    ask.accepted(writes(vec![delete(C, "a", v)])).await;
+    assert!(ask.holders(I, b"").await.is_empty());
+}
+
+async fn feed(ask: &Ask<'_>) {
+    const C: Coll = Coll("feed");
+    let at = Time::from_seconds(9);
+    let put = |row: &str| Batch {
+        at,
+        ..writes(vec![write(C, row, Expect::Absent, "1", vec![])])
+    };
+    let first = ask.accepted(put("a")).await.version;
+    ask.refused(put("a")).await;
+    ask.group(&[put("b"), writes(vec![delete(C, "a", first)])])
+        .await;
+    let change = |seq, at, row: &str| Change {
+        seq,
+        at,
+        rows: vec![("feed".to_owned(), id(row))],
+    };
+    let all = [
+        change(first, at, "a"),
+        change(first + 1, at, "b"),
+        change(first + 2, Time::default(), "a"),
+    ];
+    let told = Feed::Changes(all.to_vec());
+    assert_eq!(
+        ask.feed(first - 1, 9).await,
+        told,
+        "every commit, once, in order"
+    );
+    assert_eq!(
+        ask.feed(first, 1).await,
+        Feed::Changes(vec![all[1].clone()])
+    );
+    assert_eq!(ask.feed(first + 2, 9).await, Feed::Changes(vec![]));
+
+    let trim = Batch {
+        trim: first + 1,
+        ..Batch::default()
+    };
+    let trimmed = ask.accepted(trim).await.version;
+    assert_eq!(ask.feed(first, 9).await, Feed::Trimmed { upto: first + 1 });
+    let Feed::Changes(left) = ask.feed(first + 1, 9).await else {
+        panic!("what is kept is told");
+    };
+    assert_eq!(left.len(), 2);
+    assert_eq!((left[0].seq, left[1].seq), (first + 2, trimmed));
+    let beyond = Batch {
+        trim: u64::MAX,
+        ..Batch::default()
+    };
+    let beyond = ask.accepted(beyond).await.version;
+    assert_eq!(ask.feed(beyond, 9).await, Feed::Changes(vec![]));
+    assert_eq!(ask.feed(0, 9).await, Feed::Trimmed { upto: beyond });
+}
+
+async fn snapshots(ask: &Ask<'_>) {
+    const C: Coll = Coll("snapshots");
+    let v = ask
+        .accepted(writes(vec![write(C, "a", Expect::Absent, "1", vec![])]))
+        .await
+        .version;
+    let question = || {
+        vec![Query::All {
+            coll: C,
+            after: None,
+            limit: 9,
+        }]
+    };
+    tokio::time::pause();
+    let minute = Duration::from_secs(60);
+    let held = ask.0.snapshot(Instant::now() + minute).await.unwrap();
+    let before = held.read(question()).await.unwrap();
+    ask.accepted(writes(vec![
+        write(C, "a", Expect::Version(v), "2", vec![]),
+        write(C, "b", Expect::Absent, "1", vec![]),
+    ]))
+    .await;
+    assert_eq!(held.read(question()).await.unwrap(), before);
+    tokio::time::advance(minute).await;
+    let ended = held.read(question()).await;
+    assert!(
+        matches!(ended, Err(EngineError::SnapshotEnded)),
+        "{ended:?}"
+    );
+    tokio::time::resume();
 }

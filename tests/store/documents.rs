@@ -7,25 +7,19 @@ use certctl::{
     id::Id,
     store::{
         Answer, Append, Batch, Coll, CommitError, Committer, Document, Engine, EngineError, Entry,
-        Expect, Index, Key, Keys, MayConflict, Memory, Outcome, Query, Redb, Refusal, Scan, Store,
-        StoreError, retry,
+        Expect, Index, Key, Keys, Memory, Outcome, Query, Redb, Refusal, Scan, Snapshot, Store,
+        StoreError,
     },
 };
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 const COLL: Coll = Coll("tally");
-const BY_NAME: Index = Index {
-    name: "tally.name",
-    coll: COLL,
-    unique: true,
-};
-const BY_COUNT: Index = Index {
-    name: "tally.count",
-    coll: COLL,
-    unique: false,
-};
+const NOW: Time = Time::from_micros(1);
+const BY_NAME: Index = Index::new(COLL, "tally.name").unique();
+const BY_COUNT: Index = Index::new(COLL, "tally.count");
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Tally {
@@ -37,6 +31,7 @@ struct Tally {
 impl Document for Tally {
     const COLL: Coll = COLL;
     const FORMAT: u16 = 1;
+    const INDEXES: &'static [Index] = &[BY_NAME, BY_COUNT];
     fn id(&self) -> &Id {
         &self.id
     }
@@ -75,6 +70,7 @@ struct Wider {
 impl Document for Wider {
     const COLL: Coll = COLL;
     const FORMAT: u16 = 1;
+    const INDEXES: &'static [Index] = &[BY_NAME, BY_COUNT];
     fn id(&self) -> &Id {
         &self.id
     }
@@ -90,7 +86,7 @@ fn memory() -> Store {
 }
 
 async fn insert(store: &Store, values: impl IntoIterator<Item = Tally>) {
-    let mut u = store.unit(1);
+    let mut u = store.unit(1, NOW);
     for value in values {
         u.insert(value);
     }
@@ -102,7 +98,7 @@ fn a_row_goes_through_its_life() {
     run(async {
         let store = memory();
         insert(&store, [Tally::new("a", 1)]).await;
-        let mut u = store.unit(2);
+        let mut u = store.unit(2, NOW);
         let row = u.load::<Tally>(&id("a")).await.unwrap();
         assert_eq!(*row, Tally::new("a", 1));
         u.put(row.map(Tally::more));
@@ -111,11 +107,15 @@ fn a_row_goes_through_its_life() {
         assert_eq!((row.count, row.version()), (2, committed.version));
         assert_eq!(*store.wake().borrow(), committed.version);
 
-        let mut u = store.unit(3);
+        let mut u = store.unit(3, NOW);
         u.delete(row);
         u.commit().await.unwrap();
         assert!(store.get::<Tally>(&id("a")).await.unwrap().is_none());
-        let missing = store.unit(4).load::<Tally>(&id("a")).await.unwrap_err();
+        let missing = store
+            .unit(4, NOW)
+            .load::<Tally>(&id("a"))
+            .await
+            .unwrap_err();
         assert_eq!(missing.to_string(), "there is no tally a");
     });
 }
@@ -126,31 +126,31 @@ fn what_was_loaded_is_asserted_and_what_was_peeked_is_not() {
         let store = memory();
         insert(&store, [Tally::new("a", 1), Tally::new("b", 1)]).await;
         let bump = async |name: &str| {
-            let mut u = store.unit(9);
+            let mut u = store.unit(9, NOW);
             let row = u.load::<Tally>(&id(name)).await.unwrap();
             u.put(row.map(Tally::more));
             u.commit().await.unwrap();
         };
 
-        let mut u = store.unit(1);
+        let mut u = store.unit(1, NOW);
         u.peek::<Tally>(&id("a")).await.unwrap().unwrap();
         u.insert(Tally::new("peeked", 1));
         bump("a").await;
         u.commit().await.unwrap();
 
-        let mut u = store.unit(2);
+        let mut u = store.unit(2, NOW);
         u.load::<Tally>(&id("a")).await.unwrap();
         u.insert(Tally::new("loaded", 1));
         bump("a").await;
         assert!(u.commit().await.unwrap_err().is_conflict());
 
-        let mut u = store.unit(3);
+        let mut u = store.unit(3, NOW);
         assert!(u.load_opt::<Tally>(&id("c")).await.unwrap().is_none());
         u.insert(Tally::new("absent", 1));
         insert(&store, [Tally::new("c", 1)]).await;
         assert!(u.commit().await.unwrap_err().is_conflict());
 
-        let mut u = store.unit(4);
+        let mut u = store.unit(4, NOW);
         let found = store
             .first::<Tally>(BY_NAME, Key::new().text("b"))
             .await
@@ -161,7 +161,7 @@ fn what_was_loaded_is_asserted_and_what_was_peeked_is_not() {
         assert!(u.commit().await.unwrap_err().is_conflict());
 
         // Of two loads the first is what the decision began with.
-        let mut u = store.unit(5);
+        let mut u = store.unit(5, NOW);
         u.load::<Tally>(&id("a")).await.unwrap();
         bump("a").await;
         let second = u.load::<Tally>(&id("a")).await.unwrap();
@@ -174,7 +174,7 @@ fn what_was_loaded_is_asserted_and_what_was_peeked_is_not() {
 fn fields_that_a_type_does_not_know_are_kept() {
     run(async {
         let store = memory();
-        let mut u = store.unit(1);
+        let mut u = store.unit(1, NOW);
         let note = Some("keep me".to_owned());
         u.insert(Wider {
             id: id("a"),
@@ -183,13 +183,13 @@ fn fields_that_a_type_does_not_know_are_kept() {
             note,
         });
         u.commit().await.unwrap();
-        let mut u = store.unit(2);
+        let mut u = store.unit(2, NOW);
         let row = u.load::<Tally>(&id("a")).await.unwrap();
         u.put(row.map(Tally::more));
         u.commit().await.unwrap();
         let row = store.get::<Wider>(&id("a")).await.unwrap().unwrap();
         assert_eq!((row.count, row.note.as_deref()), (2, Some("keep me")));
-        let mut u = store.unit(3);
+        let mut u = store.unit(3, NOW);
         u.put(row.map(|wider| Wider {
             note: None,
             ..wider
@@ -236,7 +236,7 @@ fn what_not_every_engine_keeps_is_refused() {
     }
     run(async {
         let store = memory();
-        let mut u = store.unit(1);
+        let mut u = store.unit(1, NOW);
         u.insert(Tally {
             name: "a\0b".to_owned(),
             ..Tally::new("a", 1)
@@ -247,7 +247,7 @@ fn what_not_every_engine_keeps_is_refused() {
             "tally/a cannot be stored: /name holds a NUL character"
         );
 
-        let mut u = store.unit(2);
+        let mut u = store.unit(2, NOW);
         u.insert(Tally::new("a", 1));
         u.append(
             "audit",
@@ -262,13 +262,13 @@ fn what_not_every_engine_keeps_is_refused() {
         );
 
         insert(&store, [Tally::new("a", 1)]).await;
-        let mut u = store.unit(3);
+        let mut u = store.unit(3, NOW);
         let row = u.load::<Tally>(&id("a")).await.unwrap();
         u.put(row.map(|_| Tally::new("b", 1)));
         let e = u.commit().await.unwrap_err();
         assert!(matches!(e, CommitError::Unwritable(_)), "{e}");
 
-        let mut u = store.unit(4);
+        let mut u = store.unit(4, NOW);
         u.insert(Tally::new("c", 1));
         u.insert(Tally::new("c", 2));
         let e = u.commit().await.unwrap_err();
@@ -282,7 +282,7 @@ fn a_unit_carries_all_that_a_batch_can() {
         let store = memory();
         let (budget, bucket) = (|| Key::new().text("budget"), || Key::new().text("bucket"));
         let open = async |name: &str| {
-            let mut u = store.unit(1);
+            let mut u = store.unit(1, NOW);
             u.none(BY_COUNT, Key::new().u64(7));
             u.insert(Tally::new(name, 7));
             u.add(budget(), 1, 2);
@@ -305,7 +305,7 @@ fn a_unit_carries_all_that_a_batch_can() {
         };
         assert_eq!(*holder, id("a"));
 
-        let mut u = store.unit(2);
+        let mut u = store.unit(2, NOW);
         u.take(
             bucket(),
             1,
@@ -327,13 +327,7 @@ fn pages_join_up_to_the_whole() {
     run(async {
         let store = memory();
         insert(&store, (0..10).map(|n| Tally::new(&format!("t{n}"), n / 3))).await;
-        let scan = Scan {
-            index: BY_COUNT,
-            prefix: vec![],
-            below: None,
-            after: None,
-            limit: 4,
-        };
+        let scan = Scan::all(BY_COUNT, 4);
         let (mut names, mut after, mut pages) = (vec![], None, 0);
         loop {
             let page = store
@@ -393,6 +387,9 @@ impl Engine for Tampered {
     }
     async fn commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, EngineError> {
         self.0.commit(group).await
+    }
+    async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.0.snapshot(deadline).await
     }
 }
 
@@ -456,7 +453,7 @@ fn concurrent_decisions_lose_nothing() {
             let store = Store::start(engine, Committer::Thread, Box::new(|_| {})).unwrap();
             insert(&store, [Tally::new("a", 0)]).await;
             let bump = async || -> Result<(), StoreError> {
-                let mut u = store.unit(7);
+                let mut u = store.unit(7, NOW);
                 let row = u.load::<Tally>(&id("a")).await?;
                 u.put(row.map(Tally::more));
                 u.commit().await?;
@@ -465,7 +462,7 @@ fn concurrent_decisions_lose_nothing() {
             let tasks = (0..64).map(|_| async {
                 // One of those that decided on the same version wins each round.
                 for _ in 0..64 {
-                    match retry(bump).await {
+                    match bump().await {
                         Err(e) if e.is_conflict() => {}
                         done => return done,
                     }
@@ -485,42 +482,17 @@ fn concurrent_decisions_lose_nothing() {
 }
 
 #[test]
-fn retry_gives_up_after_eight_conflicts_and_at_once_otherwise() {
-    run(async {
-        let conflict = || Refusal::Conflict {
-            coll: COLL,
-            id: id("a"),
-        };
-        let calls = Cell::new(0);
-        let done: Result<(), CommitError> = retry(|| async {
-            calls.set(calls.get() + 1);
-            Err(conflict().into())
-        })
-        .await;
-        assert!(done.unwrap_err().is_conflict());
-        assert_eq!(calls.get(), 8);
-        let calls = Cell::new(0);
-        let done: Result<(), CommitError> = retry(|| async {
-            calls.set(calls.get() + 1);
-            Err(CommitError::Busy)
-        })
-        .await;
-        assert!(matches!(done, Err(CommitError::Busy)));
-        assert_eq!(calls.get(), 1);
-    });
-}
-
-#[test]
 fn decisions_can_run_on_any_thread() {
     async fn bump(store: Store, name: Id) -> Result<(), StoreError> {
-        retry(|| async {
-            let mut u = store.unit(7);
+        loop {
+            let mut u = store.unit(7, NOW);
             let row = u.load::<Tally>(&name).await?;
             u.put(row.map(Tally::more));
-            u.commit().await?;
-            Ok(())
-        })
-        .await
+            match u.commit().await {
+                Err(e) if e.is_conflict() => {}
+                done => return Ok(done.map(|_| ())?),
+            }
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,8 +1,12 @@
 //! The store: one conformance suite for all engines, and what lies above them.
 
 mod conformance;
+mod crash;
+pub mod disk;
 mod documents;
+mod indexing;
 mod keys;
+mod lists;
 mod model;
 mod queue;
 mod redb_file;
@@ -11,8 +15,8 @@ use bytes::Bytes;
 use certctl::{
     id::Id,
     store::{
-        Answer, Batch, Coll, Committed, Engine, Entry, Expect, Hit, Index, IndexKey, Outcome,
-        Query, Refusal, Row, Scan, Write,
+        Answer, Batch, Coll, Committed, Doc, Engine, Entry, Expect, Feed, Hit, Index, IndexKey,
+        Outcome, Query, Refusal, Row, Scan, Write,
     },
 };
 use std::future::Future;
@@ -43,7 +47,7 @@ pub fn write(coll: Coll, row: &str, expect: Expect, doc: &str, keys: Vec<IndexKe
         coll,
         id: id(row),
         expect,
-        doc: Some(Bytes::from(doc.to_owned())),
+        doc: Doc::Put(Bytes::from(doc.to_owned())),
         keys,
     }
 }
@@ -53,7 +57,7 @@ pub fn delete(coll: Coll, row: &str, version: u64) -> Write {
         coll,
         id: id(row),
         expect: Expect::Version(version),
-        doc: None,
+        doc: Doc::Delete,
         keys: vec![],
     }
 }
@@ -126,6 +130,52 @@ impl Ask<'_> {
         hits.into_iter().map(|hit| hit.row.id.to_string()).collect()
     }
 
+    pub async fn all_rows(&self, coll: Coll, after: Option<&str>, limit: usize) -> Vec<Row> {
+        let after = after.map(id);
+        match self.one(Query::All { coll, after, limit }).await {
+            Answer::All(rows) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The counts of an index from one beginning on and below another.
+    pub async fn counts(
+        &self,
+        index: Index,
+        from: &[u8],
+        below: Option<&[u8]>,
+    ) -> Vec<(Vec<u8>, u64)> {
+        let question = Query::Counts {
+            index,
+            from: from.to_vec(),
+            below: below.map(<[u8]>::to_vec),
+            limit: 1000,
+        };
+        match self.one(question).await {
+            Answer::Counts(counts) => counts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn held(&self, index: Index, from: &[u8], below: Option<&[u8]>) -> u64 {
+        let question = Query::Held {
+            index,
+            from: from.to_vec(),
+            below: below.map(<[u8]>::to_vec),
+        };
+        match self.one(question).await {
+            Answer::Held(n) => n,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn feed(&self, after: u64, limit: usize) -> Feed {
+        match self.one(Query::Feed { after, limit }).await {
+            Answer::Feed(feed) => feed,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub async fn counter(&self, key: &[u8]) -> i64 {
         match self.one(Query::Counter(key.to_vec())).await {
             Answer::Counter(value) => value,
@@ -150,11 +200,5 @@ impl Ask<'_> {
 
 /// A scan of all that begins with `prefix`.
 pub fn all(index: Index, prefix: &[u8]) -> Scan {
-    Scan {
-        index,
-        prefix: prefix.to_vec(),
-        below: None,
-        after: None,
-        limit: 1000,
-    }
+    Scan::under(index, prefix.to_vec(), 1000)
 }

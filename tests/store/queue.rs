@@ -3,12 +3,12 @@
 use super::{Ask, id, run, write, writes};
 use async_trait::async_trait;
 use certctl::store::{
-    Answer, Batch, Coll, CommitError, Committer, Engine, EngineError, Expect, Invalid, Memory,
-    Outcome, Query, Store,
+    Answer, Batch, Coll, CommitError, Committer, Doc, Engine, EngineError, Expect, Invalid, Memory,
+    Outcome, Query, Snapshot, Store,
 };
 use futures_util::{FutureExt, future::join_all};
 use std::sync::{Arc, Mutex};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 const C: Coll = Coll("c");
 
@@ -58,6 +58,9 @@ impl Engine for Gate {
             return Err(EngineError::Corrupt("row".to_owned()));
         }
         self.memory.commit(group).await
+    }
+    async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.memory.snapshot(deadline).await
     }
 }
 
@@ -220,7 +223,7 @@ fn a_senseless_batch_is_refused_before_it_queues() {
         vec![],
     )]);
     let mut gone = row(1);
-    gone.doc = None;
+    gone.doc = Doc::Delete;
     run(async {
         let store = start(gate, Committer::Inline);
         for batch in [twice, writes(vec![row(1), row(1)])] {
@@ -239,7 +242,7 @@ fn a_senseless_batch_is_refused_before_it_queues() {
         }
         let e = store.commit(writes(vec![gone])).await.unwrap_err();
         assert!(
-            matches!(e, CommitError::Invalid(Invalid::EmptyDelete { .. })),
+            matches!(e, CommitError::Invalid(Invalid::NoRow { .. })),
             "{e}"
         );
     });

@@ -17,11 +17,7 @@ use std::{
 };
 
 const C: Coll = Coll("c");
-const I: Index = Index {
-    name: "c.i",
-    coll: C,
-    unique: true,
-};
+const I: Index = Index::new(C, "c.i").unique();
 
 fn batch(row: &str) -> Batch {
     Batch {

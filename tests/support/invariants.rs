@@ -23,10 +23,7 @@ impl TestApp {
     }
 
     async fn of<T: Document>(&self, index: Index, certificate: &Id) -> Vec<Loaded<T>> {
-        let scan = Scan {
-            prefix: Key::new().text(certificate.as_str()).bytes(),
-            ..Scan::all(index, ALL)
-        };
+        let scan = Scan::under(index, Key::new().text(certificate.as_str()).bytes(), ALL);
         self.app.store.scan(scan).await.unwrap()
     }
 

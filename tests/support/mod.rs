@@ -21,7 +21,7 @@ use certctl::{
     reconcile,
     store::{
         Answer as EngineAnswer, Batch, Committer, Engine, EngineError, Memory, Outcome, Query,
-        Store,
+        Snapshot, Store,
     },
     sys::{Disk, Tasks},
 };
@@ -34,6 +34,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::time::Instant;
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3_600);
@@ -87,6 +88,10 @@ impl Engine for TestEngine {
         }
         self.commits_left.store(left - 1, Ordering::SeqCst);
         self.memory.commit(group).await
+    }
+
+    async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
+        self.memory.snapshot(deadline).await
     }
 }
 
@@ -281,7 +286,7 @@ impl TestApp {
     /// A key of this role with an end.
     pub async fn key_until(&self, role: Role, expires_at: Option<Time>) -> String {
         let key = secret::generate("ctl_", &*self.app.rng).to_string();
-        let mut unit = self.app.store.unit(self.unit_id());
+        let mut unit = self.app.store.unit(self.unit_id(), self.app.now());
         unit.insert(ApiKey {
             id: self.app.new_id("key"),
             name: format!("test-{}", role.id()),

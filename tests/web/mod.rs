@@ -136,7 +136,7 @@ impl Desk {
     /// A key of this role.
     pub async fn key(&self, role: Role) -> String {
         let key = secret::generate("ctl_", &OsRng);
-        let mut unit = self.app.store.unit(role as u128 + 1);
+        let mut unit = self.app.store.unit(role as u128 + 1, self.app.now());
         unit.insert(ApiKey {
             id: format!("key-{}", role.id()).parse().unwrap(),
             name: format!("somebody {}", role.id()),

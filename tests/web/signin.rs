@@ -274,7 +274,7 @@ async fn a_key_that_ends_takes_its_sessions_along() {
     let key = desk.key(Role::Viewer).await;
     let session = desk.sign_in(&key).await;
     let id = "key-r-viewer".parse().unwrap();
-    let mut unit = desk.app.store.unit(77);
+    let mut unit = desk.app.store.unit(77, desk.app.now());
     let row = unit.load::<certctl::domain::ApiKey>(&id).await.unwrap();
     let now = desk.app.now();
     unit.put(row.map(|mut k| {

@@ -1,0 +1,181 @@
+//! Lists of certificates: which, in what order, from where on.
+
+use super::{App, AppError, require};
+use crate::{
+    access::Permission,
+    clock::Time,
+    domain::{Certificate, EXPIRING_WITHIN, Principal, Status},
+    store::{
+        CERT_AGENT, CERT_CONDITION, CERT_CREATED, CERT_ENVIRONMENT, CERT_EXPIRY, CERT_ISSUER,
+        CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, Condition, Cursor, Facet, Index, Key, List,
+        Listed, NEVER, expiry_key,
+    },
+};
+
+/// The most rows that are reached by passing over those before; cursors reach all.
+pub const REACH: usize = 10_000;
+
+/// What certificates are ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// When they were made.
+    Created,
+    /// Their names.
+    Name,
+    /// When the version ends that ends first; certificates without a version come last.
+    Expiry,
+}
+
+/// Which certificates to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CertificateFilter {
+    /// Those of which this is true. A predicate, not the status shown: a certificate that expires
+    /// soon and whose last attempt failed is found by either.
+    pub status: Option<Status>,
+    /// Those of an environment.
+    pub environment: Option<String>,
+    /// Those of an owner.
+    pub owner_id: Option<String>,
+    /// Those of a team.
+    pub team_id: Option<String>,
+    /// Those of an issuer.
+    pub issuer_id: Option<String>,
+    /// Those of a profile.
+    pub profile_id: Option<String>,
+    /// Those with a key on an agent.
+    pub agent_id: Option<String>,
+}
+
+/// A page of certificates to be.
+#[derive(Debug, Clone)]
+pub struct CertificateList {
+    /// Which.
+    pub filter: CertificateFilter,
+    /// In what order.
+    pub order: Order,
+    /// The last of the order first.
+    pub backward: bool,
+    /// The cursor of the page before.
+    pub cursor: Option<String>,
+    /// So many rows are passed over, [`REACH`] at most.
+    pub skip: usize,
+    /// Rows in a page.
+    pub limit: usize,
+}
+
+/// A page of certificates.
+pub struct CertificatePage {
+    /// The rows, and the total where it is known.
+    pub listed: Listed<Certificate>,
+    /// The cursor of the next page.
+    pub next: Option<String>,
+}
+
+impl App {
+    /// A page of certificates.
+    pub async fn list_certificates(
+        &self,
+        who: &Principal,
+        list: &CertificateList,
+    ) -> Result<CertificatePage, AppError> {
+        require(who, Permission::CertRead)?;
+        let question = format!("{:?} {:?} {}", list.filter, list.order, list.backward);
+        let after = list.cursor.as_deref();
+        let after = after.map(|text| Cursor::from_text(text, &question));
+        let after = after
+            .transpose()
+            .map_err(|e| AppError::invalid("cursor", e))?;
+        if list.skip > REACH {
+            return Err(AppError::invalid(
+                "page",
+                format!("pages reach {REACH} rows: follow next_cursor beyond them"),
+            ));
+        }
+        let listed = self
+            .store
+            .list(List {
+                order: list.order.index(),
+                backward: list.backward,
+                facets: list.filter.facets(self.now()),
+                keep: None,
+                after,
+                skip: list.skip,
+                limit: list.limit,
+            })
+            .await?;
+        let next = listed.next.as_ref().map(|next| next.to_text(&question));
+        Ok(CertificatePage { listed, next })
+    }
+
+    /// How many certificates a filter by status finds.
+    pub async fn count_certificates(
+        &self,
+        who: &Principal,
+        status: Status,
+    ) -> Result<u64, AppError> {
+        require(who, Permission::CertRead)?;
+        Ok(self.store.count(&with_status(status, self.now())).await?)
+    }
+}
+
+impl Order {
+    fn index(self) -> Index {
+        match self {
+            Self::Created => CERT_CREATED,
+            Self::Name => CERT_NAME,
+            Self::Expiry => CERT_EXPIRY,
+        }
+    }
+}
+
+impl CertificateFilter {
+    fn facets(&self, now: Time) -> Vec<Facet> {
+        let texts = [
+            (CERT_ENVIRONMENT, &self.environment),
+            (CERT_OWNER, &self.owner_id),
+            (CERT_TEAM, &self.team_id),
+            (CERT_ISSUER, &self.issuer_id),
+            (CERT_PROFILE, &self.profile_id),
+            (CERT_AGENT, &self.agent_id),
+        ];
+        let texts = texts.into_iter().filter_map(|(index, text)| {
+            let text = text.as_deref()?;
+            Some(Facet::is(index, Key::new().text(text)))
+        });
+        let status = self.status.map(|status| with_status(status, now));
+        status.into_iter().chain(texts).collect()
+    }
+}
+
+/// The certificates of which a status is true at `now`: the one definition for lists, counts and
+/// metrics.
+fn with_status(status: Status, now: Time) -> Facet {
+    let condition = |condition: Condition| {
+        let key = Key::new().text(condition.as_str());
+        Facet::is(CERT_CONDITION, key)
+    };
+    // Ends after one moment and up to another, that one included.
+    let ends = |after: Option<Time>, upto: Time| {
+        let next = |time: Time| Time::from_micros(time.micros().saturating_add(1));
+        let from = after.map_or(Time::from_micros(i64::MIN), next);
+        Facet::between(
+            CERT_EXPIRY,
+            expiry_key(false, from),
+            expiry_key(false, next(upto)),
+        )
+    };
+    let soon = now.plus(EXPIRING_WITHIN);
+    match status {
+        Status::Archived => condition(Condition::Archived),
+        Status::RenewalInProgress => condition(Condition::InFlight),
+        Status::Failed => condition(Condition::Failing),
+        Status::Expired => ends(None, now),
+        Status::Expiring => ends(Some(now), soon),
+        Status::Active => Facet::between(
+            CERT_EXPIRY,
+            expiry_key(false, Time::from_micros(soon.micros().saturating_add(1))),
+            expiry_key(false, NEVER),
+        ),
+        Status::Pending => Facet::is(CERT_EXPIRY, expiry_key(false, NEVER)),
+    }
+}
