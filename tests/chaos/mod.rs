@@ -1,1 +1,4 @@
-//! x
+//! The whole product under `kill -9`.
+
+mod kills;
+mod ledger;

@@ -4,7 +4,7 @@ pub mod home;
 pub mod process;
 
 mod commands;
-// mod disk;
+mod disk;
 mod faults;
 mod quickstart;
 mod stale;
