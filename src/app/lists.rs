@@ -85,13 +85,8 @@ impl App {
         let after = after
             .transpose()
             .map_err(|e| AppError::invalid("cursor", e))?;
-        if list.skip > REACH {
-            return Err(AppError::invalid(
-                "page",
-                format!("pages reach {REACH} rows: follow next_cursor beyond them"),
-            ));
-        }
-        let listed = self
+        let far = list.skip > REACH;
+        let mut listed = self
             .store
             .list(List {
                 order: list.order.index(),
@@ -99,10 +94,19 @@ impl App {
                 facets: list.filter.facets(self.now()),
                 keep: None,
                 after,
-                skip: list.skip,
+                skip: if far { 0 } else { list.skip },
                 limit: list.limit,
             })
             .await?;
+        if far {
+            if listed.total.is_none_or(|total| total > list.skip as u64) {
+                return Err(AppError::invalid(
+                    "page",
+                    format!("pages reach {REACH} rows: follow next_cursor beyond them"),
+                ));
+            }
+            (listed.rows, listed.next) = (Vec::new(), None);
+        }
         let next = listed.next.as_ref().map(|next| next.to_text(&question));
         Ok(CertificatePage { listed, next })
     }

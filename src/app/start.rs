@@ -122,13 +122,15 @@ pub struct Started {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// There is no data directory, and none can be made.
-    #[error("{0}: choose another data directory")]
+    #[error("{0}: choose another data directory (--data-dir)")]
     DataDir(FileError),
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
     /// Another process has the data directory's store open.
-    #[error("another certctl runs on {0}: use that one, stop it, or choose another data directory")]
+    #[error(
+        "another certctl runs on {0}: use that one, stop it, or choose another data directory (--data-dir)"
+    )]
     InUse(String),
     /// The storage engine.
     #[error(transparent)]

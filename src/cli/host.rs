@@ -10,10 +10,10 @@ use crate::{
     config::ServerConfig,
     crypt::{OsRng, RingCrypto},
     net::{
-        AGENT_NAME, Dialer, Guard, HttpClient, HttpOptions, Limits, Listener, Resolver, TlsProbe,
-        Trust,
+        AGENT_NAME, Dialer, Guard, HttpClient, HttpOptions, Limits, Listener, Probe, Resolver,
+        TlsProbe, Trust,
     },
-    pki::San,
+    pki::{Certificate, San},
     reconcile,
     sys::{Disk, Files, Lock, Machine, Tasks, Terminate, notify},
 };
@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Work in progress has this long to end when the process is told to.
 const GRACE: Duration = Duration::from_secs(25);
+/// For a handshake with our own site.
+const GLANCE: Duration = Duration::from_secs(2);
 /// The socket is for its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -133,9 +135,20 @@ pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
 }
 
 /// Sees what endpoints serve.
-pub fn probe() -> Result<TlsProbe, CliError> {
+fn probe() -> Result<TlsProbe, CliError> {
     let dialer = Dialer::new(Resolver::system(), Guard::Any);
     TlsProbe::new(dialer).map_err(|e| CliError::Failed(e.to_string()))
+}
+
+/// The serial number of the leaf that an endpoint serves under a name, if it serves one now.
+pub async fn served_serial(endpoint: &str, name: &str) -> Result<Option<String>, CliError> {
+    let Ok(endpoint) = endpoint.parse() else {
+        return Ok(None);
+    };
+    let served = probe()?.tls(&endpoint, name, GLANCE).await;
+    let leaf = served.ok().and_then(|s| s.chain.into_iter().next());
+    let leaf = leaf.and_then(|der| Certificate::from_der(&der).ok());
+    Ok(leaf.map(|leaf| leaf.serial().to_string()))
 }
 
 /// An agent's way to its server. Trusting the system CA, it asks for the name that only the system

@@ -16,8 +16,7 @@ use crate::{
     },
     app::FIRST_START,
     config::{self, Environment, Flags},
-    net::{Probe, Trust},
-    pki::Certificate,
+    net::Trust,
     sys::{Disk, Files, Machine, notify},
 };
 use clap::Args;
@@ -35,8 +34,6 @@ const FILES_TARGET: &str = "tgt-local-files";
 const SITE_TARGET: &str = "tgt-local-site";
 /// The first certificate is issued, deployed and verified within this time, or something is wrong.
 const LIMIT: Duration = Duration::from_secs(60);
-/// For a handshake with our own site.
-const GLANCE: Duration = Duration::from_secs(2);
 /// The longest first-start file, in bytes.
 const MAX_FIRST_START: usize = 4096;
 
@@ -284,12 +281,9 @@ async fn settled(client: &Client) -> Result<bool, CliError> {
 
 /// Whether the endpoints where an earlier run saw a version served serve it now.
 async fn served_now(d: &DeploymentShape) -> Result<bool, CliError> {
-    let probe = host::probe()?;
-    for endpoint in d.confirmed_at.iter().filter_map(|e| e.parse().ok()) {
-        let served = probe.tls(&endpoint, CERTIFICATE, GLANCE).await;
-        let leaf = served.ok().and_then(|s| s.chain.into_iter().next());
-        let leaf = leaf.and_then(|der| Certificate::from_der(&der).ok());
-        if leaf.is_none_or(|leaf| leaf.serial().to_string() != d.serial_number) {
+    for endpoint in &d.confirmed_at {
+        let serial = host::served_serial(endpoint, CERTIFICATE).await?;
+        if serial.as_ref() != Some(&d.serial_number) {
             return Ok(false);
         }
     }
