@@ -20,7 +20,7 @@ const browser = await chromium.launch({
 // A visitor with a browser of their own. What the browser complains of is kept in `complaints`.
 async function visitor(options = {}) {
   const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(30_000);
   const page = await context.newPage();
   const complaints = [];
   page.on("console", (message) => {
