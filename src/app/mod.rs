@@ -40,7 +40,7 @@ use crate::{
     store::{AUDIT, Document, Loaded, RingRow, Store, Unit},
     sys::Tasks,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
@@ -110,11 +110,24 @@ impl App {
         self.store.close().await;
     }
 
+    /// Lets the change feed forget what is older than `kept`.
+    pub(crate) async fn trim_feed(&self, kept: Duration) -> Result<(), AppError> {
+        let now = self.now();
+        let trimmed = self
+            .store
+            .trim_feed(now.minus(kept), now, || self.commit_id());
+        Ok(trimmed.await?)
+    }
+
     /// A new decision.
     pub(crate) fn unit(&self) -> Unit<'_> {
+        self.store.unit(self.commit_id(), self.now())
+    }
+
+    fn commit_id(&self) -> u128 {
         let mut id = [0; 16];
         self.rng.fill(&mut id);
-        self.store.unit(u128::from_be_bytes(id), self.now())
+        u128::from_be_bytes(id)
     }
 
     /// Decides and commits; decides again on fresh rows while what the decision rested on changes

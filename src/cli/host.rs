@@ -10,8 +10,8 @@ use crate::{
     config::ServerConfig,
     crypt::{OsRng, RingCrypto},
     net::{
-        AGENT_NAME, Dialer, Guard, HttpClient, HttpOptions, Limits, Listener, Probe, Resolver,
-        TlsProbe, Trust,
+        AGENT_NAME, Dialer, Endpoint, Guard, HttpClient, HttpOptions, Limits, Listener, Probe,
+        Resolver, TlsProbe, Trust,
     },
     pki::{Certificate, San},
     reconcile,
@@ -141,11 +141,8 @@ fn probe() -> Result<TlsProbe, CliError> {
 }
 
 /// The serial number of the leaf that an endpoint serves under a name, if it serves one now.
-pub async fn served_serial(endpoint: &str, name: &str) -> Result<Option<String>, CliError> {
-    let Ok(endpoint) = endpoint.parse() else {
-        return Ok(None);
-    };
-    let served = probe()?.tls(&endpoint, name, GLANCE).await;
+pub async fn served_serial(endpoint: &Endpoint, name: &str) -> Result<Option<String>, CliError> {
+    let served = probe()?.tls(endpoint, name, GLANCE).await;
     let leaf = served.ok().and_then(|s| s.chain.into_iter().next());
     let leaf = leaf.and_then(|der| Certificate::from_der(&der).ok());
     Ok(leaf.map(|leaf| leaf.serial().to_string()))

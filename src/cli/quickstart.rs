@@ -281,8 +281,8 @@ async fn settled(client: &Client) -> Result<bool, CliError> {
 
 /// Whether the endpoints where an earlier run saw a version served serve it now.
 async fn served_now(d: &DeploymentShape) -> Result<bool, CliError> {
-    for endpoint in &d.confirmed_at {
-        let serial = host::served_serial(endpoint, CERTIFICATE).await?;
+    for endpoint in d.confirmed_at.iter().filter_map(|e| e.parse().ok()) {
+        let serial = host::served_serial(&endpoint, CERTIFICATE).await?;
         if serial.as_ref() != Some(&d.serial_number) {
             return Ok(false);
         }

@@ -18,6 +18,10 @@ const TICK: Duration = Duration::from_secs(1);
 const HEARD_EVERY: Duration = Duration::from_secs(60);
 /// The server's own certificate is looked at this often.
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(3600);
+/// The change feed is trimmed this often.
+const FEED_EVERY: Duration = Duration::from_secs(60);
+/// The change feed remembers this long.
+const FEED_KEPT: Duration = Duration::from_secs(3600);
 /// Rows are read this many at a time.
 const PAGE: usize = 256;
 
@@ -28,6 +32,9 @@ pub fn start(app: &Arc<App>) {
     looking(app, "deployments", deployments);
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
+    });
+    every(app, "feed", FEED_EVERY, |app| async move {
+        app.trim_feed(FEED_KEPT).await
     });
     every(
         app,
@@ -46,6 +53,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
+    app.trim_feed(FEED_KEPT).await?;
     app.renew_server_certificate().await
 }
 

@@ -196,30 +196,41 @@ impl Store {
         }
     }
 
-    /// Lets the feed forget commits older than `time`, a bounded number of them. `id` names the
-    /// commit.
+    /// Lets the feed forget commits older than `time`, in slices; `commit_id` names the commits.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
-    pub async fn trim_feed(&self, time: Time, id: u128, now: Time) -> Result<(), StoreError> {
-        let oldest = match self.changes(0, TRIMMED_AT_ONCE).await? {
-            Feed::Trimmed { upto } => self.changes(upto, TRIMMED_AT_ONCE).await?,
-            feed => feed,
-        };
-        let Feed::Changes(changes) = oldest else {
-            return Ok(());
-        };
-        let old = changes.iter().take_while(|change| change.at < time);
-        if let Some(last) = old.last() {
-            let batch = Batch {
-                id,
-                at: now,
-                trim: last.seq,
-                ..Batch::default()
+    pub async fn trim_feed(
+        &self,
+        time: Time,
+        now: Time,
+        commit_id: impl Fn() -> u128 + Send,
+    ) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let changes = match self.changes(after, TRIMMED_AT_ONCE).await? {
+                Feed::Changes(changes) => changes,
+                Feed::Trimmed { upto } => {
+                    after = upto;
+                    continue;
+                }
             };
-            self.commit(batch).await?;
+            let old = changes.iter().take_while(|change| change.at < time);
+            let (n, last) = old.fold((0, 0), |(n, _), change| (n + 1, change.seq));
+            if n > 0 {
+                let batch = Batch {
+                    id: commit_id(),
+                    at: now,
+                    trim: last,
+                    ..Batch::default()
+                };
+                self.commit(batch).await?;
+            }
+            if n < TRIMMED_AT_ONCE {
+                return Ok(());
+            }
+            after = last;
         }
-        Ok(())
     }
 
     /// The present state, for reading until `deadline` whatever is committed meanwhile.

@@ -7,8 +7,8 @@ use certctl::{
     id::Id,
     store::{
         Answer, Append, Batch, Coll, CommitError, Committer, Document, Engine, EngineError, Entry,
-        Expect, Index, Key, Keys, Memory, Outcome, Query, Redb, Refusal, Scan, Snapshot, Store,
-        StoreError,
+        Expect, Feed, Index, Key, Keys, Memory, Outcome, Query, Redb, Refusal, Scan, Snapshot,
+        Store, StoreError,
     },
 };
 use futures_util::future::join_all;
@@ -479,6 +479,41 @@ fn concurrent_decisions_lose_nothing() {
             store.close().await;
         });
     }
+}
+
+#[test]
+fn the_feed_forgets_what_is_old_and_nothing_else() {
+    run(async {
+        let store = memory();
+        for n in 0..5_000 {
+            let time = Time::from_micros(n);
+            let mut unit = store.unit(1, time);
+            unit.add(Key::new().u64(7), 1, i64::MAX);
+            unit.commit().await.unwrap();
+        }
+        let now = Time::from_micros(9_000);
+        store
+            .trim_feed(Time::from_micros(4_500), now, || 2)
+            .await
+            .unwrap();
+        let Feed::Trimmed { upto } = store.changes(0, 9).await.unwrap() else {
+            panic!("it was trimmed");
+        };
+        let Feed::Changes(left) = store.changes(upto, 9_000).await.unwrap() else {
+            panic!("the rest is kept");
+        };
+        assert_eq!(left[0].at, Time::from_micros(4_500));
+        // The trimming itself took a commit for each slice.
+        assert_eq!(left.len(), 500 + 3);
+        store
+            .trim_feed(Time::from_micros(4_500), now, || 2)
+            .await
+            .unwrap();
+        assert_eq!(
+            store.changes(upto, 9_000).await.unwrap(),
+            Feed::Changes(left)
+        );
+    });
 }
 
 #[test]
