@@ -148,13 +148,24 @@ impl Chaos {
         };
         let unknown = Unknown(self, Some(number));
         let id = format!("chaos-{number}");
+        let path = format!("/api/v1/certificates/{id}");
+        match api.call(Method::GET, &path, &Value::Null).await {
+            // It was made, and only the answer did not arrive.
+            Ok((StatusCode::OK, _)) => {
+                unknown.known();
+                self.work().ledger.certificates.insert(id);
+                return true;
+            }
+            Ok((StatusCode::NOT_FOUND, _)) => {}
+            Ok((status, body)) => panic!("{id}: {status} {body}"),
+            Err(_) => return false,
+        }
         let new = json!({
             "id": id, "name": id, "common_name": format!("{id}.example.org"),
             "target_ids": ["tgt-local-files"],
         });
         match api.call(Method::POST, "/api/v1/certificates", &new).await {
-            // In conflict with itself: it was made, and the answer did not arrive.
-            Ok((StatusCode::CREATED | StatusCode::CONFLICT, _)) => {
+            Ok((StatusCode::CREATED, _)) => {
                 unknown.known();
                 self.work().ledger.certificates.insert(id);
                 true
@@ -181,15 +192,22 @@ impl Chaos {
         }
     }
 
-    /// Waits until no order is open and no deployment is pending.
+    /// Waits until every certificate is active and served with its newest version. What three
+    /// kills in a row have met is given up for a while: that is asked for once more, as an operator
+    /// would who does not want to wait.
     async fn settled(&self) {
         let (api, mut again) = (self.home.api(), often());
         let mut open = Vec::new();
         let settled = async {
             loop {
-                open = self.open(&api).await;
+                open = open_ends(&api).await;
                 if open.is_empty() {
                     return;
+                }
+                for id in open.iter().filter_map(given_up) {
+                    println!("{id} was given up after three kills");
+                    api.post(&format!("/certificates/{id}/renew"), json!({}))
+                        .await;
                 }
                 again.tick().await;
             }
@@ -197,23 +215,27 @@ impl Chaos {
         let settled = timeout(SETTLED_WITHIN, settled).await;
         assert!(settled.is_ok(), "still open: {open:#?}");
     }
+}
 
-    /// What is not as it should be at the end.
-    async fn open(&self, api: &Api) -> Vec<Value> {
-        let mut open = Vec::new();
-        for certificate in all(api).await {
-            let targets = deployments(api, certificate["id"].as_str().unwrap()).await;
-            if certificate["status"] != "Active" {
-                open.push(certificate);
-            }
-            open.extend(
-                targets
-                    .into_iter()
-                    .filter(|target| target["deployment"]["state"] != "confirmed"),
-            );
+/// The certificates that are not all well, with their deployments.
+async fn open_ends(api: &Api) -> Vec<(Value, Vec<Value>)> {
+    let mut open = Vec::new();
+    for certificate in all(api).await {
+        let targets = deployments(api, certificate["id"].as_str().unwrap()).await;
+        let mut states = targets.iter().map(|t| &t["deployment"]["state"]);
+        if certificate["status"] != "Active" || states.any(|s| s != "confirmed") {
+            open.push((certificate, targets));
         }
-        open
     }
+    open
+}
+
+/// The certificate's id, when nothing happens to it for a while.
+fn given_up((certificate, targets): &(Value, Vec<Value>)) -> Option<&str> {
+    let mut states = targets.iter().map(|t| &t["deployment"]["state"]);
+    let idle = certificate["holders"][0]["plan"] == "scheduled";
+    let failed = certificate["status"] == "Failed" || states.any(|s| s == "failed");
+    (idle && failed).then(|| certificate["id"].as_str().unwrap())
 }
 
 /// A certificate asked for; of unknown fate until it is said otherwise, also when the client is

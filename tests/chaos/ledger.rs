@@ -5,6 +5,9 @@ use certctl::crypt::PrivateKey;
 use serde_json::Value;
 use std::{collections::BTreeSet, fs, path::Path};
 
+/// What is said of work that was begun three times and killed each time; no other failure may be.
+const LOST: &str = "the agent took the job and was not heard of it again";
+
 /// Ids that were answered with success.
 #[derive(Clone, Default)]
 pub struct Ledger {
@@ -37,8 +40,12 @@ impl Ledger {
                 _ => &Value::Null,
             };
             assert!(next.is_string(), "nothing comes next: {certificate}");
+            let failed = &holders[0]["last_error"];
+            assert!(failed.is_null() || failed == LOST, "{certificate}");
             for target in deployments(&api, id).await {
                 let deployment = &target["deployment"];
+                let failed = &deployment["error"];
+                assert!(failed.is_null() || failed == LOST, "{target}");
                 if deployment["state"] == "confirmed" {
                     let serial = deployment["serial_number"].as_str().unwrap();
                     has_its_key(home, id, &version(home, id, serial));
