@@ -1,14 +1,14 @@
 //! Lists of certificates: which, in what order, from where on.
 
-use super::{App, AppError, require};
+use super::{App, AppError, require, views::Counts};
 use crate::{
     access::Permission,
     clock::Time,
     domain::{Certificate, EXPIRING_WITHIN, Principal, Status},
     store::{
         CERT_AGENT, CERT_CONDITION, CERT_CREATED, CERT_ENVIRONMENT, CERT_EXPIRY, CERT_ISSUER,
-        CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, Condition, Cursor, Facet, Index, Key, List,
-        Listed, NEVER, expiry_key,
+        CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, Condition, Cursor, DEPLOYMENT_RETRY, Facet,
+        Index, Key, List, Listed, NEVER, expiry_key,
     },
 };
 
@@ -111,14 +111,20 @@ impl App {
         Ok(CertificatePage { listed, next })
     }
 
-    /// How many certificates a filter by status finds.
-    pub async fn count_certificates(
-        &self,
-        who: &Principal,
-        status: Status,
-    ) -> Result<u64, AppError> {
+    /// How many certificates there are, and how many the filters by status find.
+    pub async fn count_certificates(&self, who: &Principal) -> Result<Counts, AppError> {
         require(who, Permission::CertRead)?;
-        Ok(self.store.count(&with_status(status, self.now())).await?)
+        let now = self.now();
+        let mut by_status = Vec::with_capacity(Status::ALL.len());
+        for status in Status::ALL {
+            by_status.push((status, self.store.count(&with_status(status, now)).await?));
+        }
+        let failed = Facet::any(DEPLOYMENT_RETRY);
+        Ok(Counts {
+            total: self.store.count(&Facet::any(CERT_CREATED)).await?,
+            by_status,
+            failed_deployments: self.store.count(&failed).await?,
+        })
     }
 }
 

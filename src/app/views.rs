@@ -51,6 +51,17 @@ pub struct CertificateView {
     pub deployed: Vec<Deployed>,
 }
 
+/// How many certificates there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// In all.
+    pub total: u64,
+    /// Of which a status is true; several may be.
+    pub by_status: Vec<(Status, u64)>,
+    /// Deployments that failed and are tried again.
+    pub failed_deployments: u64,
+}
+
 /// What the dashboard's first page shows.
 #[derive(Debug, Clone)]
 pub struct Overview {
@@ -61,6 +72,8 @@ pub struct Overview {
     pub certificates: Option<Vec<CertificateView>>,
     /// There are more than are shown.
     pub more: bool,
+    /// How many there are of all, shown or not. `None`: the reader may not read them.
+    pub counts: Option<Counts>,
     /// The last events, newest first. `None`: the reader may not read them.
     pub events: Option<Vec<Event>>,
 }
@@ -83,10 +96,15 @@ impl App {
             Err(AppError::Forbidden(_)) if events.is_some() => (None, false),
             Err(e) => return Err(e),
         };
+        let counts = match certificates {
+            Some(_) => Some(self.count_certificates(who).await?),
+            None => None,
+        };
         Ok(Overview {
             now: self.now(),
             certificates,
             more,
+            counts,
             events,
         })
     }

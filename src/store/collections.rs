@@ -227,7 +227,7 @@ pub const DEPLOYMENT_ORDER: Index = Index::new(Deployment::COLL, "deployment.ord
 /// Deployments that are not settled, by target: (target, certificate).
 pub const DEPLOYMENT_OPEN: Index = Index::new(Deployment::COLL, "deployment.open");
 /// Failed deployments by the moment of their next try: (time).
-pub const DEPLOYMENT_RETRY: Index = Index::new(Deployment::COLL, "deployment.retry");
+pub const DEPLOYMENT_RETRY: Index = Index::new(Deployment::COLL, "deployment.retry").counted_by(0);
 document!(
     Deployment,
     "deployment",

@@ -9,7 +9,7 @@ use crate::{
     api::Problem,
     app::{
         App,
-        views::{CertificateView, Deployed, Event, Overview},
+        views::{CertificateView, Counts, Deployed, Event, Overview},
     },
     clock::Time,
     domain::{DeploymentState, Principal, Status},
@@ -49,8 +49,8 @@ struct Board<'a> {
     now: Moment,
     clock: String,
     socket: &'a Path,
-    /// How many have a problem, and how many are in each status.
-    counts: Vec<(usize, Badge)>,
+    /// How many certificates there are, and what is true of how many.
+    counts: Vec<(u64, Badge)>,
     more: bool,
     certificates: Option<Vec<Row<'a>>>,
     events: Option<Vec<Entry<'a>>>,
@@ -64,8 +64,14 @@ struct Badge {
     tone: &'static str,
 }
 
-const PROBLEM: Badge = Badge {
-    word: "with a problem",
+const IN_ALL: Badge = Badge {
+    word: "in all",
+    icon: "box",
+    tone: "calm",
+};
+
+const DEPLOYMENT_FAILED: Badge = Badge {
+    word: "failed on a target",
     icon: "cross",
     tone: "bad",
 };
@@ -123,12 +129,7 @@ pub async fn fragment(
 fn board<'a>(app: &'a App, overview: &'a Overview, live: bool) -> Board<'a> {
     let now = overview.now;
     let shown = overview.certificates.as_deref();
-    let count = |of: &dyn Fn(&CertificateView) -> bool| {
-        shown.map_or(0, |list| list.iter().filter(|c| of(c)).count())
-    };
-    let mut counts = vec![(count(&|c| c.problem.is_some()), PROBLEM)];
-    counts.extend(Status::ALL.map(|s| (count(&|c| c.status == s), badge(s))));
-    counts.retain(|(n, _)| *n > 0);
+    let counts = overview.counts.as_ref().map_or(Vec::new(), tally);
     let moment = Moment::new(now, now);
     Board {
         live,
@@ -159,6 +160,17 @@ fn row(view: &CertificateView, now: Time) -> Row<'_> {
             .map(|d| place(d, view.problem.as_deref(), now))
             .collect(),
     }
+}
+
+/// The numbers above the table, without those that are 0.
+fn tally(counts: &Counts) -> Vec<(u64, Badge)> {
+    let mut tally = vec![
+        (counts.total, IN_ALL),
+        (counts.failed_deployments, DEPLOYMENT_FAILED),
+    ];
+    tally.extend(counts.by_status.iter().map(|(s, n)| (*n, badge(*s))));
+    tally.retain(|(n, _)| *n > 0);
+    tally
 }
 
 fn badge(status: Status) -> Badge {

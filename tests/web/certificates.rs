@@ -102,7 +102,7 @@ async fn a_certificate_is_shown_from_first_wish_to_seen_served() {
          what was there before is not back; tried again in 58 minutes"
     );
     let counts = after.all("ul")[0].text();
-    assert_eq!(counts, "1 with a problem 1 Active");
+    assert_eq!(counts, "1 in all 1 failed on a target 1 Active");
     let events = after.by_id("events").is_some();
     assert!(
         events
@@ -257,6 +257,8 @@ async fn a_long_list_says_that_it_is_cut() {
     assert_eq!(page.all("tbody")[0].all("tr").len(), 100);
     assert!(
         page.text()
-            .contains("These are the 100 oldest certificates; there are more.")
+            .contains("These are the 100 that need attention or end first; there are more.")
     );
+    let counts = page.all("ul")[0].text();
+    assert_eq!(counts, "101 in all 101 Pending", "all are counted");
 }
