@@ -95,7 +95,7 @@ impl App {
             let Some(lease) = job.claim(version, now) else {
                 return Ok((unit, None));
             };
-            let item = self.work_item(&mut unit, &job, &lease).await?;
+            let item = self.work_item(&unit, &job, &lease).await?;
             unit.put(job);
             Ok((unit, Some(item)))
         })

@@ -34,7 +34,7 @@ impl Serial {
 
     /// The number's octets, without sign octet.
     pub fn octets(&self) -> Vec<u8> {
-        let even = if self.0.len() % 2 == 0 {
+        let even = if self.0.len().is_multiple_of(2) {
             self.0.clone()
         } else {
             format!("0{}", self.0)
