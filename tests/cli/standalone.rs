@@ -63,22 +63,16 @@ impl Home {
 
     /// A certificate with one `File` target on the agent.
     async fn certificate(&self, id: &str, agent: &str) {
-        let target =
-            json!({"id": format!("tgt-{id}"), "name": id, "type": "File", "agent_id": agent});
-        self.api()
-            .post("/targets", with(target, "config", json!({})))
-            .await;
+        let target = json!({
+            "id": format!("tgt-{id}"), "name": id, "type": "File", "agent_id": agent, "config": {},
+        });
+        self.api().post("/targets", target).await;
         let new = json!({
             "id": id, "name": id, "common_name": "www.example.org",
             "target_ids": [format!("tgt-{id}")],
         });
         self.api().post("/certificates", new).await;
     }
-}
-
-fn with(mut object: Value, field: &str, value: Value) -> Value {
-    object[field] = value;
-    object
 }
 
 /// The agent's id, out of what `enrol` says.
