@@ -303,12 +303,10 @@ fn connect(address: SocketAddr) -> TcpStream {
     tcp
 }
 
+/// In one piece: who does not speak TLS may be answered after its first byte.
 fn ask(stream: &mut impl Write, path: &str) {
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
 }
 
 fn read(stream: &mut impl Read) -> String {
