@@ -17,18 +17,19 @@ use hyper_util::{
 use std::{
     convert::Infallible,
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
-    time::{sleep, timeout},
+    time::{Instant, interval_at, sleep, timeout},
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -46,6 +47,8 @@ pub(super) struct Server {
     pub router: Router,
     pub handshake: Duration,
     pub header: Duration,
+    pub stall: Duration,
+    pub idle: Duration,
     pub tasks: Tasks,
     /// Cancelled when no new requests are taken.
     pub drain: CancellationToken,
@@ -94,7 +97,7 @@ impl Server {
             .header_read_timeout(self.header)
             .max_buf_size(HEAD_BYTES.into())
             .serve_connection(
-                TokioIo::new(stream),
+                TokioIo::new(self.impatient(stream)),
                 service_fn(|request| requests.answer(request)),
             );
         self.drive(connection, &requests).await;
@@ -110,14 +113,22 @@ impl Server {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(
-                TokioIo::new(stream),
+                TokioIo::new(self.impatient(stream)),
                 service_fn(move |request| service.answer(request)),
             );
         self.drive(connection, &requests).await;
     }
 
+    /// The stream, broken off when the client takes up nothing of an answer for too long.
+    fn impatient<S: Stream>(&self, stream: S) -> Pin<Box<TimeoutStream<S>>> {
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.stall));
+        Box::pin(stream)
+    }
+
     /// Runs a connection until it ends; when draining, until its requests are answered. hyper
-    /// bounds the wait for a request only in HTTP/1, so the first one is awaited here.
+    /// bounds the wait for a request only in HTTP/1, so the first one is awaited here, and a
+    /// connection that asks nothing for long is ended.
     async fn drive<C>(&self, connection: C, requests: &Requests)
     where
         C: GracefulConnection<Error = hyper::Error>,
@@ -125,6 +136,8 @@ impl Server {
         let mut connection = pin!(connection);
         let mut first = pin!(sleep(self.header));
         let (mut waiting, mut draining) = (true, false);
+        let mut look = interval_at(Instant::now() + self.idle, self.idle);
+        let mut before = 0;
         loop {
             tokio::select! { biased;
                 () = self.drain.cancelled(), if !draining => {
@@ -138,11 +151,19 @@ impl Server {
                     return;
                 }
                 () = first.as_mut(), if waiting => {
-                    if !requests.seen.load(Relaxed) {
+                    if requests.begun.load(Relaxed) == 0 {
                         tracing::debug!(peer = ?requests.peer, "no request came in time");
                         return;
                     }
                     waiting = false;
+                }
+                _ = look.tick(), if !draining => {
+                    let begun = requests.begun.load(Relaxed);
+                    if begun == before && requests.open.load(Relaxed) == 0 {
+                        connection.as_mut().graceful_shutdown();
+                        draining = true;
+                    }
+                    before = begun;
                 }
             }
         }
@@ -176,8 +197,10 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static> S
 struct Requests {
     router: Router,
     peer: Peer,
-    /// Whether there was one.
-    seen: Arc<AtomicBool>,
+    /// How many there were.
+    begun: Arc<AtomicUsize>,
+    /// How many are not answered yet.
+    open: Arc<AtomicUsize>,
 }
 
 impl Requests {
@@ -185,7 +208,8 @@ impl Requests {
         Self {
             router: router.clone(),
             peer,
-            seen: Arc::default(),
+            begun: Arc::default(),
+            open: Arc::default(),
         }
     }
 
@@ -193,9 +217,24 @@ impl Requests {
         &self,
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
-        self.seen.store(true, Relaxed);
+        self.begun.fetch_add(1, Relaxed);
+        self.open.fetch_add(1, Relaxed);
+        let open = Open(self.open.clone());
         request.extensions_mut().insert(self.peer);
-        self.router.clone().call(request)
+        let answer = self.router.clone().call(request);
+        async move {
+            let _open = open;
+            answer.await
+        }
+    }
+}
+
+/// A request that is not answered yet.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

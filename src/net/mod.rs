@@ -3,6 +3,7 @@
 mod client;
 mod connect;
 mod connection;
+mod crowd;
 mod dial;
 mod probe;
 mod resolve;

@@ -2,6 +2,7 @@
 
 use super::{
     connection::{Raw, Server},
+    crowd::Crowd,
     socket::SocketFile,
     tls::ServerIdentity,
 };
@@ -17,7 +18,7 @@ use std::{
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -39,10 +40,16 @@ pub enum Peer {
 pub struct Limits {
     /// Connections at once; one above is closed as soon as it is accepted.
     pub connections: usize,
+    /// Connections at once from one address.
+    pub per_address: usize,
     /// For the TLS handshake.
     pub handshake: Duration,
     /// For the head of a request, and for an HTTP/1 connection to stay idle.
     pub header: Duration,
+    /// For a client to take up some of an answer.
+    pub stall: Duration,
+    /// For an HTTP/2 connection to stay without a request.
+    pub idle: Duration,
     /// For requests in progress once the listener stops.
     pub drain: Duration,
 }
@@ -51,8 +58,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_240,
+            // A proxy may bring everybody from one address; it still leaves room for others.
+            per_address: 8_192,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(5),
+            stall: Duration::from_secs(30),
+            idle: Duration::from_secs(300),
             drain: Duration::from_secs(20),
         }
     }
@@ -105,6 +116,8 @@ enum Door {
     },
 }
 
+/// That connections are refused is told this often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 /// The first and the longest pause after a failed accept: out of file descriptors, waiting helps.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
@@ -165,9 +178,13 @@ impl Listener {
             router,
             handshake: limits.handshake,
             header: limits.header,
+            stall: limits.stall,
+            idle: limits.idle,
             tasks: tasks.clone(),
             drain: drain.clone(),
         };
+        let crowd = Crowd::default();
+        let mut told: Option<Instant> = None;
         let mut pause = BACKOFF.0;
         loop {
             let accepted = tokio::select! { biased;
@@ -188,14 +205,24 @@ impl Listener {
                 }
             };
             pause = BACKOFF.0;
-            let Ok(slot) = slots.clone().try_acquire_owned() else {
-                tracing::debug!(?peer, "connection refused: {} are open", limits.connections);
+            let slot = slots.clone().try_acquire_owned().ok();
+            let place = crowd.enter(&peer, limits.per_address);
+            let (Some(slot), Some(place)) = (slot, place) else {
+                let now = Instant::now();
+                if told.is_none_or(|told| now - told >= TELL_EVERY) {
+                    told = Some(now);
+                    tracing::warn!(
+                        ?peer,
+                        open = open.len(),
+                        "connections refused: too many are open"
+                    );
+                }
                 continue;
             };
             let connection = server.clone().run(stream, peer);
             let (token, cut) = (open.token(), cut.clone());
             tasks.spawn("connection", async move {
-                let _held = (slot, token);
+                let _held = (slot, place, token);
                 tokio::select! { biased;
                     () = cut.cancelled() => {}
                     () = connection => {}

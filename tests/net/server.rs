@@ -154,6 +154,11 @@ async fn connections_above_the_cap_are_closed_and_a_free_slot_is_used_again() {
     let mut second = tcp(server.address).await;
     assert_eq!(until_closed(&mut second).await, b"");
     drop(first);
+    reached_again(&server).await;
+}
+
+/// Waits until a connection is taken again.
+async fn reached_again(server: &Server) {
     let client = client(&server.ca.trust());
     timeout(AMPLE, async {
         while client.call(fetch(&server.url("/"))).await.is_err() {
@@ -162,6 +167,50 @@ async fn connections_above_the_cap_are_closed_and_a_free_slot_is_used_again() {
     })
     .await
     .expect("the slot is free again");
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_connections() {
+    let limits = Limits {
+        per_address: 1,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let first = tls(&server, b"h2").await;
+    let mut second = tcp(server.address).await;
+    assert_eq!(until_closed(&mut second).await, b"");
+    drop(first);
+    reached_again(&server).await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_up_its_answer_is_cut() {
+    let limits = Limits {
+        per_address: 1,
+        stall: SOON,
+        ..Limits::default()
+    };
+    let router = router().route("/large", get(|| async { vec![0_u8; 64 << 20] }));
+    let server = Server::start(router, limits).await;
+    let mut deaf = tls(&server, b"http/1.1").await;
+    let request = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    deaf.write_all(request).await.unwrap();
+    reached_again(&server).await;
+    drop(deaf);
+}
+
+#[tokio::test]
+async fn a_connection_that_asks_nothing_for_long_is_ended() {
+    let limits = Limits {
+        per_address: 1,
+        idle: SOON,
+        ..Limits::default()
+    };
+    let server = Server::start(router(), limits).await;
+    let idle = client(&server.ca.trust());
+    let response = idle.call(fetch(&server.url("/"))).await.unwrap();
+    assert_eq!(text(response), "HTTP/2.0");
+    reached_again(&server).await;
 }
 
 /// A router whose `/` says that it was entered and waits for leave.
