@@ -20,7 +20,7 @@ pub const SERVER_NAME: &str = "agents.certctl.internal";
 pub const POLL_WAIT_SECONDS: u64 = 50;
 
 /// Asks for an identity. Repeating it with the same token, name and secret answers the same agent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Enrol {
     /// A join token, `ctj_...`.
     pub token: String,

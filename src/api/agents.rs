@@ -12,17 +12,18 @@ use crate::{
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header, uri::Authority},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// Makes a join token.
 pub async fn create_token(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
+    uri: Uri,
     headers: HeaderMap,
     Body(new): Body<TokenNew>,
 ) -> Result<Response, Problem> {
@@ -37,9 +38,7 @@ pub async fn create_token(
             },
         )
         .await?;
-    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
-    let host = host.filter(|h| *h != "localhost").map(ToOwned::to_owned);
-    let host = host.unwrap_or_else(|| app.config.listen.to_string());
+    let host = own_address(&uri, &headers, app.config.listen);
     let command = format!(
         "certctl agent enrol --server https://{host} --token {} --ca-pin {}",
         made.token, made.ca_pin
@@ -52,6 +51,18 @@ pub async fn create_token(
         command,
     };
     Ok((StatusCode::CREATED, Json(shape)).into_response())
+}
+
+/// This server as its caller reached it: by `:authority` in HTTP/2, by `Host` in HTTP/1. Through the
+/// socket it has no address of its own, and is where it listens.
+fn own_address(uri: &Uri, headers: &HeaderMap, listen: SocketAddr) -> String {
+    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
+    let named = uri.authority().map(Authority::as_str).or(host);
+    match named.filter(|name| *name != "localhost") {
+        Some(name) => name.to_owned(),
+        None if listen.ip().is_unspecified() => format!("<this server>:{}", listen.port()),
+        None => listen.to_string(),
+    }
 }
 
 /// Lets an agent in.

@@ -78,9 +78,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes = Bytes::from_request(request, state)
             .await
             .map_err(|e| match e.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    Problem::new(e.status(), "body: at most 1 MiB is accepted")
-                }
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+                    e.status(),
+                    "body: at most 1 MiB is accepted, 4 KiB to enrol",
+                ),
                 status => Problem::new(status, e.body_text()),
             })?;
         // A struct would also be read from a list, field by field.

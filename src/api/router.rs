@@ -1,7 +1,10 @@
 //! Every route of the API.
 
 use super::{agents, audit, certificates, problem, targets};
-use crate::{app::App, web};
+use crate::{
+    app::{App, NotReady},
+    web,
+};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, State},
@@ -14,12 +17,18 @@ use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tower::ServiceBuilder;
 use tower_http::{
-    catch_panic::CatchPanicLayer, csrf::CsrfLayer, set_header::SetResponseHeaderLayer,
-    timeout::TimeoutLayer,
+    catch_panic::CatchPanicLayer,
+    csrf::CsrfLayer,
+    set_header::SetResponseHeaderLayer,
+    timeout::{RequestBodyTimeoutLayer, TimeoutLayer},
 };
 
 /// The largest request body, in bytes.
 const MAX_BODY: usize = 1 << 20;
+/// The largest body of a caller that has shown no credential, in bytes.
+const MAX_STRANGERS_BODY: usize = 4 << 10;
+/// The longest pause within a body.
+const MAX_BODY_PAUSE: Duration = Duration::from_secs(10);
 /// The longest a request may take; a poll for work waits up to a minute.
 const MAX_TIME: Duration = Duration::from_secs(90);
 /// Scripts, styles and everything else come from us; nobody frames us.
@@ -28,6 +37,9 @@ const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
 
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
+    let for_strangers = Router::new()
+        .route("/agents/enrol", post(agents::enrol))
+        .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
     let api = Router::new()
         .route(
             "/certificates",
@@ -47,7 +59,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/targets", get(targets::list).post(targets::create))
         .route("/targets/{id}", get(targets::show))
         .route("/agents/tokens", post(agents::create_token))
-        .route("/agents/enrol", post(agents::enrol))
+        .merge(for_strangers)
         .route("/agents/{id}/work", get(agents::work))
         .route("/agents/{id}/jobs/{job}/lease", post(agents::lease))
         .route("/agents/{id}/jobs/{job}/csr", post(agents::csr))
@@ -71,7 +83,7 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
                 .layer(header_layer(
                     header::STRICT_TRANSPORT_SECURITY,
-                    "max-age=31536000; includeSubDomains",
+                    "max-age=31536000",
                 ))
                 .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
@@ -81,6 +93,7 @@ pub fn router(app: Arc<App>) -> Router {
                     StatusCode::SERVICE_UNAVAILABLE,
                     MAX_TIME,
                 ))
+                .layer(RequestBodyTimeoutLayer::new(MAX_BODY_PAUSE))
                 .layer(CsrfLayer::new()),
         )
 }
@@ -94,13 +107,28 @@ async fn health() -> impl IntoResponse {
     axum::Json(json!({"status": "healthy"}))
 }
 
-/// The server takes work: the store answers, and it is not about to stop.
+/// The server takes work: the store answers, the loops look, and it is not about to stop.
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.ready().await {
-        Ok(()) => axum::Json(json!({"status": "ready", "db": "reachable"})).into_response(),
-        Err(e) => {
-            let body = json!({"status": "db_unavailable", "error": e.to_string()});
-            (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
+    let (status, says) = match app.ready().await {
+        Ok(()) => {
+            return axum::Json(json!({"status": "ready", "db": "reachable"})).into_response();
         }
-    }
+        Err(NotReady::Stopping) => ("draining", "the server is stopping".to_owned()),
+        Err(NotReady::Loop(name)) => {
+            tracing::error!(loop_name = name, "a loop has not looked for long");
+            (
+                "loop_stalled",
+                format!("the loop {name} has not looked for long"),
+            )
+        }
+        Err(NotReady::Store(e)) => {
+            tracing::error!(error = %e, "the store does not answer");
+            (
+                "db_unavailable",
+                "the store does not answer; the log says why".to_owned(),
+            )
+        }
+    };
+    let body = json!({"status": status, "error": says});
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
 }

@@ -535,7 +535,7 @@ impl Default for TokenNew {
 }
 
 /// A join token, shown this once.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct TokenShape {
     /// Its id.
     pub id: String,

@@ -21,7 +21,7 @@ const SESSION: &str = "cts_";
 const CLEARED_AT_ONCE: usize = 16;
 
 /// What a caller shows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Credential<'a> {
     /// `Authorization: Bearer`, a key or an agent's credential.
     Bearer(&'a str),

@@ -32,7 +32,7 @@ pub struct NewToken {
 }
 
 /// A join token, with its secret, which is shown this once.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TokenMade {
     /// Its id.
     pub id: Id,

@@ -35,9 +35,9 @@ use crate::{
     crypt::{Crypto, KeyRing},
     domain::{AuditEvent, Principal, PrincipalKind},
     id::Id,
-    jobs::{Doorbell, Heard},
+    jobs::{Doorbell, Heard, Pulse},
     net::ServerIdentity,
-    store::{AUDIT, Document, Loaded, RingRow, Store, Unit},
+    store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
     sys::Tasks,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -69,8 +69,24 @@ pub struct App {
     pub doorbell: Doorbell,
     /// When agents were last heard.
     pub heard: Heard,
+    /// When the loops last looked.
+    pub pulse: Pulse,
     /// The settings.
     pub config: ServerConfig,
+}
+
+/// Why a server takes no work.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// It is about to stop.
+    #[error("the server is stopping")]
+    Stopping,
+    /// A loop has not looked for long.
+    #[error("the loop {0} has not looked for long")]
+    Loop(&'static str),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl App {
@@ -93,10 +109,13 @@ impl App {
             .to_string()
     }
 
-    /// Whether the store answers and the server is not about to stop.
-    pub async fn ready(&self) -> Result<(), AppError> {
+    /// Whether the store answers, the loops look, and the server is not about to stop.
+    pub async fn ready(&self) -> Result<(), NotReady> {
         if self.tasks.token().is_cancelled() {
-            return Err(AppError::Store("the server is stopping".into()));
+            return Err(NotReady::Stopping);
+        }
+        if let Some(name) = self.pulse.stalled() {
+            return Err(NotReady::Loop(name));
         }
         self.store.get::<RingRow>(&known("ring")).await?;
         Ok(())

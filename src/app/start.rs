@@ -16,7 +16,7 @@ use crate::{
         RenewalPolicy,
     },
     id::Id,
-    jobs::{Doorbell, Heard},
+    jobs::{Doorbell, Heard, Pulse},
     net::{AGENT_NAME, Identity, ServerIdentity, SpkiPin},
     pki::{
         self, Certificate, Eku, KeyAlgorithm, San, Serial,
@@ -43,6 +43,9 @@ pub const PROFILE_DEFAULT: &str = "prof-default";
 pub const POLICY_DEFAULT: &str = "rp-default";
 /// The file that the first start leaves for the administrator.
 pub const FIRST_START: &str = "first-start.txt";
+
+/// No clock that is set says an earlier time: 2025-01-01.
+const EARLIEST: Time = Time::from_seconds(1_735_689_600);
 
 const ROOT_NODE: &str = "ca-local-root";
 const ISSUING_NODE: &str = "ca-local-issuing";
@@ -141,6 +144,9 @@ pub enum StartError {
     /// A commit.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The clock was never set: what is made now would have ended when it is.
+    #[error("the clock says {0}, which cannot be: set it, then start again")]
+    Clock(Time),
     /// The key ring.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -181,7 +187,8 @@ pub struct SystemCa {
     pem: String,
     key: Arc<PrivateKey>,
     names: Vec<San>,
-    leaf_end: Mutex<Time>,
+    /// When the present leaf begins and ends.
+    leaf: Mutex<(Time, Time)>,
 }
 
 impl SystemCa {
@@ -217,13 +224,14 @@ impl SystemCa {
                 common_name: Some(AGENT_NAME),
                 sans: &self.names,
                 public_key: key.public_key(),
-                lifetime: local::from(now, LEAF_LIFETIME),
+                lifetime: local::widely(now, LEAF_LIFETIME),
                 ekus: &[Eku::ServerAuth],
             },
         )
         .await
         .map_err(local::CreateError::from)?;
-        *self.leaf_end.lock().unwrap_or_else(PoisonError::into_inner) = leaf.not_after();
+        let validity = (leaf.not_before(), leaf.not_after());
+        *self.leaf.lock().unwrap_or_else(PoisonError::into_inner) = validity;
         let chain = vec![leaf.der().to_vec(), self.certificate.der().to_vec()];
         Identity::from_der(chain, key.pkcs8_der().to_vec()).map_err(|e| StartError::Stored {
             what: "the system CA",
@@ -282,7 +290,7 @@ impl App {
             certificate: system,
             key: system_key,
             names: pki::Sans::new(names).into_vec(),
-            leaf_end: Mutex::new(clock.now()),
+            leaf: Mutex::new((clock.now(), clock.now())),
         };
         let identity = system_ca.identity(&*crypto, &*rng, clock.now()).await?;
         let local: Arc<dyn Issuer> = Arc::new(LocalCa::new(issuing, issuing_key));
@@ -298,6 +306,7 @@ impl App {
             identity: ServerIdentity::new(identity),
             doorbell: Doorbell::default(),
             heard: Heard::default(),
+            pulse: Pulse::default(),
             config,
         };
         Ok(Started {
@@ -306,14 +315,13 @@ impl App {
         })
     }
 
-    /// Gives the server a new certificate of its own when a third of the present one is left.
+    /// Gives the server a new certificate of its own when a third of the present one is left, or
+    /// when the clock was set back before its beginning.
     pub(crate) async fn renew_server_certificate(&self) -> Result<(), AppError> {
-        let end = *self
-            .system_ca
-            .leaf_end
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if end.since(self.now()) > LEAF_LIFETIME / 3 {
+        let leaf = self.system_ca.leaf.lock();
+        let (begin, end) = *leaf.unwrap_or_else(PoisonError::into_inner);
+        let now = self.now();
+        if begin <= now && end.since(now) > LEAF_LIFETIME / 3 {
             return Ok(());
         }
         let fresh = self
@@ -502,6 +510,9 @@ impl Birth<'_> {
             );
         }
         if made {
+            if self.now < EARLIEST {
+                return Err(StartError::Clock(self.now));
+            }
             unit.commit().await?;
         }
         Ok(())

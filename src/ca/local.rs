@@ -12,8 +12,11 @@ use crate::{
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
 
-/// A certificate begins this long before it is made: clocks differ.
+/// A leaf begins this long before it is made: clocks differ.
 pub const BACKDATED: Duration = Duration::from_secs(300);
+/// What our own parts must trust begins this long before it is made: clocks that are set wrong, or
+/// set right later, do not part them.
+pub const WIDELY_BACKDATED: Duration = Duration::from_secs(86_400);
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 const ROOT_YEARS: u32 = 10;
@@ -110,7 +113,7 @@ pub async fn create_hierarchy(
         key.public_key(),
         "certctl local issuing CA",
         &Serial::random(serials[1]),
-        from(now, ISSUING_YEARS * YEAR),
+        widely(now, ISSUING_YEARS * YEAR),
         0,
     )
     .await?;
@@ -135,7 +138,7 @@ async fn self_signed(
 ) -> Result<NewNode, CreateError> {
     let key = crypto.generate_key(KeyAlgorithm::EcdsaP256)?;
     let serial = Serial::random(serial);
-    let lifetime = from(now, ROOT_YEARS * YEAR);
+    let lifetime = widely(now, ROOT_YEARS * YEAR);
     let certificate = issue::root(&key, name, &serial, lifetime, path_length).await?;
     Ok(NewNode { certificate, key })
 }
@@ -145,5 +148,13 @@ pub fn from(now: Time, lasting: Duration) -> Lifetime {
     Lifetime {
         not_before: now.minus(BACKDATED).whole_seconds(),
         not_after: now.plus(lasting).whole_seconds(),
+    }
+}
+
+/// As [`from`], begun [a day](WIDELY_BACKDATED) before.
+pub fn widely(now: Time, lasting: Duration) -> Lifetime {
+    Lifetime {
+        not_before: now.minus(WIDELY_BACKDATED).whole_seconds(),
+        ..from(now, lasting)
     }
 }

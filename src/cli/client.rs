@@ -6,8 +6,7 @@ use crate::{
     net::{CallError, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
 };
 use bytes::Bytes;
-use http::{Method, Request, header};
-use secrecy::{ExposeSecret, SecretString};
+use http::{HeaderValue, Method, Request, header};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{path::PathBuf, sync::Arc};
 
@@ -21,7 +20,8 @@ pub const MAX_BUNDLE: usize = 4 << 20;
 pub struct Client {
     transport: Arc<dyn Transport>,
     base: String,
-    key: Option<SecretString>,
+    /// Marked sensitive.
+    authorization: Option<HeaderValue>,
 }
 
 impl Client {
@@ -30,7 +30,7 @@ impl Client {
         Self {
             transport: Arc::new(HttpClient::unix(socket, HttpOptions::default())),
             base: "http://localhost".into(),
-            key: None,
+            authorization: None,
         }
     }
 
@@ -51,6 +51,11 @@ impl Client {
                     .into(),
             ));
         };
+        let mut authorization =
+            HeaderValue::from_str(&format!("Bearer {}", key.trim())).map_err(|_| {
+                CliError::Config("CERTCTL_API_KEY: it holds characters that no key has".into())
+            })?;
+        authorization.set_sensitive(true);
         let bundle = global
             .ca_bundle
             .clone()
@@ -63,7 +68,7 @@ impl Client {
         Ok(Self {
             transport: Arc::new(HttpClient::https(dialer, &trust, HttpOptions::default())?),
             base: server.trim_end_matches('/').to_owned(),
-            key: Some(key.to_owned().into()),
+            authorization: Some(authorization),
         })
     }
 
@@ -101,11 +106,8 @@ impl Client {
             .method(method)
             .uri(format!("{}/api/v1{path}", self.base))
             .header(header::CONTENT_TYPE, "application/json");
-        if let Some(key) = &self.key {
-            request = request.header(
-                header::AUTHORIZATION,
-                format!("Bearer {}", key.expose_secret()),
-            );
+        if let Some(value) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, value.clone());
         }
         let request = request
             .body(body)

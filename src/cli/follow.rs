@@ -85,11 +85,18 @@ pub fn fault(order: &OrderShape) -> Option<String> {
         let reason = order.error.as_deref().unwrap_or("no reason was given");
         return Some(format!("{} was not issued: {reason}", order.certificate_id));
     }
-    let failed = order.deployments.iter().find(|d| d.state == "failed")?;
+    let unproven = order.deployments.iter().find(|d| d.state != "confirmed")?;
+    let why = match unproven.state.as_str() {
+        "superseded" => format!(
+            "target {}: a newer version took its place before it was seen served; see \
+             `certctl certs show {}`",
+            unproven.target_name, order.certificate_id
+        ),
+        _ => deployment_fault(unproven),
+    };
     Some(format!(
-        "{} is not served with its new version: {}",
-        order.certificate_id,
-        deployment_fault(failed)
+        "{} is not served with its new version: {why}",
+        order.certificate_id
     ))
 }
 

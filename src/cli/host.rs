@@ -64,6 +64,7 @@ impl Host {
             });
         }
         reconcile::start(&app);
+        watchdog(&app);
         Ok(Self {
             app,
             address,
@@ -86,6 +87,27 @@ impl Host {
         }
         self.app.close().await;
     }
+}
+
+/// Tells the service manager that the server is alive, as long as its loops look.
+fn watchdog(app: &Arc<App>) {
+    let Some(interval) = notify::watchdog_interval() else {
+        return;
+    };
+    let (app, stop) = (Arc::clone(app), app.tasks.token());
+    app.clone().tasks.spawn("watchdog", async move {
+        loop {
+            match app.pulse.stalled() {
+                None => notify::watchdog(),
+                Some(name) => tracing::error!(loop_name = name, "a loop has not looked for long"),
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(interval) => {}
+            }
+        }
+    });
 }
 
 /// A token that is cancelled when a signal tells the process to end.

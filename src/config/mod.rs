@@ -116,7 +116,7 @@ impl fmt::Display for ConfigError {
 }
 
 /// The `CERTCTL_*` variables that are set to something. An empty value counts as not set.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {

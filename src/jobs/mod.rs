@@ -1,13 +1,14 @@
 //! What makes jobs prompt. Jobs themselves are rows, claimed and reported in
-//! [`app`](crate::app); here are the two things about agents that live in memory only: who waits
-//! for work, and when each was last heard.
+//! [`app`](crate::app); here are the things that live in memory only: who waits for work, when each
+//! agent was last heard, and when each loop last looked.
 
 use crate::{clock::Time, id::Id};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// Wakes an agent's waiting poll when it has work. A hint: every poll looks for itself when it
 /// begins and when it ends.
@@ -78,5 +79,35 @@ impl Heard {
                 (id.clone(), b.at)
             })
             .collect()
+    }
+}
+
+/// When each loop last looked.
+#[derive(Default)]
+pub struct Pulse {
+    looked: Mutex<BTreeMap<&'static str, Look>>,
+}
+
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    period: Duration,
+}
+
+impl Pulse {
+    /// A loop has looked, and will again after `period`.
+    pub fn beat(&self, name: &'static str, period: Duration) {
+        let at = Instant::now();
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.insert(name, Look { at, period });
+    }
+
+    /// A loop that should have looked long ago: three periods and a minute.
+    pub fn stalled(&self) -> Option<&'static str> {
+        let now = Instant::now();
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = |look: &Look| now - look.at > look.period * 3 + Duration::from_secs(60);
+        let mut late = looked.iter().filter(|(_, look)| late(look));
+        late.next().map(|(name, _)| *name)
     }
 }

@@ -8,7 +8,8 @@ use crate::{
     id::Id,
     store::{CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE, Key, Scan},
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use futures_util::FutureExt;
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Agents' heartbeats are written down this often.
 const HEARD_EVERY: Duration = Duration::from_secs(60);
 /// The server's own certificate is looked at this often.
-const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(3600);
+const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 /// The change feed is trimmed this often.
 const FEED_EVERY: Duration = Duration::from_secs(60);
 /// The change feed remembers this long.
@@ -86,7 +87,7 @@ async fn due<T: Document, F>(
     app: &Arc<App>,
     name: &'static str,
     index: Index,
-    work: impl Fn(Arc<App>, Id) -> F + Send,
+    work: impl Fn(Arc<App>, Id) -> F + Send + Sync,
 ) where
     F: Future<Output = Result<(), AppError>> + Send,
 {
@@ -101,8 +102,16 @@ async fn due<T: Document, F>(
             }
         };
         for row in &page.rows {
-            if let Err(e) = work(Arc::clone(app), row.id().clone()).await {
-                tracing::warn!(loop_name = name, id = %row.id(), error = %e, "left for later");
+            // One row that cannot be worked on does not stop the others.
+            let work = AssertUnwindSafe(work(Arc::clone(app), row.id().clone()));
+            match work.catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => {
+                    tracing::warn!(loop_name = name, id = %row.id(), error = %e, "left for later");
+                }
+                Err(_) => {
+                    tracing::error!(loop_name = name, id = %row.id(), "a fault of the program")
+                }
             }
         }
         after = page.next;
@@ -113,15 +122,18 @@ async fn due<T: Document, F>(
 }
 
 /// A loop that looks for due work each [`TICK`].
-fn looking<F>(app: &Arc<App>, name: &'static str, look: impl Fn(Arc<App>) -> F + Send + 'static)
-where
+fn looking<F>(
+    app: &Arc<App>,
+    name: &'static str,
+    look: impl Fn(Arc<App>) -> F + Send + Sync + 'static,
+) where
     F: Future<Output = ()> + Send,
 {
-    let app = Arc::clone(app);
-    app.clone().tasks.spawn(name, async move {
-        let stop = app.tasks.token();
-        while !rest(&stop, Instant::now() + TICK).await {
-            look(Arc::clone(&app)).await;
+    every(app, name, TICK, move |app| {
+        let look = look(app);
+        async {
+            look.await;
+            Ok(())
         }
     });
 }
@@ -131,21 +143,23 @@ fn every<F>(
     app: &Arc<App>,
     name: &'static str,
     period: Duration,
-    work: impl Fn(Arc<App>) -> F + Send + 'static,
+    work: impl Fn(Arc<App>) -> F + Send + Sync + 'static,
 ) where
     F: Future<Output = Result<(), AppError>> + Send,
 {
     let app = Arc::clone(app);
+    app.pulse.beat(name, period);
     app.clone().tasks.spawn(name, async move {
         let stop = app.tasks.token();
-        loop {
-            let stopping = rest(&stop, Instant::now() + period).await;
-            if let Err(e) = work(Arc::clone(&app)).await {
-                tracing::error!(loop_name = name, error = %e, "left for later");
+        while !rest(&stop, Instant::now() + period).await {
+            // A loop outlives its faults: what it did not do is found by the next look.
+            let work = AssertUnwindSafe(async { work(Arc::clone(&app)).await });
+            match work.catch_unwind().await {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
+                Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
             }
-            if stopping {
-                return;
-            }
+            app.pulse.beat(name, period);
         }
     });
 }
