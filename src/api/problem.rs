@@ -3,6 +3,7 @@
 
 use crate::{
     app::{App, AppError},
+    net::Peer,
     web,
 };
 use axum::{
@@ -118,9 +119,15 @@ pub async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let id = app.request_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let reader = web::wants_page(&path, request.headers());
+    let peer = request.extensions().get::<Peer>().copied();
     let mut response = next.run(request).await;
     let status = response.status();
-    if status.is_server_error() {
+    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    if let Some(untold) = refused.then(|| app.refusals.tell()).flatten() {
+        let message = response.extensions().get::<Message>().map(|m| m.0.as_str());
+        let (reason, status) = (message.unwrap_or_default(), status.as_u16());
+        tracing::warn!(?peer, %method, path, status, reason, untold, request_id = %id, "refused");
+    } else if status.is_server_error() {
         tracing::warn!(%method, path, status = status.as_u16(), request_id = %id, "request failed");
     } else {
         tracing::debug!(%method, path, status = status.as_u16(), request_id = %id, "request");

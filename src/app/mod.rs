@@ -22,8 +22,8 @@ pub use agents::{NewToken, TokenMade};
 pub use certificates::NewCertificate;
 pub use error::AppError;
 pub use start::{
-    FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, StartError, Started,
-    SystemCa,
+    FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
+    Started, SystemCa,
 };
 pub use targets::NewTarget;
 
@@ -39,6 +39,7 @@ use crate::{
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
     sys::Tasks,
+    telemetry::Throttle,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -71,6 +72,8 @@ pub struct App {
     pub heard: Heard,
     /// When the loops last looked.
     pub pulse: Pulse,
+    /// Refused calls, as far as the log tells of them.
+    pub refusals: Throttle,
     /// The settings.
     pub config: ServerConfig,
 }

@@ -27,6 +27,7 @@ use crate::{
         Unit,
     },
     sys::{Disk, FileError, Files, Tasks},
+    telemetry::Throttle,
 };
 use std::{
     collections::BTreeMap,
@@ -43,6 +44,12 @@ pub const PROFILE_DEFAULT: &str = "prof-default";
 pub const POLICY_DEFAULT: &str = "rp-default";
 /// The file that the first start leaves for the administrator.
 pub const FIRST_START: &str = "first-start.txt";
+
+/// The system CA's certificate, in the data directory.
+pub const SYSTEM_CA_FILE: &str = "tls/system-ca.pem";
+const LOCAL_ROOT_FILE: &str = "tls/local-root-ca.pem";
+/// The longest of them, in bytes.
+const MAX_PEM: usize = 64 << 10;
 
 /// No clock that is set says an earlier time: 2025-01-01.
 const EARLIEST: Time = Time::from_seconds(1_735_689_600);
@@ -155,6 +162,12 @@ pub enum StartError {
         "{0} is missing, and the store beside it was sealed with it: put it back from your backup"
     )]
     MachineKeyMissing(String),
+    /// The store is gone: there is only what lies beside it.
+    #[error(
+        "{0} holds no store, but what a server left beside one: put certctl.redb back from your \
+         backup, or begin anew in an empty directory"
+    )]
+    StoreMissing(String),
     /// The machine key's file holds something else.
     #[error("{0} cannot be used ({1}): put it back from your backup")]
     MachineKeyUnreadable(String, RingError),
@@ -264,7 +277,11 @@ impl App {
             tracing::info!(rows, "indexes were built");
         }
         let keyring = birth
-            .keyring(&*files, &config.data_dir.join("machine.key"))
+            .keyring(
+                &*files,
+                &config.data_dir.join("machine.key"),
+                &config.data_dir.join(SYSTEM_CA_FILE),
+            )
             .await?;
         birth.records().await?;
         birth.cas(&keyring).await?;
@@ -275,14 +292,11 @@ impl App {
         let (issuing, issuing_key) = birth.node(&keyring, ISSUING_NODE).await?;
         let (system, system_key) = birth.node(&keyring, SYSTEM_NODE).await?;
         let (root, _) = birth.node(&keyring, ROOT_NODE).await?;
-        let trust = config.data_dir.join("tls");
-        files.make_dir(&trust, 0o755)?;
-        files.write_durable(&trust.join("system-ca.pem"), system.pem().as_bytes(), 0o644)?;
-        files.write_durable(
-            &trust.join("local-root-ca.pem"),
-            root.pem().as_bytes(),
-            0o644,
-        )?;
+        files.make_dir(&config.data_dir.join("tls"), 0o755)?;
+        for (name, ca) in [(SYSTEM_CA_FILE, &system), (LOCAL_ROOT_FILE, &root)] {
+            let path = config.data_dir.join(name);
+            files.write_durable(&path, ca.pem().as_bytes(), 0o644)?;
+        }
 
         names.push(San::Dns(AGENT_NAME.into()));
         let system_ca = SystemCa {
@@ -307,6 +321,7 @@ impl App {
             doorbell: Doorbell::default(),
             heard: Heard::default(),
             pulse: Pulse::default(),
+            refusals: Throttle::default(),
             config,
         };
         Ok(Started {
@@ -365,8 +380,13 @@ impl Birth<'_> {
     }
 
     /// Opens the key ring, or makes machine key and ring. The key is on disk before the ring that
-    /// needs it is in the store.
-    async fn keyring(&self, files: &dyn Files, path: &Path) -> Result<KeyRing, StartError> {
+    /// needs it is in the store. `beside` is a file that the end of every start leaves.
+    async fn keyring(
+        &self,
+        files: &dyn Files,
+        path: &Path,
+        beside: &Path,
+    ) -> Result<KeyRing, StartError> {
         let stored = self.store.get::<RingRow>(&super::known(RING_ID)).await?;
         let machine = match files.read(path, 1024) {
             Ok(text) => Some(
@@ -379,6 +399,10 @@ impl Birth<'_> {
         match (stored, machine) {
             (Some(row), Some(machine)) => Ok(KeyRing::open_ring(&row.ring, &machine)?),
             (Some(_), None) => Err(StartError::MachineKeyMissing(path.display().to_string())),
+            (None, _) if files.read(beside, MAX_PEM).is_ok() => {
+                let dir = path.parent().unwrap_or(path);
+                Err(StartError::StoreMissing(dir.display().to_string()))
+            }
             (None, machine) => {
                 let machine = match machine {
                     Some(machine) => machine,

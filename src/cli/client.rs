@@ -8,7 +8,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{path::PathBuf, sync::Arc};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
 /// The socket of an installed server, tried last.
 const SYSTEM_SOCKET: &str = "/run/certctl/certctl.sock";
@@ -135,11 +135,23 @@ impl Client {
 
 fn no_answer(e: CallError) -> CliError {
     match e {
-        CallError::Socket { path, reason } => CliError::Unreachable(format!(
-            "no server answers on {} ({reason}): start one, name its directory by --data-dir, or \
-             another server by --server",
-            path.display()
-        )),
+        CallError::Socket { path, reason } => {
+            let path = path.display();
+            CliError::Unreachable(match reason {
+                ErrorKind::PermissionDenied => format!(
+                    "you may not use {path}: run as its owner or a member of its group, or name a \
+                     server by --server"
+                ),
+                ErrorKind::NotFound => format!(
+                    "there is no server at {path}: start one, name its directory by --data-dir, or \
+                     another server by --server"
+                ),
+                reason => format!(
+                    "no server answers on {path} ({reason}): start one, name its directory by \
+                     --data-dir, or another server by --server"
+                ),
+            })
+        }
         e => e.into(),
     }
 }

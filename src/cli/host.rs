@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Work in progress has this long to end when the process is told to.
 const GRACE: Duration = Duration::from_secs(25);
+/// The longest certificate file, in bytes.
+const MAX_PEM: usize = 64 << 10;
 /// For a handshake with our own site.
 const GLANCE: Duration = Duration::from_secs(2);
 /// The socket is for its owner and group.
@@ -162,12 +164,27 @@ fn probe() -> Result<TlsProbe, CliError> {
     TlsProbe::new(dialer).map_err(|e| CliError::Failed(e.to_string()))
 }
 
-/// The serial number of the leaf that an endpoint serves under a name, if it serves one now.
-pub async fn served_serial(endpoint: &Endpoint, name: &str) -> Result<Option<String>, CliError> {
-    let served = probe()?.tls(endpoint, name, GLANCE).await;
-    let leaf = served.ok().and_then(|s| s.chain.into_iter().next());
-    let leaf = leaf.and_then(|der| Certificate::from_der(&der).ok());
+/// The serial number of the leaf that is at a place now: served by an endpoint under a name, or in
+/// a directory of files. `None` where there is none.
+pub async fn serial_at(place: &str, name: &str) -> Result<Option<String>, CliError> {
+    let leaf = if place.starts_with('/') {
+        let pem = Disk.read(&Path::new(place).join("cert.pem"), MAX_PEM).ok();
+        let pem = pem.and_then(|pem| String::from_utf8(pem).ok());
+        pem.and_then(|pem| Certificate::from_pem(&pem).ok())
+    } else {
+        let Ok(endpoint) = place.parse::<Endpoint>() else {
+            return Ok(None);
+        };
+        let served = probe()?.tls(&endpoint, name, GLANCE).await;
+        let leaf = served.ok().and_then(|s| s.chain.into_iter().next());
+        leaf.and_then(|der| Certificate::from_der(&der).ok())
+    };
     Ok(leaf.map(|leaf| leaf.serial().to_string()))
+}
+
+/// Ends with why nobody can listen on an address, if so.
+pub async fn can_listen(address: SocketAddr) -> Result<(), CliError> {
+    Ok(Listener::plain(address).await.map(drop)?)
 }
 
 /// An agent's way to its server. Trusting the system CA, it asks for the name that only the system

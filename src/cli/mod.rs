@@ -33,7 +33,8 @@ struct Cli {
 /// What every command may be told.
 #[derive(Debug, Clone, Args)]
 struct Global {
-    /// The server's data directory [env: CERTCTL_DATA_DIR] [default: /var/lib/certctl]
+    /// The server's data directory [env: CERTCTL_DATA_DIR] [default: /var/lib/certctl, of
+    /// quickstart ./certctl-data]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Unix socket of a server on this machine [env: CERTCTL_SOCKET] [default: <data-dir>/certctl.sock]
@@ -48,6 +49,9 @@ struct Global {
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// What the program was called as, for the commands that it tells.
+    #[arg(skip)]
+    program: String,
 }
 
 /// How results are printed.
@@ -83,7 +87,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         eprintln!("certctl: cannot harden the process: {e}");
         return ExitCode::FAILURE;
     }
-    let cli = match Cli::try_parse_from(named(args)) {
+    let args = named(args);
+    let program = called_as(&args);
+    let mut cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {
             // Also help and version come this way; a closed pipe is no fault of theirs.
@@ -91,6 +97,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
+    cli.global.program = program;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -98,6 +105,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// What to type to call the program again: its path where one was typed, else its name.
+fn called_as(args: &[OsString]) -> String {
+    let first = args.first().and_then(|arg| arg.to_str());
+    let path = first.filter(|arg| arg.contains('/'));
+    path.unwrap_or("certctl").to_owned()
 }
 
 /// `certctl-server` and `certctl-agent` are names for `certctl server` and `certctl agent`.

@@ -14,7 +14,7 @@ use crate::{
         CertificateNew, CertificateShape, DeploymentShape, List, RenewalTriggered, TargetNew,
         TargetShape, TokenNew, TokenShape,
     },
-    app::FIRST_START,
+    app::{FIRST_START, SYSTEM_CA_FILE},
     config::{self, Environment, Flags},
     net::Trust,
     sys::{Disk, Files, Machine, notify},
@@ -66,6 +66,10 @@ pub async fn run(command: Quickstart, global: &Global, env: &Environment) -> Res
     let (config, _) = config::server(env, flags)?;
     let socket = config.socket.clone();
     let host = Host::start(config).await?;
+    if let Err(e) = host::can_listen(command.site_listen).await {
+        host.stop().await;
+        return Err(e);
+    }
     let client = Client::on_socket(socket);
     let url = format!("https://{}", reached(host.address));
     step(&format!(
@@ -80,7 +84,7 @@ pub async fn run(command: Quickstart, global: &Global, env: &Environment) -> Res
     };
     match worked {
         Some(Ok(())) if !command.exit => {
-            farewell(&url, &data_dir);
+            farewell(&url, &data_dir, &global.program);
             notify::ready();
             host.told_to_end().await;
             step("stopping");
@@ -281,8 +285,8 @@ async fn settled(client: &Client) -> Result<bool, CliError> {
 
 /// Whether the endpoints where an earlier run saw a version served serve it now.
 async fn served_now(d: &DeploymentShape) -> Result<bool, CliError> {
-    for endpoint in d.confirmed_at.iter().filter_map(|e| e.parse().ok()) {
-        let serial = host::served_serial(&endpoint, CERTIFICATE).await?;
+    for place in &d.confirmed_at {
+        let serial = host::serial_at(place, CERTIFICATE).await?;
         if serial.as_ref() != Some(&d.serial_number) {
             return Ok(false);
         }
@@ -294,9 +298,9 @@ fn step(text: &str) {
     output::line(&format!("  {text}"));
 }
 
-fn farewell(url: &str, data_dir: &Path) {
+fn farewell(url: &str, data_dir: &Path, program: &str) {
     let key = admin_key(data_dir);
-    let ca = data_dir.join("tls/system-ca.pem");
+    let ca = data_dir.join(SYSTEM_CA_FILE);
     let data_dir = data_dir.display();
     let key = key.unwrap_or_else(|| format!("the one from the first run ({FIRST_START} is gone)"));
     output::line("");
@@ -310,7 +314,7 @@ fn farewell(url: &str, data_dir: &Path) {
         "certs show localhost",
         "certs renew localhost",
     ] {
-        output::line(&format!("  certctl --data-dir {data_dir} {command}"));
+        output::line(&format!("  {program} --data-dir {data_dir} {command}"));
     }
     output::line("");
     output::line("Ctrl-C stops.");

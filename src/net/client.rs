@@ -66,7 +66,7 @@ pub enum CallError {
         /// The socket.
         path: PathBuf,
         /// What happened.
-        reason: String,
+        reason: std::io::ErrorKind,
     },
     /// The server is not trusted or speaks no acceptable TLS.
     #[error("no secure connection to {host}: {reason}")]

@@ -50,7 +50,7 @@ impl Connector {
                 let opened = UnixStream::connect(&path).await;
                 Stream::Unix(opened.map_err(|error| CallError::Socket {
                     path,
-                    reason: error.kind().to_string(),
+                    reason: error.kind(),
                 })?)
             }
             Route::Https {

@@ -16,7 +16,7 @@ fn without_a_server_a_command_says_how_to_reach_one() {
         let socket = home.path("certctl.sock");
         assert!(fault.contains(socket.to_str().unwrap()), "{fault}");
         for part in [
-            "no server answers on",
+            "there is no server at",
             "start one",
             "--data-dir",
             "--server",

@@ -29,33 +29,23 @@ fn a_taken_control_port_is_named() {
 }
 
 #[test]
-fn a_taken_site_port_is_named_until_it_is_free_again() {
+fn a_taken_site_port_is_named_before_anything_is_made_for_it() {
     let home = Home::new();
-    let refused = || {
+    for _ in 0..2 {
         let other = occupy(home.site());
-        let ended = home.quickstart_to_its_end();
-        assert!(ended.stdout.contains("confirmed  local files"), "{ended:?}");
-        assert!(
-            !ended.stdout.contains(&home.site().to_string()),
-            "{ended:?}"
-        );
-        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
-        let fault = ended.stderr.lines().last().unwrap();
-        for part in ["certctl: ", "local site", "port 9443", "in use"] {
+        let fault = home.quickstart_to_its_end().bad(1);
+        for part in [
+            "port 9443",
+            "in use by another program",
+            "choose another port",
+        ] {
             assert!(fault.contains(part), "{part:?} in {fault}");
         }
         drop(other);
-    };
-    refused();
-    refused();
-    let said = home.quickstart_to_its_end().good();
-    assert!(
-        said.contains("confirmed  local site seen served at"),
-        "{said}"
-    );
-    // What an earlier run saw is not told as seen now.
-    refused();
+    }
     home.quickstart_to_its_end().good();
+    let _other = occupy(home.site());
+    home.quickstart_to_its_end().bad(1);
 }
 
 #[test]
@@ -171,6 +161,34 @@ fn a_store_does_not_open_without_its_machine_key() {
 
     fs::write(&path, right).unwrap();
     home.quickstart_to_its_end().good();
+}
+
+#[test]
+fn what_a_server_left_beside_its_store_does_not_make_an_empty_one() {
+    let home = Home::new();
+    home.quickstart_to_its_end().good();
+    let store = home.path("certctl.redb");
+    let kept = home.path("kept");
+    fs::rename(&store, &kept).unwrap();
+    let fault = home.quickstart_to_its_end().bad(74);
+    assert!(fault.contains("put certctl.redb back"), "{fault}");
+    fs::rename(&kept, &store).unwrap();
+    home.quickstart_to_its_end().good();
+}
+
+#[test]
+fn a_taken_site_port_leaves_the_directory_free_for_another() {
+    let (home, other) = (Home::new(), Home::new());
+    let taken = occupy(home.site());
+    let fault = home.quickstart_to_its_end().bad(1);
+    assert!(fault.contains("is in use by another program"), "{fault}");
+    let line = format!(
+        "quickstart --exit --listen {} --site-listen {}",
+        home.control(),
+        other.site()
+    );
+    Process::start(&mut home.command(&line)).end().good();
+    drop(taken);
 }
 
 #[test]

@@ -157,7 +157,7 @@ async fn the_commands_it_prints_work() {
     let said = running.stdout();
     let printed: Vec<_> = said
         .iter()
-        .filter_map(|line| line.strip_prefix("  certctl "))
+        .filter_map(|line| line.strip_prefix(&format!("  {} ", env!("CARGO_BIN_EXE_certctl"))))
         .collect();
     let data = home.data().display().to_string();
     let commands = [

@@ -116,3 +116,13 @@ fn starting_a_task_on_an_ended_runtime_does_not_hang() {
     });
     drop(runtime);
 }
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_told_and_then_counted() {
+    let throttle = certctl::telemetry::Throttle::default();
+    let told = (0..100).filter_map(|_| throttle.tell()).collect::<Vec<_>>();
+    assert_eq!(told, [0; 20]);
+    tokio::time::advance(std::time::Duration::from_secs(10)).await;
+    assert_eq!(throttle.tell(), Some(80), "those before that were not");
+    assert_eq!(throttle.tell(), Some(0));
+}

@@ -12,7 +12,7 @@ use certctl::{
     store::{AUDIT, link},
 };
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// The fields of an object, exactly.
 #[track_caller]
@@ -100,4 +100,20 @@ async fn every_answer_carries_the_security_headers_and_a_name() {
         names.insert(header("x-request-id"));
     }
     assert_eq!(names.len(), 4, "two requests of one name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_stopped_looking_makes_the_server_not_ready() {
+    let app = TestApp::start().await;
+    let ready = || app.call("GET", "/ready").send();
+    app.app.pulse.beat("renewals", Duration::from_secs(1));
+    app.app.pulse.beat("server certificate", HOUR);
+    tokio::time::advance(MINUTE).await;
+    ready().await.expect(200);
+    tokio::time::advance(Duration::from_secs(4)).await;
+    let says = ready().await.expect(503);
+    assert_eq!(says["status"], "loop_stalled");
+    assert_eq!(says["error"], "the loop renewals has not looked for long");
+    app.app.pulse.beat("renewals", Duration::from_secs(1));
+    ready().await.expect(200);
 }
