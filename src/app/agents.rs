@@ -140,6 +140,7 @@ impl App {
                             secret_sha256: wish.secret_sha256.clone(),
                             joined_by: token.id.clone(),
                             enrolled_at: now,
+                            keys_lost_at: None,
                         };
                         unit.insert(agent.clone());
                         agent
@@ -162,6 +163,7 @@ impl App {
                         agent.version = wish.version.clone();
                         agent.joined_by = token.id.clone();
                         agent.enrolled_at = now;
+                        agent.keys_lost_at = Some(now);
                         let value = (*agent).clone();
                         unit.put(agent);
                         value

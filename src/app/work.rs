@@ -9,8 +9,8 @@ use crate::{
     clock::Time,
     domain::{
         AuditEvent, Category, Certificate, Chain, Deployment, DeploymentState, Executor,
-        FailureClass, Job, JobKind, JobState, Lease, Order, Principal, Profile, Target, Version,
-        deployment,
+        FailureClass, Holder, Job, JobKind, JobState, Lease, Order, Principal, Profile, Target,
+        Version, deployment,
         job::{LEASE, NotLeased},
     },
     id::Id,
@@ -229,6 +229,13 @@ impl App {
                     let mut deployment: Loaded<Deployment> =
                         need(&mut unit, "deployment", &deployment).await?;
                     settle(&mut job, &mut deployment, token, outcome, now);
+                    if let Outcome::Failed {
+                        class: Class::KeyMissing,
+                        ..
+                    } = outcome
+                    {
+                        replace_keyless(&mut unit, &deployment, now).await?;
+                    }
                     let event = deployment_event(who, &deployment, now);
                     if let Some(event) = event {
                         audit(&mut unit, &event);
@@ -326,7 +333,7 @@ impl App {
         let class = match class {
             Class::Transient => FailureClass::Transient,
             Class::Permanent => FailureClass::Permanent,
-            Class::Operator => FailureClass::NeedsOperator,
+            Class::KeyMissing | Class::Operator => FailureClass::NeedsOperator,
         };
         lifecycle::fail_order(
             unit,
@@ -342,6 +349,29 @@ impl App {
         unit.put(certificate);
         Ok(())
     }
+}
+
+/// Plans a version in place of one whose key is not on its host: at once, or when the present one
+/// is as old as a deployment's retry, so that a host that keeps no key asks for one each hour.
+async fn replace_keyless(
+    unit: &mut Unit<'_>,
+    deployment: &Deployment,
+    now: Time,
+) -> Result<(), AppError> {
+    let mut certificate: Loaded<Certificate> =
+        need(unit, "certificate", &deployment.certificate).await?;
+    let version: Loaded<Version> = show(unit, "version", &deployment.version).await?;
+    let line = certificate
+        .holders
+        .get_mut(&Holder::Agent(deployment.agent.clone()));
+    if let Some(line) = line
+        && let Some(current) = &line.current
+        && current.version == version.id
+    {
+        line.hasten(now.max(version.created_at.plus(deployment::RETRY)));
+        unit.put(certificate);
+    }
+    Ok(())
 }
 
 /// What an agent says, bounded. A long reason is cut rather than refused: it is for people, and a

@@ -232,6 +232,8 @@ pub enum Class {
     Transient,
     /// Nothing short of another request.
     Permanent,
+    /// Another version: the private key of this one is not on the host.
+    KeyMissing,
     /// A change made by an operator.
     Operator,
 }
@@ -249,6 +251,14 @@ impl Fault {
     pub fn permanent(reason: impl fmt::Display) -> Self {
         Self {
             class: Class::Permanent,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// A failure that another version mends.
+    pub fn key_missing(reason: impl fmt::Display) -> Self {
+        Self {
+            class: Class::KeyMissing,
             reason: reason.to_string(),
         }
     }

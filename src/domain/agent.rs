@@ -30,6 +30,10 @@ pub struct Agent {
     pub joined_by: Id,
     /// When.
     pub enrolled_at: Time,
+    /// Keys of versions from before this moment were on a host that is gone, and not all of those
+    /// versions are known to be replaced yet. `None`: nothing is to be made good.
+    #[serde(default)]
+    pub keys_lost_at: Option<Time>,
 }
 
 /// When an agent was last heard. Apart from the agent, so that being heard conflicts with nothing.

@@ -288,6 +288,14 @@ impl HolderState {
         };
     }
 
+    /// Brings the next order forward to `at`. One that is open or due by then stays, and so does
+    /// an exemption.
+    pub fn hasten(&mut self, at: Time) {
+        if let Plan::Scheduled { at: planned } = &mut self.plan {
+            *planned = at.min(*planned);
+        }
+    }
+
     /// An order ended in a version; the next one is due at `next`.
     pub fn issued(&mut self, current: Current, next: Plan) {
         self.current = Some(current);

@@ -275,9 +275,19 @@ document!(
 
 /// Agents by name.
 pub const AGENT_NAME: Index = Index::new(Agent::COLL, "agent.name").unique();
-document!(Agent, "agent", [AGENT_NAME], |self, keys| {
-    keys.put(AGENT_NAME, Key::new().text(&self.name));
-});
+/// Agents that lost keys, until all of them are made good: (time).
+pub const AGENT_KEYS_LOST: Index = Index::new(Agent::COLL, "agent.keys_lost");
+document!(
+    Agent,
+    "agent",
+    [AGENT_NAME, AGENT_KEYS_LOST],
+    |self, keys| {
+        keys.put(AGENT_NAME, Key::new().text(&self.name));
+        if let Some(at) = self.keys_lost_at {
+            keys.put(AGENT_KEYS_LOST, Key::new().time(at));
+        }
+    }
+);
 
 document!(Presence, "presence", [], |self, _keys| {});
 

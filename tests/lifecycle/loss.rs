@@ -4,8 +4,9 @@ use super::{
     renewal::{active, next_at},
     story,
 };
-use crate::support::{DAY, HOUR, MINUTE, TestApp, text, time};
+use crate::support::{DAY, HOUR, MINUTE, TestAgent, TestApp, text, time};
 use certctl::agent::protocol::{FailureClass, Outcome};
+use serde_json::json;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -133,6 +134,38 @@ async fn an_agent_away_for_long_finds_its_work_waiting(mut app: TestApp) {
     app.step().await;
     assert_eq!(app.status("web").await, "Active");
     assert_eq!(app.list("/api/v1/certificates/web/versions").await.len(), 2);
+}
+
+story!(an_agent_that_lost_its_disk_gets_new_versions_of_all_it_held);
+async fn an_agent_that_lost_its_disk_gets_new_versions_of_all_it_held(mut app: TestApp) {
+    let old = active(&mut app).await;
+    let target = app.target(&old, "mail").await;
+    app.certificate("mail", &[&target]).await;
+    old.run(&app).await;
+    app.step().await;
+    app.advance(10 * MINUTE);
+    let token = app.join_token(json!({"replace": true})).await;
+    // An agent in name only: it has none of the keys.
+    let new = TestAgent::enrol(&app, "host", &token).await;
+    app.step().await;
+    app.tick().await;
+    app.step().await;
+    assert_eq!(app.status("web").await, "RenewalInProgress");
+    assert_eq!(new.run(&app).await, 4, "a key and a deployment for each");
+    app.step().await;
+    for certificate in ["web", "mail"] {
+        let path = format!("/api/v1/certificates/{certificate}");
+        let versions = app.list(&format!("{path}/versions")).await;
+        assert_eq!(versions.len(), 2);
+        let deployments = app.list(&format!("{path}/deployments")).await;
+        let deployment = &deployments[0]["deployment"];
+        assert_eq!(deployment["state"], "confirmed");
+        assert_eq!(deployment["serial_number"], versions[0]["serial_number"]);
+    }
+    // Once is enough.
+    app.pass(DAY, HOUR).await;
+    app.step().await;
+    assert!(new.work(&app).await.is_empty());
 }
 
 #[tokio::test]
