@@ -6,13 +6,14 @@ use super::{
 };
 use crate::{
     access::Permission,
+    deploy::TargetConfig,
     domain::{
         AuditEvent, Category, Certificate, Deployment, Holder, HolderState, Issuer, Order,
         Principal, Profile, RenewalPolicy, Target, Version,
     },
     id::Id,
     pki::{San, Sans},
-    store::{DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
+    store::{CERT_TARGET, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
 };
 use std::collections::BTreeMap;
 
@@ -107,8 +108,12 @@ impl App {
                 exists::<Issuer>(&mut unit, "issuer_id", &cert.issuer_id).await?;
                 exists::<Profile>(&mut unit, "certificate_profile_id", &cert.profile_id).await?;
                 exists::<RenewalPolicy>(&mut unit, "renewal_policy_id", &cert.policy_id).await?;
-                for id in &new.targets {
+                for id in &cert.targets {
                     let target = exists::<Target>(&mut unit, "target_ids", id).await?;
+                    let config = TargetConfig::parse(&target.kind, &target.config);
+                    if config.is_ok_and(|config| config.is_exclusive()) {
+                        unit.none(CERT_TARGET, Key::new().text(id.as_str()));
+                    }
                     cert.holders.insert(
                         Holder::Agent(target.agent.clone()),
                         HolderState::scheduled(now),

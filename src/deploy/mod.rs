@@ -315,7 +315,7 @@ impl Unverified {
     }
 }
 
-/// A place for one certificate. Each call may be repeated, also after a crash.
+/// One certificate's place on a target. Each call may be repeated, also after a crash.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// What is in place now.

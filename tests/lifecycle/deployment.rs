@@ -93,6 +93,29 @@ async fn a_version_without_its_key_is_replaced_within_the_hour(mut app: TestApp)
     assert_eq!(deployment(&app).await["state"], "confirmed");
 }
 
+#[tokio::test]
+async fn a_site_serves_one_certificate() {
+    let app = TestApp::start().await;
+    let agent = app.agent("host").await;
+    let (site, files) = (app.site(&agent, "s").await, app.target(&agent, "f").await);
+    app.certificate("web", &[&site, &site, &files]).await;
+    let second = |targets: Value| {
+        let body = json!({"name": "mail", "common_name": "m.example", "target_ids": targets});
+        app.post("/api/v1/certificates", body)
+    };
+    let before = app.seq();
+    let message = second(json!([files, site])).await.refused(409);
+    assert!(message.starts_with("target_ids:"), "{message}");
+    assert!(message.contains(" web:"), "{message}");
+    assert_eq!(app.seq(), before);
+    second(json!([files])).await.expect(201);
+    let free = app.site(&agent, "t").await;
+    let (a, b) = tokio::join!(second(json!([free])), second(json!([free])));
+    let mut statuses = [a.status.as_u16(), b.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409]);
+}
+
 story!(a_passing_failure_is_tried_again_soon);
 async fn a_passing_failure_is_tried_again_soon(mut app: TestApp) {
     let (agent, mut job) = leased(&mut app).await;

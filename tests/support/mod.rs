@@ -324,6 +324,14 @@ impl TestApp {
         text(&made["id"])
     }
 
+    /// A target of type `Site` on an agent; its id.
+    pub async fn site(&self, agent: &TestAgent, name: &str) -> String {
+        let config = json!({"listen": "127.0.0.1:9443"});
+        let body = json!({"name": name, "type": "Site", "agent_id": agent.id, "config": config});
+        let made = self.post("/api/v1/targets", body).await.expect(201);
+        text(&made["id"])
+    }
+
     /// A certificate for `<id>.example.org` on these targets.
     pub async fn certificate(&self, id: &str, targets: &[&str]) -> Value {
         let body = json!({
