@@ -147,13 +147,16 @@ impl App {
                     }
                     Some(a) => {
                         action = "agent_replaced";
-                        // What was heard since the last write is lost by a crash: enrolling counts too.
+                        // What was heard since the last write is lost by a crash: enrolling counts
+                        // too. Nobody is silent while nobody listens, as before this process began.
                         let live = now.since(a.enrolled_at) < REPLACEABLE_AFTER
+                            || now.since(self.started_at) < REPLACEABLE_AFTER
                             || self.heard_within(&a.id, REPLACEABLE_AFTER).await?;
                         if live || !token.replace {
                             return Err(AppError::Conflict(format!(
                                 "an agent named {} is enrolled. It can be replaced when it has been \
-                                 silent for 10 minutes and the join token was made to replace",
+                                 silent for 10 minutes while this server ran, and the join token was \
+                                 made to replace",
                                 wish.name
                             )));
                         }

@@ -69,6 +69,8 @@ pub struct App {
     pub doorbell: Doorbell,
     /// When agents were last heard.
     pub heard: Heard,
+    /// When this process began: until a while later an agent's silence says nothing.
+    pub started_at: Time,
     /// The settings.
     pub config: ServerConfig,
 }

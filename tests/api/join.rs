@@ -119,6 +119,23 @@ async fn the_name_of_a_live_agent_is_taken_after_a_crash_too() {
 }
 
 #[tokio::test]
+async fn nobody_is_silent_while_the_server_is_down() {
+    let mut app = TestApp::start().await;
+    let agent = app.agent("a").await;
+    app.advance(HOUR);
+    agent.work(&app).await;
+    app.tick().await;
+    let token = app.join_token(json!({"replace": true})).await;
+    app.advance(HOUR / 2);
+    app.restart().await;
+    enrol(&app, "a", &token, "other").await.refused(409);
+    app.advance(10 * MINUTE - SECOND);
+    enrol(&app, "a", &token, "other").await.refused(409);
+    app.advance(SECOND);
+    enrol(&app, "a", &token, "other").await.expect(201);
+}
+
+#[tokio::test]
 async fn a_silent_agent_is_replaced_only_by_a_token_made_to_replace() {
     let app = TestApp::start().await;
     let agent = app.agent("a").await;
