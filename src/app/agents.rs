@@ -75,7 +75,6 @@ impl App {
                     secret_sha256: secret::hash(secret),
                     expires_at: now.plus(new.lifetime),
                     max_uses: new.max_uses,
-                    uses: 0,
                     replace: new.replace,
                     created_at: now,
                 };
@@ -108,7 +107,7 @@ impl App {
                 let Some(token) = self.store.first::<JoinToken>(TOKEN_SECRET, Key::new().text(&secret::hash(&wish.token))).await? else {
                     return Err(REFUSED);
                 };
-                let mut token: Loaded<JoinToken> = need(&mut unit, "join token", &token.id).await?;
+                let token: Loaded<JoinToken> = need(&mut unit, "join token", &token.id).await?;
                 let by = Principal {
                     kind: PrincipalKind::Agent,
                     name: format!("join_token:{}", token.id),
@@ -122,10 +121,11 @@ impl App {
                 {
                     return Ok((unit, (**a).clone()));
                 }
-                if !token.is_valid(now) {
+                let uses = uses_of(&token.id);
+                if !token.is_valid(now, self.store.counter(uses.clone()).await?) {
                     return Err(REFUSED);
                 }
-                token.uses += 1;
+                unit.add(uses, 1, token.max_uses.into());
                 let action;
                 let agent = match namesake {
                     None => {
@@ -177,10 +177,14 @@ impl App {
                     .with("name", &agent.name)
                     .with("hostname", &agent.hostname);
                 audit(&mut unit, &event);
-                unit.put(token);
                 Ok((unit, agent))
             })
-            .await?;
+            .await
+            .map_err(|e| match e {
+                // Others took the last uses meanwhile.
+                AppError::Limited { .. } => REFUSED,
+                e => e,
+            })?;
         self.heard.hear(&agent.id, self.now());
         Ok(Enrolled {
             agent_id: agent.id,
@@ -233,6 +237,11 @@ impl App {
 
 const REFUSED: AppError =
     AppError::Unauthenticated("this join token is unknown, has expired, or has been used up");
+
+/// The counter of a join token's uses.
+fn uses_of(token: &Id) -> Key {
+    Key::new().text("join_token").text(token.as_str())
+}
 
 fn check(wish: &Enrol) -> Result<(), AppError> {
     let texts = [

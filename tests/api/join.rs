@@ -35,6 +35,25 @@ async fn a_token_lets_in_as_many_agents_as_it_says() {
 }
 
 #[tokio::test]
+async fn agents_that_join_at_once_by_one_token_do_not_keep_each_other_out() {
+    let app = TestApp::start().await;
+    let token = app.join_token(json!({"max_uses": 60})).await;
+    let enrolments = (0..70).map(|n| {
+        let (app, token) = (&app, &token);
+        async move { enrol(app, &format!("a{n}"), token, &format!("s{n}")).await }
+    });
+    let mut let_in = 0;
+    for answer in futures_util::future::join_all(enrolments).await {
+        match answer.status.as_u16() {
+            201 => let_in += 1,
+            _ => assert!(answer.refused(401).contains("used up")),
+        }
+    }
+    assert_eq!(let_in, 60);
+    enrol(&app, "late", &token, "s").await.refused(401);
+}
+
+#[tokio::test]
 async fn a_token_ends_at_its_end() {
     let app = TestApp::start().await;
     let token = app
