@@ -97,8 +97,8 @@ impl App {
         })
     }
 
-    /// Lets an agent in. The same token, name and secret again answer the same agent; a token
-    /// never takes over a live one.
+    /// Lets an agent in. The same name and secret again answer the same agent, by the token that let
+    /// it in or by one that lets agents in; a token never takes over a live one.
     pub async fn enrol(&self, wish: &Enrol) -> Result<Enrolled, AppError> {
         check(wish)?;
         let agent = self
@@ -115,14 +115,15 @@ impl App {
                     agent: None,
                 };
                 let namesake = self.store.first::<Agent>(AGENT_NAME, Key::new().text(&wish.name)).await?;
+                let uses = uses_of(&token.id);
+                let valid = token.is_valid(now, self.store.counter(uses.clone()).await?);
                 if let Some(a) = &namesake
-                    && a.joined_by == token.id
+                    && (valid || a.joined_by == token.id)
                     && secret::same(&a.secret_sha256, &wish.secret_sha256)
                 {
                     return Ok((unit, (**a).clone()));
                 }
-                let uses = uses_of(&token.id);
-                if !token.is_valid(now, self.store.counter(uses.clone()).await?) {
+                if !valid {
                     return Err(REFUSED);
                 }
                 unit.add(uses, 1, token.max_uses.into());

@@ -108,6 +108,25 @@ async fn enrolling_again_with_the_same_secret_answers_the_same_agent() {
 }
 
 #[tokio::test]
+async fn an_agent_that_lost_its_answer_is_known_by_a_new_token_too() {
+    let app = TestApp::start().await;
+    let token = app.join_token(json!({})).await;
+    let first = enrol(&app, "a", &token, "s").await.expect(201);
+    let (spent, new) = (
+        app.join_token(json!({})).await,
+        app.join_token(json!({})).await,
+    );
+    enrol(&app, "b", &spent, "b").await.expect(201);
+    enrol(&app, "a", &spent, "s").await.refused(401);
+    let before = app.seq();
+    let again = enrol(&app, "a", &new, "s").await.expect(201);
+    assert_eq!(first["agent_id"], again["agent_id"]);
+    assert_eq!(app.seq(), before, "a repetition uses nothing up");
+    enrol(&app, "a", &new, "another").await.refused(409);
+    enrol(&app, "c", &new, "c").await.expect(201);
+}
+
+#[tokio::test]
 async fn two_enrolments_at_once_with_the_same_secret_give_one_agent() {
     let app = TestApp::start().await;
     let token = app.join_token(json!({})).await;
