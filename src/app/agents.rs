@@ -128,6 +128,7 @@ impl App {
                 }
                 unit.add(uses, 1, token.max_uses.into());
                 let action;
+                let mut old_hostname = None;
                 let agent = match namesake {
                     None => {
                         action = "agent_enrolled";
@@ -163,7 +164,10 @@ impl App {
                         }
                         let mut agent: Loaded<Agent> = need(&mut unit, "agent", &a.id).await?;
                         agent.secret_sha256 = wish.secret_sha256.clone();
+                        old_hostname = Some(agent.hostname.clone());
                         agent.hostname = wish.hostname.clone();
+                        agent.os = wish.os.clone();
+                        agent.architecture = wish.architecture.clone();
                         agent.version = wish.version.clone();
                         agent.joined_by = token.id.clone();
                         agent.enrolled_at = now;
@@ -174,9 +178,12 @@ impl App {
                     }
                 };
                 let resource = ("agent", agent.id.as_str());
-                let event = AuditEvent::new(&by, Category::Auth, action, resource, now)
+                let mut event = AuditEvent::new(&by, Category::Auth, action, resource, now)
                     .with("name", &agent.name)
                     .with("hostname", &agent.hostname);
+                if let Some(old) = old_hostname {
+                    event = event.with("old_hostname", old);
+                }
                 audit(&mut unit, &event);
                 Ok((unit, agent))
             })

@@ -181,7 +181,17 @@ async fn a_silent_agent_is_replaced_only_by_a_token_made_to_replace() {
     let plain = app.join_token(json!({})).await;
     enrol(&app, "a", &plain, "other").await.refused(409);
     let replacing = app.join_token(json!({"replace": true})).await;
-    let new = enrol(&app, "a", &replacing, "other").await.expect(201);
+    let mut wish = TestAgent::wish("a", &replacing, "other");
+    wish["hostname"] = "new.test".into();
+    wish["architecture"] = "aarch64".into();
+    let call = app.call("POST", "/api/v1/agents/enrol").json(&wish);
+    let new = call.send().await.expect(201);
+    let id = agent.id.parse().unwrap();
+    let row = app.app.store.get::<Agent>(&id).await.unwrap().unwrap();
+    assert_eq!(row.architecture, "aarch64");
+    let told = &app.list("/api/v1/audit").await[0]["details"];
+    assert_eq!(told["hostname"], "new.test");
+    assert_eq!(told["old_hostname"], "a.test");
     assert_eq!(new["agent_id"], agent.id.as_str(), "the identity goes on");
     agent.call(&app, "GET", "work").send().await.refused(401);
     assert!(app.actions().await.contains(&"agent_replaced".into()));
