@@ -13,7 +13,7 @@ use crate::{
     },
     id::Id,
     pki::{San, Sans},
-    store::{CERT_TARGET, DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
+    store::{CERT_TARGET, DEPLOYMENT_ORDER, Facet, Key, Loaded, Scan, VERSION_CERT},
 };
 use std::collections::BTreeMap;
 
@@ -162,14 +162,27 @@ impl App {
         cert.ok_or_else(|| AppError::not_found("certificate", id))
     }
 
-    /// The versions of a certificate, oldest first.
+    /// Versions of a certificate, newest first: `limit` of them after the first `skip`, and how
+    /// many there are.
     pub async fn versions(
         &self,
         who: &Principal,
         id: &Id,
-    ) -> Result<Vec<Loaded<Version>>, AppError> {
+        skip: usize,
+        limit: usize,
+    ) -> Result<(Vec<Loaded<Version>>, u64), AppError> {
         self.certificate(who, id).await?;
-        Ok(self.store.scan(of(VERSION_CERT, id)).await?)
+        let certificate = Key::new().text(id.as_str());
+        let total = Facet::is(VERSION_CERT, certificate.clone());
+        let scan = Scan {
+            backward: true,
+            skip,
+            ..Scan::under(VERSION_CERT, certificate.bytes(), limit)
+        };
+        Ok((
+            self.store.scan(scan).await?,
+            self.store.count(&total).await?,
+        ))
     }
 
     /// The PEM of a version: leaf first, then its issuers.
@@ -231,11 +244,9 @@ impl App {
             _ => None,
         };
         let mut deployments = Vec::new();
-        for deployment in self
-            .store
-            .scan::<Deployment>(of(DEPLOYMENT_ORDER, id))
-            .await?
-        {
+        let of_order = Key::new().text(id.as_str()).bytes();
+        let scan = Scan::under(DEPLOYMENT_ORDER, of_order, MAX_TARGETS);
+        for deployment in self.store.scan::<Deployment>(scan).await? {
             if let Some(target) = self.store.get::<Target>(&deployment.target).await? {
                 deployments.push(Deployed {
                     target: target.into_value(),
@@ -249,10 +260,6 @@ impl App {
             deployments,
         })
     }
-}
-
-fn of(index: Index, id: &Id) -> Scan {
-    Scan::under(index, Key::new().text(id.as_str()).bytes(), 1_000)
 }
 
 async fn exists<T: crate::store::Document>(

@@ -299,7 +299,8 @@ impl TestApp {
         key
     }
 
-    fn unit_id(&self) -> u128 {
+    /// A name for a commit.
+    pub fn unit_id(&self) -> u128 {
         let mut id = [0; 16];
         self.app.rng.fill(&mut id);
         u128::from_be_bytes(id)
