@@ -146,7 +146,7 @@ fn the_policy_says_how_much_is_left_and_the_spread_makes_it_more() {
     ] {
         let current = Current {
             version: "ver-1".parse().unwrap(),
-            serial: "01".parse().unwrap(),
+            serial: "1".parse().unwrap(),
             not_before: begin,
             not_after: begin.plus(lifetime),
         };
