@@ -32,6 +32,18 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// The socket is for its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
+/// A name under which others reach a server: a DNS name or an IP address.
+pub type Name = San;
+
+/// Reads such a name.
+pub fn name(text: &str) -> Result<Name, String> {
+    match text.parse() {
+        Ok(name @ (San::Dns(_) | San::Ip(_))) => Ok(name),
+        Ok(_) => Err("a host name or an IP address is expected".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
 /// A control plane that answers.
 pub struct Host {
     /// The control plane.
@@ -46,7 +58,7 @@ pub struct Host {
 impl Host {
     /// Opens the data directory, starts the doors and the loops. The server's own certificate has
     /// `named` beside the names that the machine knows of.
-    pub async fn start(config: ServerConfig, named: Vec<San>) -> Result<Self, CliError> {
+    pub async fn start(config: ServerConfig, named: Vec<Name>) -> Result<Self, CliError> {
         let tasks = Tasks::new();
         let told = signalled(&tasks)?;
         let mut names = names(&config);

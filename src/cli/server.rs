@@ -1,10 +1,12 @@
 //! `certctl server`.
 
-use super::{CliError, Global, host::Host};
+use super::{
+    CliError, Global,
+    host::{self, Host},
+};
 use crate::{
     app::FIRST_START,
     config::{self, ConfigError, Environment, Flags},
-    pki::San,
     sys::notify,
 };
 use clap::Args;
@@ -17,17 +19,8 @@ pub struct Server {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// Name or IP address under which others reach the server, for its own certificate; may be repeated
-    #[arg(long = "name", value_name = "NAME", value_parser = host_name)]
-    names: Vec<San>,
-}
-
-/// A name of a host.
-fn host_name(text: &str) -> Result<San, String> {
-    match text.parse() {
-        Ok(san @ (San::Dns(_) | San::Ip(_))) => Ok(san),
-        Ok(_) => Err("a host name or an IP address is expected".into()),
-        Err(e) => Err(e.to_string()),
-    }
+    #[arg(long = "name", value_name = "NAME", value_parser = host::name)]
+    names: Vec<host::Name>,
 }
 
 /// Runs it until the process is told to end.
@@ -41,7 +34,7 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
     let mut names = command.names;
     if let Some(host) = config::public_host(env)? {
         let name =
-            host_name(&host).map_err(|e| ConfigError(vec![format!("CERTCTL_PUBLIC_URL: {e}")]))?;
+            host::name(&host).map_err(|e| ConfigError(vec![format!("CERTCTL_PUBLIC_URL: {e}")]))?;
         names.push(name);
     }
     let first_start = config.data_dir.join(FIRST_START);
