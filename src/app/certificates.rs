@@ -1,8 +1,8 @@
 //! Certificates: making and reading them.
 
 use super::{
-    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, free, issue, known, need,
-    require, views::Deployed,
+    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, free, issue, known,
+    lifecycle, need, require, views::Deployed,
 };
 use crate::{
     access::Permission,
@@ -119,6 +119,10 @@ impl App {
                         HolderState::scheduled(now),
                     );
                 }
+                if cert.holders.is_empty() {
+                    cert.holders
+                        .insert(Holder::Requester, HolderState::requester());
+                }
                 let resource = ("certificate", cert.id.as_str());
                 let event = AuditEvent::new(
                     who,
@@ -130,8 +134,7 @@ impl App {
                 .with("names", join(&cert.sans))
                 .with("issuer", &cert.issuer_id);
                 audit(&mut unit, &event);
-                let agents: Vec<Holder> = cert.holders.keys().cloned().collect();
-                for holder in &agents {
+                for holder in &lifecycle::agents_of(&cert) {
                     self.open(&mut unit, who, &mut cert, holder).await?;
                 }
                 if let Some(csr) = csr {

@@ -285,7 +285,8 @@ pub(crate) fn fail_order(
     audit(unit, &event);
 }
 
-fn agents_of(certificate: &Certificate) -> Vec<Holder> {
+/// The holders that are agents.
+pub(super) fn agents_of(certificate: &Certificate) -> Vec<Holder> {
     certificate
         .holders
         .keys()

@@ -39,7 +39,8 @@ pub struct Certificate {
     pub targets: Vec<Id>,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
-    /// The line of versions of each holder. Empty until a target or a CSR names one.
+    /// The line of versions of each holder; there is one at least. Where no target names an agent,
+    /// the requester holds the key.
     pub holders: BTreeMap<Holder, HolderState>,
     /// When it was put away.
     pub archived_at: Option<Time>,

@@ -20,6 +20,11 @@ async fn expiring_and_expired_without_a_write(mut app: TestApp) {
         agent.job(&app).await
     };
     app.certificate("outside", &[]).await;
+    app.step().await;
+    let shown = app.shown("outside").await;
+    assert_eq!(shown["status"], "Pending");
+    assert_eq!(shown["holders"][0]["plan"], "exempt");
+    assert!(shown["next"].as_str().unwrap().contains("sending a CSR"));
     let body = json!({"csr_pem": agent.make_csr(&job)});
     let made = app
         .post("/api/v1/certificates/outside/versions", body)

@@ -47,6 +47,8 @@ impl TestApp {
             .map(|c| c.id.clone())
             .collect();
         for certificate in self.all::<Certificate>(CERT_CREATED).await {
+            let id = &certificate.id;
+            assert!(!certificate.holders.is_empty(), "{id} has no plan");
             for (holder, line) in &certificate.holders {
                 let open = orders
                     .values()
