@@ -1,6 +1,6 @@
 //! Agents joining.
 
-use super::{App, AppError, audit, need, require};
+use super::{App, AppError, audit, need, printable, require};
 use crate::{
     access::Permission,
     agent::protocol::{Enrol, Enrolled, wire_time},
@@ -62,9 +62,7 @@ impl App {
         if !(1..=10_000).contains(&new.max_uses) {
             return Err(AppError::invalid("max_uses", "1 to 10000 is accepted"));
         }
-        if new.name.len() > 128 {
-            return Err(AppError::invalid("name", "128 characters at most"));
-        }
+        printable("name", &new.name, 0..=128)?;
         let secret = &secret::generate(JOIN_TOKEN, &*self.rng);
         let token = self
             .decide(|mut unit| async move {
@@ -266,12 +264,7 @@ fn check(wish: &Enrol) -> Result<(), AppError> {
         ("version", &wish.version, 0),
     ];
     for (field, text, least) in texts {
-        if text.len() < least || text.len() > 128 || text.chars().any(char::is_control) {
-            return Err(AppError::invalid(
-                field,
-                format!("{least} to 128 printable characters are accepted"),
-            ));
-        }
+        printable(field, text, least..=128)?;
     }
     let hash = &wish.secret_sha256;
     if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {

@@ -2,7 +2,7 @@
 
 use super::{
     App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, free, issue, known,
-    lifecycle, need, require, views::Deployed,
+    lifecycle, need, printable, require, views::Deployed,
 };
 use crate::{
     access::Permission,
@@ -320,27 +320,21 @@ fn names(new: &NewCertificate) -> Result<(String, Vec<San>), AppError> {
 }
 
 fn labels(new: &NewCertificate) -> Result<(), AppError> {
-    if new.name.is_empty() || new.name.len() > 255 {
-        return Err(AppError::invalid(
-            "name",
-            "1 to 255 characters are accepted",
-        ));
-    }
+    printable("name", &new.name, 1..=255)?;
     let texts = [
         ("environment", &new.environment),
         ("owner_id", &new.owner_id),
         ("team_id", &new.team_id),
     ];
     for (field, text) in texts {
-        if text.len() > 128 {
-            return Err(AppError::invalid(field, "128 characters at most"));
-        }
+        printable(field, text, 0..=128)?;
     }
-    if new.tags.len() > 64 || new.tags.iter().any(|(k, v)| k.len() > 128 || v.len() > 512) {
-        return Err(AppError::invalid(
-            "tags",
-            "64 labels at most, names up to 128 and values up to 512 characters",
-        ));
+    for (name, value) in &new.tags {
+        printable("tags", name, 0..=128)?;
+        printable("tags", value, 0..=512)?;
+    }
+    if new.tags.len() > 64 {
+        return Err(AppError::invalid("tags", "64 labels at most"));
     }
     Ok(())
 }

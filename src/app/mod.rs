@@ -40,7 +40,7 @@ use crate::{
     store::{AUDIT, Document, Loaded, RingRow, Store, Unit},
     sys::Tasks,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
@@ -198,6 +198,20 @@ pub(crate) async fn free<T: Document>(
             "id: {kind} {id} exists already"
         ))),
     }
+}
+
+/// Refuses a text of another length (in bytes), or with control characters: terminals obey them.
+pub(crate) fn printable(
+    field: &'static str,
+    text: &str,
+    length: RangeInclusive<usize>,
+) -> Result<(), AppError> {
+    if length.contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let (least, most) = (length.start(), length.end());
+    let message = format!("{least} to {most} printable characters are accepted");
+    Err(AppError::invalid(field, message))
 }
 
 /// Adds an event to the batch.

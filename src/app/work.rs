@@ -374,8 +374,8 @@ async fn replace_keyless(
     Ok(())
 }
 
-/// What an agent says, bounded. A long reason is cut rather than refused: it is for people, and a
-/// refused report would have the work done again.
+/// What an agent says, bounded. A reason is cut and freed of control characters rather than
+/// refused: it is for people, and a refused report would have the work done again.
 fn checked(outcome: &Outcome) -> Result<Outcome, AppError> {
     let mut outcome = outcome.clone();
     let (reason, served): (Option<&mut String>, &[Served]) = match &mut outcome {
@@ -394,9 +394,7 @@ fn checked(outcome: &Outcome) -> Result<Outcome, AppError> {
         ));
     }
     if let Some(reason) = reason {
-        if reason.contains('\0') {
-            return Err(AppError::invalid("reason", "it holds a NUL character"));
-        }
+        *reason = reason.replace(char::is_control, " ");
         if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
             reason.truncate(end);
             reason.push_str(" ...");

@@ -380,6 +380,20 @@ async fn one_report_sent_twice_at_once_is_told_once() {
 }
 
 #[tokio::test]
+async fn a_reason_is_kept_without_control_characters() {
+    let (app, agent, _, item) = world().await;
+    let forged = Outcome::Failed {
+        class: FailureClass::Permanent,
+        reason: "no room\r\n\u{1b}]52;c;eA==\u{7}\0\u{9b}2J".into(),
+    };
+    agent.report(&app, &item, &forged).await.expect(200);
+    let kept = "no room   ]52;c;eA==   2J";
+    assert_eq!(deployment(&app).await["error"], kept);
+    let told = &app.list("/api/v1/audit").await[0];
+    assert_eq!(told["details"]["reason"], kept);
+}
+
+#[tokio::test]
 async fn a_long_reason_is_cut_and_the_report_taken() {
     let (app, agent, _, item) = world().await;
     let long = Outcome::Failed {
