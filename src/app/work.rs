@@ -228,6 +228,9 @@ impl App {
                 JobKind::Deploy { deployment } => {
                     let mut deployment: Loaded<Deployment> =
                         need(&mut unit, "deployment", &deployment).await?;
+                    if let Outcome::Confirmed { served, .. } = outcome {
+                        proven(&unit, &deployment, served).await?;
+                    }
                     settle(&mut job, &mut deployment, token, outcome, now);
                     if let Outcome::Failed {
                         class: Class::KeyMissing,
@@ -401,6 +404,31 @@ fn checked(outcome: &Outcome) -> Result<Outcome, AppError> {
         }
     }
     Ok(outcome)
+}
+
+/// A deployment is confirmed by what was seen: everywhere its own version, and that somewhere.
+async fn proven(
+    unit: &Unit<'_>,
+    deployment: &Deployment,
+    served: &[Served],
+) -> Result<(), AppError> {
+    let version: Loaded<Version> = show(unit, "version", &deployment.version).await?;
+    let serial = version.serial.to_string();
+    let shows_it = |seen: &Served| {
+        seen.serial.as_ref() == Some(&serial)
+            && seen.fingerprint_sha256.as_ref() == Some(&version.fingerprint_sha256)
+    };
+    if !served.is_empty() && served.iter().all(shows_it) {
+        return Ok(());
+    }
+    Err(AppError::invalid(
+        "served",
+        format!(
+            "`confirmed` is for a version that every endpoint was seen to serve: serial {serial}, \
+             fingerprint {}",
+            version.fingerprint_sha256
+        ),
+    ))
 }
 
 /// Brings job and deployment to where the agent says they ended.

@@ -2,7 +2,7 @@
 
 use crate::support::{MINUTE, TestAgent, TestApp};
 use certctl::{
-    agent::protocol::{FailureClass, Outcome, WorkItem, WorkKind},
+    agent::protocol::{FailureClass, Outcome, Served, WorkItem, WorkKind},
     clock::Time,
 };
 use serde_json::{Value, json};
@@ -377,6 +377,38 @@ async fn one_report_sent_twice_at_once_is_told_once() {
         told.iter().filter(|a| *a == "deployment_confirmed").count(),
         1
     );
+}
+
+#[tokio::test]
+async fn only_what_was_seen_confirms_a_deployment() {
+    let (app, agent, _, item) = world().await;
+    let good = agent.confirmed(&item);
+    let Outcome::Confirmed { served, .. } = &good else {
+        panic!("{good:?}");
+    };
+    let right = served[0].clone();
+    let other = |change: fn(&mut Served)| {
+        let mut seen = right.clone();
+        change(&mut seen);
+        seen
+    };
+    let before = app.seq();
+    for served in [
+        Vec::new(),
+        vec![other(|s| s.serial = Some("1".into()))],
+        vec![other(|s| s.serial = None)],
+        vec![other(|s| s.fingerprint_sha256 = Some("0".repeat(64)))],
+        vec![other(|s| s.fingerprint_sha256 = None)],
+        vec![right.clone(), other(|s| s.serial = Some("1".into()))],
+    ] {
+        let changed = true;
+        let outcome = Outcome::Confirmed { changed, served };
+        let message = agent.report(&app, &item, &outcome).await.refused(400);
+        assert!(message.starts_with("served:"), "{message}");
+    }
+    assert_eq!(app.seq(), before);
+    assert_eq!(deployment(&app).await["state"], "pending");
+    agent.report(&app, &item, &good).await.expect(200);
 }
 
 #[tokio::test]
