@@ -14,7 +14,7 @@ use crate::{
         job::{LEASE, NotLeased},
     },
     id::Id,
-    store::{JOB_DUE, JOB_LEASE, Key, Loaded, Scan, Unit},
+    store::{JOB_DUE, JOB_LEASED, Key, Loaded, Scan, Unit},
 };
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ const MAX_SERVED: usize = 64;
 const MAX_REASON: usize = 4_096;
 /// The longest an agent may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// At most this many leases are looked at to find those of one agent; the others lapse.
-const MOST_LEASED: usize = 10_000;
+/// At most this many leases of an agent are ended at once, far more than it runs; others lapse.
+const MOST_LEASED: usize = 1_000;
 
 impl App {
     /// Leases jobs to an agent. When there are none it waits up to `wait`, holding nothing, and
@@ -255,11 +255,9 @@ impl App {
     /// Ends the leases of an agent that has just started: whatever it held, it holds no more.
     pub async fn end_leases(&self, who: &Principal, agent: &Id) -> Result<(), AppError> {
         let agent = Executor::Agent(require_agent(who, agent)?.clone());
-        let leased = self
-            .store
-            .scan::<Job>(Scan::all(JOB_LEASE, MOST_LEASED))
-            .await?;
-        for job in leased.iter().filter(|job| job.executor == agent) {
+        let its_own = Key::new().text(&agent.to_string()).bytes();
+        let scan = Scan::under(JOB_LEASED, its_own, MOST_LEASED);
+        for job in self.store.scan::<Job>(scan).await? {
             if let JobState::Leased(lease) = &job.state {
                 self.end_lease(&job.id, lease.until).await?;
             }
