@@ -249,7 +249,12 @@ impl App {
             unit.put(job);
             Ok((unit, ()))
         })
-        .await
+        .await?;
+        if matches!(outcome, Outcome::Failed { .. }) {
+            // A poll that waits learns when the job may be begun again.
+            self.doorbell.ring(agent);
+        }
+        Ok(())
     }
 
     /// Ends the leases of an agent that has just started: whatever it held, it holds no more.

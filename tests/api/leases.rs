@@ -313,6 +313,24 @@ async fn a_waiting_poll_is_answered_when_work_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiting_poll_is_answered_when_a_failed_job_may_be_begun_again() {
+    let (app, agent, _, item) = world().await;
+    let passing = Outcome::Failed {
+        class: FailureClass::Transient,
+        reason: "not now".into(),
+    };
+    let began = tokio::time::Instant::now();
+    let poll = agent.call(&app, "GET", "work?wait=50").send();
+    let fail = async {
+        agent.report(&app, &item, &passing).await.expect(200);
+        app.advance(5 * SECOND);
+    };
+    let (answer, ()) = tokio::join!(poll, fail);
+    assert_eq!(answer.expect(200)["count"], 1);
+    assert!(began.elapsed() <= 5 * SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiting_poll_ends_empty_at_its_time_and_when_the_server_stops() {
     let app = TestApp::start().await;
     let agent = app.agent("a").await;
