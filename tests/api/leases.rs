@@ -86,6 +86,24 @@ async fn a_lease_is_renewed_from_now_on_under_the_same_token() {
 }
 
 #[tokio::test]
+async fn an_agent_that_starts_ends_its_own_leases_alone() {
+    let (app, agent, other, item) = world().await;
+    let start = async |agent: &TestAgent| {
+        let call = agent.call(&app, "GET", "work?fresh=true");
+        call.send().await.expect(200);
+    };
+    start(&other).await;
+    let renewed = agent.about(&app, &item, "lease", json!({})).await;
+    renewed.expect(200);
+    start(&agent).await;
+    app.check().await;
+    let lost = agent.about(&app, &item, "lease", json!({})).await;
+    lost.refused(409);
+    app.advance(5 * SECOND);
+    assert_eq!(agent.job(&app).await.id, item.id);
+}
+
+#[tokio::test]
 async fn a_renewed_lease_is_kept_past_its_first_end() {
     let (app, agent, _, item) = world().await;
     for _ in 0..10 {
