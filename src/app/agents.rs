@@ -223,7 +223,7 @@ impl App {
 
     /// Writes down when agents were heard, in one commit.
     pub(crate) async fn write_heard(&self) -> Result<(), AppError> {
-        let beats = self.heard.take_unwritten();
+        let beats = self.heard.unwritten();
         for some in beats.chunks(256) {
             self.decide(|mut unit| async move {
                 for (id, at) in some {
@@ -242,6 +242,7 @@ impl App {
                 Ok((unit, ()))
             })
             .await?;
+            self.heard.written(some);
         }
         Ok(())
     }

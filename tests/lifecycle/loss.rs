@@ -5,7 +5,12 @@ use super::{
     story,
 };
 use crate::support::{DAY, HOUR, MINUTE, TestAgent, TestApp, text, time};
-use certctl::agent::protocol::{FailureClass, Outcome};
+use certctl::{
+    agent::protocol::{FailureClass, Outcome},
+    clock::Time,
+    id::Id,
+    jobs::Heard,
+};
 use serde_json::json;
 use std::time::Duration;
 
@@ -193,4 +198,23 @@ async fn presence_that_was_written_down_outlives_the_process() {
     app.restart().await;
     let next = text(&app.shown("web").await["next"]);
     assert_eq!(next, "agent host is making a key and CSR");
+}
+
+#[test]
+fn what_was_heard_is_to_be_written_until_it_is() {
+    let heard = Heard::default();
+    let id = |text: &str| text.parse::<Id>().unwrap();
+    let at = |micros| Time::from_micros(micros);
+    heard.hear(&id("a"), at(1));
+    heard.hear(&id("b"), at(2));
+    let all = [(id("a"), at(1)), (id("b"), at(2))];
+    assert_eq!(heard.unwritten(), all);
+    // The commit failed.
+    assert_eq!(heard.unwritten(), all);
+    heard.hear(&id("b"), at(3));
+    heard.written(&all);
+    assert_eq!(heard.unwritten(), [(id("b"), at(3))]);
+    heard.written(&heard.unwritten());
+    assert_eq!(heard.unwritten(), []);
+    assert_eq!(heard.last(&id("a")), Some(at(1)));
 }
