@@ -17,6 +17,10 @@ use std::time::Duration;
 const ORDER_BURST: u32 = 100;
 /// ... and one more each time this has passed: no fault of ours may flood a CA.
 const ORDER_EVERY: Duration = Duration::from_secs(60);
+/// A requester's line may ask this many times at once ...
+const REQUEST_BURST: u32 = 1_000;
+/// ... and once more each time this has passed: a script may run on many hosts, or in circles.
+const REQUEST_EVERY: Duration = Duration::from_millis(100);
 /// Certificates are read this many at a time.
 const PAGE: usize = 256;
 
@@ -220,13 +224,7 @@ impl App {
             now,
         );
         unit.none(ORDER_OPEN, open_order_key(&certificate.id, holder));
-        unit.take(
-            budget_key(&certificate.id, holder),
-            1,
-            ORDER_EVERY,
-            ORDER_BURST,
-            now,
-        );
+        charge(unit, &certificate.id, holder, now);
         unit.insert(order.clone());
         unit.insert(job);
         audit(
@@ -295,9 +293,15 @@ pub(super) fn agents_of(certificate: &Certificate) -> Vec<Holder> {
         .collect()
 }
 
-fn budget_key(certificate: &Id, holder: &Holder) -> Key {
-    Key::new()
+/// Takes an order out of the budget of a holder's line; the commit is refused when it is spent.
+pub(super) fn charge(unit: &mut Unit<'_>, certificate: &Id, holder: &Holder, now: Time) {
+    let (every, burst) = match holder {
+        Holder::Agent(_) => (ORDER_EVERY, ORDER_BURST),
+        Holder::Requester => (REQUEST_EVERY, REQUEST_BURST),
+    };
+    let budget = Key::new()
         .text("orders")
         .text(certificate.as_str())
-        .text(&holder.to_string())
+        .text(&holder.to_string());
+    unit.take(budget, 1, every, burst, now);
 }
