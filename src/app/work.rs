@@ -81,11 +81,41 @@ impl App {
         let due = self.store.scan::<Job>(scan).await?;
         let mut items = Vec::with_capacity(due.len());
         for job in due {
-            if let Some(item) = self.claim_one(&job.id).await? {
-                items.push(item);
+            match self.claim_one(&job.id).await {
+                Ok(item) => items.extend(item),
+                // One job must not keep an agent from the others, nor come back at once for ever.
+                Err(e @ (AppError::NotFound { .. } | AppError::Store(_))) => {
+                    tracing::error!(job = %job.id, error = %e, "the job cannot be given");
+                    if let Err(e) = self.give_up(&job.id, &e.to_string()).await {
+                        tracing::error!(job = %job.id, error = %e, "nor can it be ended");
+                    }
+                }
+                // What was leased already is told; the rest is there for the next call.
+                Err(e) if !items.is_empty() => {
+                    tracing::warn!(job = %job.id, error = %e, "left for later");
+                    break;
+                }
+                Err(e) => return Err(e),
             }
         }
         Ok(items)
+    }
+
+    /// Ends a job that cannot be run as failed, with what hangs on it.
+    async fn give_up(&self, id: &Id, reason: &str) -> Result<(), AppError> {
+        let who = &Principal::system("jobs");
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let mut job: Loaded<Job> = need(&mut unit, "job", id).await?;
+            if job.ready_at().is_some() {
+                let reason = format!("the job cannot be run: {reason}");
+                job.fail(None, reason.clone(), false, now);
+                self.job_over(&mut unit, who, &job, reason, now).await?;
+                unit.put(job);
+            }
+            Ok((unit, ()))
+        })
+        .await
     }
 
     /// Leases one job, unless it is no longer to be had.
@@ -290,28 +320,7 @@ impl App {
                 let reason = "the agent took the job and was not heard of it again".to_owned();
                 let over = job.fail(None, reason.clone(), true, now);
                 if over {
-                    match job.kind.clone() {
-                        JobKind::Issue { order, .. } => {
-                            self.issue_job_over(
-                                &mut unit,
-                                who,
-                                &order,
-                                Class::Transient,
-                                reason,
-                                now,
-                            )
-                            .await?;
-                        }
-                        JobKind::Deploy { deployment } => {
-                            let mut deployment: Loaded<Deployment> =
-                                need(&mut unit, "deployment", &deployment).await?;
-                            deployment.state = failed(reason, Vec::new(), false, now);
-                            if let Some(event) = deployment_event(who, &deployment, now) {
-                                audit(&mut unit, &event);
-                            }
-                            unit.put(deployment);
-                        }
-                    }
+                    self.job_over(&mut unit, who, &job, reason, now).await?;
                 }
                 let Executor::Agent(agent) = job.executor.clone();
                 unit.put(job);
@@ -322,6 +331,33 @@ impl App {
             self.doorbell.ring(&agent);
         }
         Ok(())
+    }
+
+    /// Fails what a job was for, which ended without a word of its agent.
+    async fn job_over(
+        &self,
+        unit: &mut Unit<'_>,
+        who: &Principal,
+        job: &Job,
+        reason: String,
+        now: Time,
+    ) -> Result<(), AppError> {
+        match &job.kind {
+            JobKind::Issue { order, .. } => {
+                self.issue_job_over(unit, who, order, Class::Transient, reason, now)
+                    .await
+            }
+            JobKind::Deploy { deployment } => {
+                let mut deployment: Loaded<Deployment> =
+                    need(unit, "deployment", deployment).await?;
+                deployment.state = failed(reason, Vec::new(), false, now);
+                if let Some(event) = deployment_event(who, &deployment, now) {
+                    audit(unit, &event);
+                }
+                unit.put(deployment);
+                Ok(())
+            }
+        }
     }
 
     async fn issue_job_over(

@@ -4,6 +4,7 @@ use crate::support::{MINUTE, TestAgent, TestApp};
 use certctl::{
     agent::protocol::{FailureClass, Outcome, Served, WorkItem, WorkKind},
     clock::Time,
+    domain::Target,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -361,6 +362,31 @@ async fn a_waiting_poll_ends_empty_at_its_time_and_when_the_server_stops() {
     let (answer, _) = tokio::join!(poll(), stop);
     assert_eq!(answer.expect(200)["count"], 0);
     assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_run_fails_and_keeps_no_other_back() {
+    let app = TestApp::start().await;
+    let agent = app.agent("a").await;
+    let (gone, good) = (
+        app.target(&agent, "gone").await,
+        app.target(&agent, "web").await,
+    );
+    app.certificate("broken", &[&gone]).await;
+    app.certificate("web", &[&good]).await;
+    for item in agent.work(&app).await {
+        agent.submit_csr(&app, &item).await.expect(202);
+    }
+    let id = gone.parse().unwrap();
+    let target = app.app.store.get::<Target>(&id).await.unwrap().unwrap();
+    let mut unit = app.app.store.unit(app.unit_id(), app.now());
+    unit.delete(target);
+    unit.commit().await.unwrap();
+    assert_eq!(agent.job(&app).await.certificate_id.as_str(), "web");
+    let told = &app.list("/api/v1/audit").await[0];
+    assert_eq!(told["action"], "deployment_failed");
+    assert_eq!(told["resource_id"], "broken");
+    assert!(agent.work(&app).await.is_empty());
 }
 
 #[tokio::test]
