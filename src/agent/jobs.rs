@@ -301,9 +301,9 @@ impl Shared {
         let spki = chain.leaf().spki_sha256().to_owned();
         let certificate = &item.certificate_id;
         let key = self.vault.key(certificate, &spki)?.ok_or_else(|| {
-            Fault::operator(format!(
-                "the private key of serial {} (SPKI {spki}) is not on this host: renew {certificate} \
-                 to make a new one",
+            Fault::key_missing(format!(
+                "the private key of serial {} (SPKI {spki}) is not on this host: another version \
+                 with a new key is needed",
                 version.serial
             ))
         })?;
@@ -408,6 +408,7 @@ fn failed(fault: Fault) -> Outcome {
     let class = match fault.class {
         Class::Transient => FailureClass::Transient,
         Class::Permanent => FailureClass::Permanent,
+        Class::KeyMissing => FailureClass::KeyMissing,
         Class::Operator => FailureClass::Operator,
     };
     Outcome::Failed {

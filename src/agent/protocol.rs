@@ -212,6 +212,8 @@ pub enum FailureClass {
     Transient,
     /// Nothing short of another request.
     Permanent,
+    /// Another version: the private key of this one is not on the host.
+    KeyMissing,
     /// A change made by an operator.
     Operator,
 }

@@ -202,15 +202,16 @@ pub async fn versions(
     Query(paging): Query<Paging>,
 ) -> Result<Json<List<VersionShape>>, Problem> {
     let id = id_in_path("certificate", &id)?;
-    let mut rows = app.versions(&who, &id).await?;
-    rows.reverse();
-    let mut list = paging.list(&rows, |v| VersionShape::from(&**v));
     let (page, per_page) = paging.numbers();
-    let shown = rows.iter().skip((page - 1).saturating_mul(per_page));
-    for (shape, version) in list.data.iter_mut().zip(shown) {
-        shape.pem_chain = Some(app.fullchain_pem(&who, version).await?);
+    let skip = (page - 1).saturating_mul(per_page);
+    let (rows, total) = app.versions(&who, &id, skip, per_page).await?;
+    let mut data = Vec::with_capacity(rows.len());
+    for version in rows {
+        let mut shape = VersionShape::from(&*version);
+        shape.pem_chain = Some(app.fullchain_pem(&who, &version).await?);
+        data.push(shape);
     }
-    Ok(Json(list))
+    Ok(Json(List::numbered(data, Some(total), (page, per_page))))
 }
 
 /// Issues for a CSR.

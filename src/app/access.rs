@@ -156,7 +156,8 @@ impl App {
         }
         Ok(Principal {
             kind: PrincipalKind::Agent,
-            name: agent.name.clone(),
+            // Never the bare name: an agent may be called as an administrator's key is.
+            name: format!("agent:{}", agent.name),
             role: None,
             agent: Some(id),
         })

@@ -1,6 +1,6 @@
 //! Agents joining.
 
-use super::{App, AppError, audit, need, require};
+use super::{App, AppError, audit, need, printable, require};
 use crate::{
     access::Permission,
     agent::protocol::{Enrol, Enrolled, wire_time},
@@ -62,9 +62,7 @@ impl App {
         if !(1..=10_000).contains(&new.max_uses) {
             return Err(AppError::invalid("max_uses", "1 to 10000 is accepted"));
         }
-        if new.name.len() > 128 {
-            return Err(AppError::invalid("name", "128 characters at most"));
-        }
+        printable("name", &new.name, 0..=128)?;
         let secret = &secret::generate(JOIN_TOKEN, &*self.rng);
         let token = self
             .decide(|mut unit| async move {
@@ -75,7 +73,6 @@ impl App {
                     secret_sha256: secret::hash(secret),
                     expires_at: now.plus(new.lifetime),
                     max_uses: new.max_uses,
-                    uses: 0,
                     replace: new.replace,
                     created_at: now,
                 };
@@ -98,90 +95,114 @@ impl App {
         })
     }
 
-    /// Lets an agent in. The same token, name and secret again answer the same agent; a token
-    /// never takes over a live one.
+    /// Lets an agent in. The same name and secret again answer the same agent, by the token that let
+    /// it in or by one that lets agents in; a token never takes over a live one.
     pub async fn enrol(&self, wish: &Enrol) -> Result<Enrolled, AppError> {
         check(wish)?;
-        let agent = self
-            .decide(|mut unit| async move {
-                let now = self.now();
-                let Some(token) = self.store.first::<JoinToken>(TOKEN_SECRET, Key::new().text(&secret::hash(&wish.token))).await? else {
-                    return Err(REFUSED);
-                };
-                let mut token: Loaded<JoinToken> = need(&mut unit, "join token", &token.id).await?;
-                let by = Principal {
-                    kind: PrincipalKind::Agent,
-                    name: format!("join_token:{}", token.id),
-                    role: None,
-                    agent: None,
-                };
-                let namesake = self.store.first::<Agent>(AGENT_NAME, Key::new().text(&wish.name)).await?;
-                if let Some(a) = &namesake
-                    && a.joined_by == token.id
-                    && secret::same(&a.secret_sha256, &wish.secret_sha256)
-                {
-                    return Ok((unit, (**a).clone()));
-                }
-                if !token.is_valid(now) {
-                    return Err(REFUSED);
-                }
-                token.uses += 1;
-                let action;
-                let agent = match namesake {
-                    None => {
-                        action = "agent_enrolled";
-                        let agent = Agent {
-                            id: self.new_id("agt"),
-                            name: wish.name.clone(),
-                            hostname: wish.hostname.clone(),
-                            os: wish.os.clone(),
-                            architecture: wish.architecture.clone(),
-                            version: wish.version.clone(),
-                            secret_sha256: wish.secret_sha256.clone(),
-                            joined_by: token.id.clone(),
-                            enrolled_at: now,
-                        };
-                        unit.insert(agent.clone());
-                        agent
-                    }
-                    Some(a) => {
-                        action = "agent_replaced";
-                        // What was heard since the last write is lost by a crash: enrolling counts too.
-                        let live = now.since(a.enrolled_at) < REPLACEABLE_AFTER
-                            || self.heard_within(&a.id, REPLACEABLE_AFTER).await?;
-                        if live || !token.replace {
-                            return Err(AppError::Conflict(format!(
-                                "an agent named {} is enrolled. It can be replaced when it has been \
-                                 silent for 10 minutes and the join token was made to replace",
-                                wish.name
-                            )));
-                        }
-                        let mut agent: Loaded<Agent> = need(&mut unit, "agent", &a.id).await?;
-                        agent.secret_sha256 = wish.secret_sha256.clone();
-                        agent.hostname = wish.hostname.clone();
-                        agent.version = wish.version.clone();
-                        agent.joined_by = token.id.clone();
-                        agent.enrolled_at = now;
-                        let value = (*agent).clone();
-                        unit.put(agent);
-                        value
-                    }
-                };
-                let resource = ("agent", agent.id.as_str());
-                let event = AuditEvent::new(&by, Category::Auth, action, resource, now)
-                    .with("name", &agent.name)
-                    .with("hostname", &agent.hostname);
-                audit(&mut unit, &event);
-                unit.put(token);
-                Ok((unit, agent))
-            })
-            .await?;
+        let agent = match self.admit(wish).await {
+            // Name or last use were taken meanwhile, perhaps by this very agent's other call.
+            Err(AppError::Conflict(_) | AppError::Limited { .. }) => self.admit(wish).await?,
+            admitted => admitted?,
+        };
         self.heard.hear(&agent.id, self.now());
         Ok(Enrolled {
             agent_id: agent.id,
             system_ca_pem: self.system_ca.certificate_pem().to_owned(),
             server_time: wire_time(self.now()),
         })
+    }
+
+    async fn admit(&self, wish: &Enrol) -> Result<Agent, AppError> {
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let by_secret = Key::new().text(&secret::hash(&wish.token));
+            let token = self
+                .store
+                .first::<JoinToken>(TOKEN_SECRET, by_secret)
+                .await?;
+            let token = token.ok_or(REFUSED)?;
+            let token: Loaded<JoinToken> = need(&mut unit, "join token", &token.id).await?;
+            let by = Principal {
+                kind: PrincipalKind::Agent,
+                name: format!("join_token:{}", token.id),
+                role: None,
+                agent: None,
+            };
+            let by_name = Key::new().text(&wish.name);
+            let namesake = self.store.first::<Agent>(AGENT_NAME, by_name).await?;
+            let uses = uses_of(&token.id);
+            let valid = token.is_valid(now, self.store.counter(uses.clone()).await?);
+            if let Some(a) = &namesake
+                && (valid || a.joined_by == token.id)
+                && secret::same(&a.secret_sha256, &wish.secret_sha256)
+            {
+                return Ok((unit, (**a).clone()));
+            }
+            if !valid {
+                return Err(REFUSED);
+            }
+            unit.add(uses, 1, token.max_uses.into());
+            let action;
+            let mut old_hostname = None;
+            let agent = match namesake {
+                None => {
+                    action = "agent_enrolled";
+                    let agent = Agent {
+                        id: self.new_id("agt"),
+                        name: wish.name.clone(),
+                        hostname: wish.hostname.clone(),
+                        os: wish.os.clone(),
+                        architecture: wish.architecture.clone(),
+                        version: wish.version.clone(),
+                        secret_sha256: wish.secret_sha256.clone(),
+                        joined_by: token.id.clone(),
+                        enrolled_at: now,
+                        keys_lost_at: None,
+                    };
+                    unit.insert(agent.clone());
+                    agent
+                }
+                Some(a) => {
+                    action = "agent_replaced";
+                    let mut agent: Loaded<Agent> = need(&mut unit, "agent", &a.id).await?;
+                    // What was heard since the last write is lost by a crash: enrolling counts
+                    // too. Nobody is silent while nobody listens, as before this process began.
+                    let live = now.since(agent.enrolled_at) < REPLACEABLE_AFTER
+                        || now.since(self.started_at) < REPLACEABLE_AFTER
+                        || self.heard_within(&agent.id, REPLACEABLE_AFTER).await?;
+                    if live || !token.replace {
+                        return Err(AppError::Conflict(format!(
+                            "an agent named {} is enrolled. It can be replaced when it has \
+                                 been silent for 10 minutes while this server ran, and the join \
+                                 token was made to replace",
+                            wish.name
+                        )));
+                    }
+                    agent.secret_sha256 = wish.secret_sha256.clone();
+                    old_hostname = Some(agent.hostname.clone());
+                    agent.hostname = wish.hostname.clone();
+                    agent.os = wish.os.clone();
+                    agent.architecture = wish.architecture.clone();
+                    agent.version = wish.version.clone();
+                    agent.joined_by = token.id.clone();
+                    agent.enrolled_at = now;
+                    agent.keys_lost_at = Some(now);
+                    let value = (*agent).clone();
+                    unit.put(agent);
+                    value
+                }
+            };
+            let resource = ("agent", agent.id.as_str());
+            let mut event = AuditEvent::new(&by, Category::Auth, action, resource, now)
+                .with("name", &agent.name)
+                .with("hostname", &agent.hostname);
+            if let Some(old) = old_hostname {
+                event = event.with("old_hostname", old);
+            }
+            audit(&mut unit, &event);
+            Ok((unit, agent))
+        })
+        .await
     }
 
     /// When an agent was last heard, by this process or another.
@@ -202,7 +223,7 @@ impl App {
 
     /// Writes down when agents were heard, in one commit.
     pub(crate) async fn write_heard(&self) -> Result<(), AppError> {
-        let beats = self.heard.take_unwritten();
+        let beats = self.heard.unwritten();
         for some in beats.chunks(256) {
             self.decide(|mut unit| async move {
                 for (id, at) in some {
@@ -221,6 +242,7 @@ impl App {
                 Ok((unit, ()))
             })
             .await?;
+            self.heard.written(some);
         }
         Ok(())
     }
@@ -228,6 +250,11 @@ impl App {
 
 const REFUSED: AppError =
     AppError::Unauthenticated("this join token is unknown, has expired, or has been used up");
+
+/// The counter of a join token's uses.
+fn uses_of(token: &Id) -> Key {
+    Key::new().text("join_token").text(token.as_str())
+}
 
 fn check(wish: &Enrol) -> Result<(), AppError> {
     let texts = [
@@ -238,12 +265,7 @@ fn check(wish: &Enrol) -> Result<(), AppError> {
         ("version", &wish.version, 0),
     ];
     for (field, text, least) in texts {
-        if text.len() < least || text.len() > 128 || text.chars().any(char::is_control) {
-            return Err(AppError::invalid(
-                field,
-                format!("{least} to 128 printable characters are accepted"),
-            ));
-        }
+        printable(field, text, least..=128)?;
     }
     let hash = &wish.secret_sha256;
     if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {

@@ -1,18 +1,19 @@
 //! Certificates: making and reading them.
 
 use super::{
-    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, free, issue, known, need,
-    require, views::Deployed,
+    App, AppError, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, audit, free, issue, known,
+    lifecycle, need, printable, require, views::Deployed,
 };
 use crate::{
     access::Permission,
+    deploy::TargetConfig,
     domain::{
         AuditEvent, Category, Certificate, Deployment, Holder, HolderState, Issuer, Order,
         Principal, Profile, RenewalPolicy, Target, Version,
     },
     id::Id,
     pki::{San, Sans},
-    store::{DEPLOYMENT_ORDER, Index, Key, Loaded, Scan, VERSION_CERT},
+    store::{CERT_TARGET, DEPLOYMENT_ORDER, Facet, Key, Loaded, Scan, VERSION_CERT},
 };
 use std::collections::BTreeMap;
 
@@ -107,12 +108,20 @@ impl App {
                 exists::<Issuer>(&mut unit, "issuer_id", &cert.issuer_id).await?;
                 exists::<Profile>(&mut unit, "certificate_profile_id", &cert.profile_id).await?;
                 exists::<RenewalPolicy>(&mut unit, "renewal_policy_id", &cert.policy_id).await?;
-                for id in &new.targets {
+                for id in &cert.targets {
                     let target = exists::<Target>(&mut unit, "target_ids", id).await?;
+                    let config = TargetConfig::parse(&target.kind, &target.config);
+                    if config.is_ok_and(|config| config.is_exclusive()) {
+                        unit.none(CERT_TARGET, Key::new().text(id.as_str()));
+                    }
                     cert.holders.insert(
                         Holder::Agent(target.agent.clone()),
                         HolderState::scheduled(now),
                     );
+                }
+                if cert.holders.is_empty() {
+                    cert.holders
+                        .insert(Holder::Requester, HolderState::requester());
                 }
                 let resource = ("certificate", cert.id.as_str());
                 let event = AuditEvent::new(
@@ -125,8 +134,7 @@ impl App {
                 .with("names", join(&cert.sans))
                 .with("issuer", &cert.issuer_id);
                 audit(&mut unit, &event);
-                let agents: Vec<Holder> = cert.holders.keys().cloned().collect();
-                for holder in &agents {
+                for holder in &lifecycle::agents_of(&cert) {
                     self.open(&mut unit, who, &mut cert, holder).await?;
                 }
                 if let Some(csr) = csr {
@@ -157,14 +165,27 @@ impl App {
         cert.ok_or_else(|| AppError::not_found("certificate", id))
     }
 
-    /// The versions of a certificate, oldest first.
+    /// Versions of a certificate, newest first: `limit` of them after the first `skip`, and how
+    /// many there are.
     pub async fn versions(
         &self,
         who: &Principal,
         id: &Id,
-    ) -> Result<Vec<Loaded<Version>>, AppError> {
+        skip: usize,
+        limit: usize,
+    ) -> Result<(Vec<Loaded<Version>>, u64), AppError> {
         self.certificate(who, id).await?;
-        Ok(self.store.scan(of(VERSION_CERT, id)).await?)
+        let certificate = Key::new().text(id.as_str());
+        let total = Facet::is(VERSION_CERT, certificate.clone());
+        let scan = Scan {
+            backward: true,
+            skip,
+            ..Scan::under(VERSION_CERT, certificate.bytes(), limit)
+        };
+        Ok((
+            self.store.scan(scan).await?,
+            self.store.count(&total).await?,
+        ))
     }
 
     /// The PEM of a version: leaf first, then its issuers.
@@ -226,11 +247,9 @@ impl App {
             _ => None,
         };
         let mut deployments = Vec::new();
-        for deployment in self
-            .store
-            .scan::<Deployment>(of(DEPLOYMENT_ORDER, id))
-            .await?
-        {
+        let of_order = Key::new().text(id.as_str()).bytes();
+        let scan = Scan::under(DEPLOYMENT_ORDER, of_order, MAX_TARGETS);
+        for deployment in self.store.scan::<Deployment>(scan).await? {
             if let Some(target) = self.store.get::<Target>(&deployment.target).await? {
                 deployments.push(Deployed {
                     target: target.into_value(),
@@ -244,10 +263,6 @@ impl App {
             deployments,
         })
     }
-}
-
-fn of(index: Index, id: &Id) -> Scan {
-    Scan::under(index, Key::new().text(id.as_str()).bytes(), 1_000)
 }
 
 async fn exists<T: crate::store::Document>(
@@ -305,27 +320,21 @@ fn names(new: &NewCertificate) -> Result<(String, Vec<San>), AppError> {
 }
 
 fn labels(new: &NewCertificate) -> Result<(), AppError> {
-    if new.name.is_empty() || new.name.len() > 255 {
-        return Err(AppError::invalid(
-            "name",
-            "1 to 255 characters are accepted",
-        ));
-    }
+    printable("name", &new.name, 1..=255)?;
     let texts = [
         ("environment", &new.environment),
         ("owner_id", &new.owner_id),
         ("team_id", &new.team_id),
     ];
     for (field, text) in texts {
-        if text.len() > 128 {
-            return Err(AppError::invalid(field, "128 characters at most"));
-        }
+        printable(field, text, 0..=128)?;
     }
-    if new.tags.len() > 64 || new.tags.iter().any(|(k, v)| k.len() > 128 || v.len() > 512) {
-        return Err(AppError::invalid(
-            "tags",
-            "64 labels at most, names up to 128 and values up to 512 characters",
-        ));
+    for (name, value) in &new.tags {
+        printable("tags", name, 0..=128)?;
+        printable("tags", value, 0..=512)?;
+    }
+    if new.tags.len() > 64 {
+        return Err(AppError::invalid("tags", "64 labels at most"));
     }
     Ok(())
 }

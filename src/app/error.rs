@@ -3,7 +3,7 @@
 use crate::{
     access::Permission,
     clock::Time,
-    store::{CommitError, Refusal, StoreError},
+    store::{CERT_TARGET, CommitError, Refusal, StoreError},
 };
 use std::time::Duration;
 
@@ -96,6 +96,12 @@ impl AppError {
                 let field = index.name.rsplit('.').next().unwrap_or(index.name);
                 let kind = index.coll.0;
                 Self::Conflict(format!("{field}: {kind} {holder} has the same one already"))
+            }
+            CommitError::Refused(Refusal::Occupied { index, holder }) if index == CERT_TARGET => {
+                Self::Conflict(format!(
+                    "target_ids: a target of type Site serves one certificate, and one of these \
+                     serves {holder}: make another target"
+                ))
             }
             CommitError::Refused(Refusal::Occupied { index, holder }) => Self::Conflict(format!(
                 "{} {holder} is open already ({})",

@@ -5,11 +5,11 @@ use crate::{
     access::Permission,
     clock::Time,
     domain::{
-        AuditEvent, Category, Cause, Certificate, Executor, FailureClass, Holder, Issuer, Job,
-        JobKind, Order, Plan, Principal,
+        Agent, AuditEvent, Category, Cause, Certificate, Executor, FailureClass, Holder, Issuer,
+        Job, JobKind, Order, Plan, Principal, Version,
     },
     id::Id,
-    store::{Key, Loaded, ORDER_OPEN, Unit, open_order_key},
+    store::{CERT_AGENT, Key, Loaded, ORDER_OPEN, Scan, Unit, open_order_key},
 };
 use std::time::Duration;
 
@@ -17,6 +17,12 @@ use std::time::Duration;
 const ORDER_BURST: u32 = 100;
 /// ... and one more each time this has passed: no fault of ours may flood a CA.
 const ORDER_EVERY: Duration = Duration::from_secs(60);
+/// A requester's line may ask this many times at once ...
+const REQUEST_BURST: u32 = 1_000;
+/// ... and once more each time this has passed: a script may run on many hosts, or in circles.
+const REQUEST_EVERY: Duration = Duration::from_millis(100);
+/// Certificates are read this many at a time.
+const PAGE: usize = 256;
 
 impl App {
     /// Asks for a new version for every holder that is an agent, now. Where an order is open
@@ -92,6 +98,74 @@ impl App {
         Ok(orders.len())
     }
 
+    /// Plans new versions for all whose keys an agent has lost, at once; for the reconciler. What a
+    /// crash leaves undone is done by the next call: it is over when the agent's row says so.
+    pub(crate) async fn replace_lost_keys(&self, agent: &Id) -> Result<(), AppError> {
+        let Some(lost_at) = self.keys_lost_at(agent).await? else {
+            return Ok(());
+        };
+        let held = Key::new().text(agent.as_str()).bytes();
+        let mut after = None;
+        loop {
+            let page = self
+                .store
+                .page::<Certificate>(Scan {
+                    after,
+                    ..Scan::under(CERT_AGENT, held.clone(), PAGE)
+                })
+                .await?;
+            for certificate in &page.rows {
+                self.replace_version(&certificate.id, agent, lost_at)
+                    .await?;
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        self.decide(|mut unit| async move {
+            let mut agent: Loaded<Agent> = need(&mut unit, "agent", agent).await?;
+            if agent.keys_lost_at == Some(lost_at) {
+                agent.keys_lost_at = None;
+                unit.put(agent);
+            }
+            Ok((unit, ()))
+        })
+        .await
+    }
+
+    async fn keys_lost_at(&self, agent: &Id) -> Result<Option<Time>, AppError> {
+        let agent = self.store.get::<Agent>(agent).await?;
+        Ok(agent.and_then(|agent| agent.keys_lost_at))
+    }
+
+    /// Plans a new version for an agent's line at once, when its current one is from before
+    /// `lost_at`.
+    async fn replace_version(
+        &self,
+        certificate: &Id,
+        agent: &Id,
+        lost_at: Time,
+    ) -> Result<(), AppError> {
+        self.decide(|mut unit| async move {
+            let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", certificate).await?;
+            let line = cert.holders.get_mut(&Holder::Agent(agent.clone()));
+            if let Some(line) = line
+                && let Some(current) = &line.current
+                && let Some(version) = unit.peek::<Version>(&current.version).await?
+                && version.created_at < lost_at
+            {
+                let planned = line.plan.clone();
+                line.hasten(self.now());
+                if line.plan != planned {
+                    unit.put(cert);
+                }
+            }
+            Ok((unit, ()))
+        })
+        .await
+    }
+
     /// Opens an order for a holder and queues its job, in the caller's unit. Uniqueness and budget
     /// are checked by the commit itself.
     pub(crate) async fn open(
@@ -150,13 +224,7 @@ impl App {
             now,
         );
         unit.none(ORDER_OPEN, open_order_key(&certificate.id, holder));
-        unit.take(
-            budget_key(&certificate.id, holder),
-            1,
-            ORDER_EVERY,
-            ORDER_BURST,
-            now,
-        );
+        charge(unit, &certificate.id, holder, now);
         unit.insert(order.clone());
         unit.insert(job);
         audit(
@@ -215,7 +283,8 @@ pub(crate) fn fail_order(
     audit(unit, &event);
 }
 
-fn agents_of(certificate: &Certificate) -> Vec<Holder> {
+/// The holders that are agents.
+pub(super) fn agents_of(certificate: &Certificate) -> Vec<Holder> {
     certificate
         .holders
         .keys()
@@ -224,9 +293,15 @@ fn agents_of(certificate: &Certificate) -> Vec<Holder> {
         .collect()
 }
 
-fn budget_key(certificate: &Id, holder: &Holder) -> Key {
-    Key::new()
+/// Takes an order out of the budget of a holder's line; the commit is refused when it is spent.
+pub(super) fn charge(unit: &mut Unit<'_>, certificate: &Id, holder: &Holder, now: Time) {
+    let (every, burst) = match holder {
+        Holder::Agent(_) => (ORDER_EVERY, ORDER_BURST),
+        Holder::Requester => (REQUEST_EVERY, REQUEST_BURST),
+    };
+    let budget = Key::new()
         .text("orders")
         .text(certificate.as_str())
-        .text(&holder.to_string())
+        .text(&holder.to_string());
+    unit.take(budget, 1, every, burst, now);
 }

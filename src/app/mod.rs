@@ -41,7 +41,7 @@ use crate::{
     sys::Tasks,
     telemetry::Throttle,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
@@ -74,6 +74,8 @@ pub struct App {
     pub pulse: Pulse,
     /// Refused calls, as far as the log tells of them.
     pub refusals: Throttle,
+    /// When this process began: until a while later an agent's silence says nothing.
+    pub started_at: Time,
     /// The settings.
     pub config: ServerConfig,
 }
@@ -218,6 +220,20 @@ pub(crate) async fn free<T: Document>(
             "id: {kind} {id} exists already"
         ))),
     }
+}
+
+/// Refuses a text of another length (in bytes), or with control characters: terminals obey them.
+pub(crate) fn printable(
+    field: &'static str,
+    text: &str,
+    length: RangeInclusive<usize>,
+) -> Result<(), AppError> {
+    if length.contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let (least, most) = (length.start(), length.end());
+    let message = format!("{least} to {most} printable characters are accepted");
+    Err(AppError::invalid(field, message))
 }
 
 /// Adds an event to the batch.

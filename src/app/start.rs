@@ -309,6 +309,7 @@ impl App {
         let identity = system_ca.identity(&*crypto, &*rng, clock.now()).await?;
         let local: Arc<dyn Issuer> = Arc::new(LocalCa::new(issuing, issuing_key));
         let app = App {
+            started_at: clock.now(),
             store,
             clock,
             rng,

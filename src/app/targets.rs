@@ -1,6 +1,6 @@
 //! Targets.
 
-use super::{App, AppError, audit, free, require};
+use super::{App, AppError, audit, free, printable, require};
 use crate::{
     access::Permission,
     deploy::config::{ConfigError, TargetConfig},
@@ -32,12 +32,7 @@ impl App {
         new: &NewTarget,
     ) -> Result<Target, AppError> {
         require(who, Permission::TargetEdit)?;
-        if new.name.is_empty() || new.name.len() > 255 {
-            return Err(AppError::invalid(
-                "name",
-                "1 to 255 characters are accepted",
-            ));
-        }
+        printable("name", &new.name, 1..=255)?;
         TargetConfig::parse(&new.kind, &new.config).map_err(|e| match e {
             ConfigError::UnknownType(_) => AppError::invalid("type", e),
             _ => AppError::invalid("config", e),

@@ -185,9 +185,6 @@ impl App {
                 (plan, _) => next_of(line, plan, now),
             });
         }
-        if sentences.is_empty() {
-            return Ok("waits for a target or a CSR".into());
-        }
         Ok(sentences.join("; "))
     }
 

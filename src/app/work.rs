@@ -9,12 +9,12 @@ use crate::{
     clock::Time,
     domain::{
         AuditEvent, Category, Certificate, Chain, Deployment, DeploymentState, Executor,
-        FailureClass, Job, JobKind, JobState, Lease, Order, Principal, Profile, Target, Version,
-        deployment,
+        FailureClass, Holder, Job, JobKind, JobState, Lease, Order, Principal, Profile, Target,
+        Version, deployment,
         job::{LEASE, NotLeased},
     },
     id::Id,
-    store::{JOB_DUE, JOB_LEASE, Key, Loaded, Scan, Unit},
+    store::{JOB_DUE, JOB_LEASED, Key, Loaded, Scan, Unit},
 };
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ const MAX_SERVED: usize = 64;
 const MAX_REASON: usize = 4_096;
 /// The longest an agent may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// At most this many leases are looked at to find those of one agent; the others lapse.
-const MOST_LEASED: usize = 10_000;
+/// At most this many leases of an agent are ended at once, far more than it runs; others lapse.
+const MOST_LEASED: usize = 1_000;
 
 impl App {
     /// Leases jobs to an agent. When there are none it waits up to `wait`, holding nothing, and
@@ -81,11 +81,41 @@ impl App {
         let due = self.store.scan::<Job>(scan).await?;
         let mut items = Vec::with_capacity(due.len());
         for job in due {
-            if let Some(item) = self.claim_one(&job.id).await? {
-                items.push(item);
+            match self.claim_one(&job.id).await {
+                Ok(item) => items.extend(item),
+                // One job must not keep an agent from the others, nor come back at once for ever.
+                Err(e @ (AppError::NotFound { .. } | AppError::Store(_))) => {
+                    tracing::error!(job = %job.id, error = %e, "the job cannot be given");
+                    if let Err(e) = self.give_up(&job.id, &e.to_string()).await {
+                        tracing::error!(job = %job.id, error = %e, "nor can it be ended");
+                    }
+                }
+                // What was leased already is told; the rest is there for the next call.
+                Err(e) if !items.is_empty() => {
+                    tracing::warn!(job = %job.id, error = %e, "left for later");
+                    break;
+                }
+                Err(e) => return Err(e),
             }
         }
         Ok(items)
+    }
+
+    /// Ends a job that cannot be run as failed, with what hangs on it.
+    async fn give_up(&self, id: &Id, reason: &str) -> Result<(), AppError> {
+        let who = &Principal::system("jobs");
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let mut job: Loaded<Job> = need(&mut unit, "job", id).await?;
+            if job.ready_at().is_some() {
+                let reason = format!("the job cannot be run: {reason}");
+                job.fail(None, reason.clone(), false, now);
+                self.job_over(&mut unit, who, &job, reason, now).await?;
+                unit.put(job);
+            }
+            Ok((unit, ()))
+        })
+        .await
     }
 
     /// Leases one job, unless it is no longer to be had.
@@ -228,7 +258,17 @@ impl App {
                 JobKind::Deploy { deployment } => {
                     let mut deployment: Loaded<Deployment> =
                         need(&mut unit, "deployment", &deployment).await?;
+                    if let Outcome::Confirmed { served, .. } = outcome {
+                        proven(&unit, &deployment, served).await?;
+                    }
                     settle(&mut job, &mut deployment, token, outcome, now);
+                    if let Outcome::Failed {
+                        class: Class::KeyMissing,
+                        ..
+                    } = outcome
+                    {
+                        replace_keyless(&mut unit, &deployment, now).await?;
+                    }
                     let event = deployment_event(who, &deployment, now);
                     if let Some(event) = event {
                         audit(&mut unit, &event);
@@ -239,17 +279,20 @@ impl App {
             unit.put(job);
             Ok((unit, ()))
         })
-        .await
+        .await?;
+        if matches!(outcome, Outcome::Failed { .. }) {
+            // A poll that waits learns when the job may be begun again.
+            self.doorbell.ring(agent);
+        }
+        Ok(())
     }
 
     /// Ends the leases of an agent that has just started: whatever it held, it holds no more.
     pub async fn end_leases(&self, who: &Principal, agent: &Id) -> Result<(), AppError> {
         let agent = Executor::Agent(require_agent(who, agent)?.clone());
-        let leased = self
-            .store
-            .scan::<Job>(Scan::all(JOB_LEASE, MOST_LEASED))
-            .await?;
-        for job in leased.iter().filter(|job| job.executor == agent) {
+        let its_own = Key::new().text(&agent.to_string()).bytes();
+        let scan = Scan::under(JOB_LEASED, its_own, MOST_LEASED);
+        for job in self.store.scan::<Job>(scan).await? {
             if let JobState::Leased(lease) = &job.state {
                 self.end_lease(&job.id, lease.until).await?;
             }
@@ -277,28 +320,7 @@ impl App {
                 let reason = "the agent took the job and was not heard of it again".to_owned();
                 let over = job.fail(None, reason.clone(), true, now);
                 if over {
-                    match job.kind.clone() {
-                        JobKind::Issue { order, .. } => {
-                            self.issue_job_over(
-                                &mut unit,
-                                who,
-                                &order,
-                                Class::Transient,
-                                reason,
-                                now,
-                            )
-                            .await?;
-                        }
-                        JobKind::Deploy { deployment } => {
-                            let mut deployment: Loaded<Deployment> =
-                                need(&mut unit, "deployment", &deployment).await?;
-                            deployment.state = failed(reason, Vec::new(), false, now);
-                            if let Some(event) = deployment_event(who, &deployment, now) {
-                                audit(&mut unit, &event);
-                            }
-                            unit.put(deployment);
-                        }
-                    }
+                    self.job_over(&mut unit, who, &job, reason, now).await?;
                 }
                 let Executor::Agent(agent) = job.executor.clone();
                 unit.put(job);
@@ -309,6 +331,33 @@ impl App {
             self.doorbell.ring(&agent);
         }
         Ok(())
+    }
+
+    /// Fails what a job was for, which ended without a word of its agent.
+    async fn job_over(
+        &self,
+        unit: &mut Unit<'_>,
+        who: &Principal,
+        job: &Job,
+        reason: String,
+        now: Time,
+    ) -> Result<(), AppError> {
+        match &job.kind {
+            JobKind::Issue { order, .. } => {
+                self.issue_job_over(unit, who, order, Class::Transient, reason, now)
+                    .await
+            }
+            JobKind::Deploy { deployment } => {
+                let mut deployment: Loaded<Deployment> =
+                    need(unit, "deployment", deployment).await?;
+                deployment.state = failed(reason, Vec::new(), false, now);
+                if let Some(event) = deployment_event(who, &deployment, now) {
+                    audit(unit, &event);
+                }
+                unit.put(deployment);
+                Ok(())
+            }
+        }
     }
 
     async fn issue_job_over(
@@ -326,7 +375,7 @@ impl App {
         let class = match class {
             Class::Transient => FailureClass::Transient,
             Class::Permanent => FailureClass::Permanent,
-            Class::Operator => FailureClass::NeedsOperator,
+            Class::KeyMissing | Class::Operator => FailureClass::NeedsOperator,
         };
         lifecycle::fail_order(
             unit,
@@ -344,8 +393,31 @@ impl App {
     }
 }
 
-/// What an agent says, bounded. A long reason is cut rather than refused: it is for people, and a
-/// refused report would have the work done again.
+/// Plans a version in place of one whose key is not on its host: at once, or when the present one
+/// is as old as a deployment's retry, so that a host that keeps no key asks for one each hour.
+async fn replace_keyless(
+    unit: &mut Unit<'_>,
+    deployment: &Deployment,
+    now: Time,
+) -> Result<(), AppError> {
+    let mut certificate: Loaded<Certificate> =
+        need(unit, "certificate", &deployment.certificate).await?;
+    let version: Loaded<Version> = show(unit, "version", &deployment.version).await?;
+    let line = certificate
+        .holders
+        .get_mut(&Holder::Agent(deployment.agent.clone()));
+    if let Some(line) = line
+        && let Some(current) = &line.current
+        && current.version == version.id
+    {
+        line.hasten(now.max(version.created_at.plus(deployment::RETRY)));
+        unit.put(certificate);
+    }
+    Ok(())
+}
+
+/// What an agent says, bounded. A reason is cut and freed of control characters rather than
+/// refused: it is for people, and a refused report would have the work done again.
 fn checked(outcome: &Outcome) -> Result<Outcome, AppError> {
     let mut outcome = outcome.clone();
     let (reason, served): (Option<&mut String>, &[Served]) = match &mut outcome {
@@ -364,15 +436,38 @@ fn checked(outcome: &Outcome) -> Result<Outcome, AppError> {
         ));
     }
     if let Some(reason) = reason {
-        if reason.contains('\0') {
-            return Err(AppError::invalid("reason", "it holds a NUL character"));
-        }
+        *reason = reason.replace(char::is_control, " ");
         if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
             reason.truncate(end);
             reason.push_str(" ...");
         }
     }
     Ok(outcome)
+}
+
+/// A deployment is confirmed by what was seen: everywhere its own version, and that somewhere.
+async fn proven(
+    unit: &Unit<'_>,
+    deployment: &Deployment,
+    served: &[Served],
+) -> Result<(), AppError> {
+    let version: Loaded<Version> = show(unit, "version", &deployment.version).await?;
+    let serial = version.serial.to_string();
+    let shows_it = |seen: &Served| {
+        seen.serial.as_ref() == Some(&serial)
+            && seen.fingerprint_sha256.as_ref() == Some(&version.fingerprint_sha256)
+    };
+    if !served.is_empty() && served.iter().all(shows_it) {
+        return Ok(());
+    }
+    Err(AppError::invalid(
+        "served",
+        format!(
+            "`confirmed` is for a version that every endpoint was seen to serve: serial {serial}, \
+             fingerprint {}",
+            version.fingerprint_sha256
+        ),
+    ))
 }
 
 /// Brings job and deployment to where the agent says they ended.

@@ -34,6 +34,18 @@ const GLANCE: Duration = Duration::from_secs(2);
 /// The socket is for its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
+/// A name under which others reach a server: a DNS name or an IP address.
+pub type Name = San;
+
+/// Reads such a name.
+pub fn name(text: &str) -> Result<Name, String> {
+    match text.parse() {
+        Ok(name @ (San::Dns(_) | San::Ip(_))) => Ok(name),
+        Ok(_) => Err("a host name or an IP address is expected".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
 /// A control plane that answers.
 pub struct Host {
     /// The control plane.
@@ -46,11 +58,13 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens the data directory, starts the doors and the loops.
-    pub async fn start(config: ServerConfig) -> Result<Self, CliError> {
+    /// Opens the data directory, starts the doors and the loops. The server's own certificate has
+    /// `named` beside the names that the machine knows of.
+    pub async fn start(config: ServerConfig, named: Vec<Name>) -> Result<Self, CliError> {
         let tasks = Tasks::new();
         let told = signalled(&tasks)?;
-        let names = names(&config);
+        let mut names = names(&config);
+        names.extend(named);
         let parts = Parts::of_machine(config.clone(), tasks.clone(), names)?;
         let app = App::start(parts).await?.app;
         let web = Listener::tls(config.listen, &app.identity).await?;
@@ -131,14 +145,16 @@ pub fn signalled(tasks: &Tasks) -> Result<CancellationToken, CliError> {
     Ok(told)
 }
 
-/// The names under which a server is reached: this machine's, and the address it listens on.
+/// The names under which a server is reached: this machine's, and the addresses it listens on.
 fn names(config: &ServerConfig) -> Vec<San> {
     let mut names = vec![
         San::Dns("localhost".into()),
         San::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         San::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
     ];
-    if !config.listen.ip().is_unspecified() {
+    if config.listen.ip().is_unspecified() {
+        names.extend(Machine::addresses().into_iter().map(San::Ip));
+    } else {
         names.push(San::Ip(config.listen.ip()));
     }
     names.extend(Machine::this().hostname.parse().ok());

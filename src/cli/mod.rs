@@ -101,7 +101,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("certctl: {e}");
+            eprintln!("certctl: {}", output::plain(&e.to_string()));
             ExitCode::from(e.exit_code())
         }
     }

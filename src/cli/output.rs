@@ -5,9 +5,14 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Prints a line. A reader that has gone away is no failure.
+/// Prints lines. A reader that has gone away is no failure.
 pub fn line(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+    let _ = writeln!(io::stdout(), "{}", plain(text));
+}
+
+/// A text of others as a terminal may have it: without control characters, line ends apart.
+pub fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 /// Prints JSON.
@@ -25,7 +30,8 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.iter().copied());
     for row in rows {
-        table.add_row(row);
+        // A line end within a cell could pass for a row.
+        table.add_row(row.iter().map(|cell| plain(cell).replace('\n', " ")));
     }
     for row in table.to_string().lines() {
         line(row.trim_end());

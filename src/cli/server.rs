@@ -1,9 +1,12 @@
 //! `certctl server`.
 
-use super::{CliError, Global, host::Host};
+use super::{
+    CliError, Global,
+    host::{self, Host},
+};
 use crate::{
     app::FIRST_START,
-    config::{self, Environment, Flags},
+    config::{self, ConfigError, Environment, Flags},
     sys::notify,
 };
 use clap::Args;
@@ -15,6 +18,9 @@ pub struct Server {
     /// Address to listen on [env: CERTCTL_SERVER_HOST, CERTCTL_SERVER_PORT] [default: 127.0.0.1:8443]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// Name or IP address under which others reach the server, for its own certificate; may be repeated
+    #[arg(long = "name", value_name = "NAME", value_parser = host::name)]
+    names: Vec<host::Name>,
 }
 
 /// Runs it until the process is told to end.
@@ -25,8 +31,14 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
         socket: global.socket.clone(),
     };
     let (config, _) = config::server(env, flags)?;
+    let mut names = command.names;
+    if let Some(host) = config::public_host(env)? {
+        let name =
+            host::name(&host).map_err(|e| ConfigError(vec![format!("CERTCTL_PUBLIC_URL: {e}")]))?;
+        names.push(name);
+    }
     let first_start = config.data_dir.join(FIRST_START);
-    let host = Host::start(config).await?;
+    let host = Host::start(config, names).await?;
     tracing::info!(address = %host.address, "ready");
     if first_start.exists() {
         tracing::info!(file = %first_start.display(), "the first admin key is in this file");

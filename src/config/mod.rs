@@ -22,7 +22,7 @@ pub struct Setting {
 
 /// Every variable this program reads. Another `CERTCTL_*` is refused: it is a slip or a setting
 /// of another version, and silence would hide it.
-pub const SETTINGS: [Setting; 9] = [
+pub const SETTINGS: [Setting; 10] = [
     Setting {
         name: "CERTCTL_DATA_DIR",
         default: "/var/lib/certctl",
@@ -37,6 +37,11 @@ pub const SETTINGS: [Setting; 9] = [
         name: "CERTCTL_SERVER_PORT",
         default: "8443",
         about: "HTTPS port the server listens on",
+    },
+    Setting {
+        name: "CERTCTL_PUBLIC_URL",
+        default: "",
+        about: "address under which others reach the server, e.g. https://certctl.example:8443; its own certificate names the host",
     },
     Setting {
         name: "CERTCTL_SOCKET",
@@ -199,6 +204,21 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         socket,
     };
     Ok((config, log))
+}
+
+/// The host of the server's public address: a name, or an IP address without brackets.
+pub fn public_host(env: &Environment) -> Result<Option<String>, ConfigError> {
+    let Some(url) = env.get("CERTCTL_PUBLIC_URL") else {
+        return Ok(None);
+    };
+    let url: Option<http::Uri> = url.parse().ok();
+    let url = url.filter(|url| url.scheme_str() == Some("https"));
+    let host = url.as_ref().and_then(http::Uri::host);
+    let host = host.map(|host| host.trim_matches(['[', ']']).to_owned());
+    host.map(Some).ok_or_else(|| {
+        let fault = "CERTCTL_PUBLIC_URL: a URL such as https://certctl.example:8443 is expected";
+        ConfigError(vec![fault.to_owned()])
+    })
 }
 
 /// Reads the settings of logging alone, for commands that are no server.

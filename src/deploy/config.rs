@@ -138,6 +138,15 @@ impl TargetConfig {
         }
     }
 
+    /// Whether it serves one certificate: a second one would take the place of the first. A
+    /// directory holds each certificate under its own name.
+    pub fn is_exclusive(&self) -> bool {
+        match self {
+            Self::File(_) => false,
+            Self::Site(_) => true,
+        }
+    }
+
     /// The type's name.
     pub fn kind(&self) -> &'static str {
         match self {

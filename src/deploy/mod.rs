@@ -232,6 +232,8 @@ pub enum Class {
     Transient,
     /// Nothing short of another request.
     Permanent,
+    /// Another version: the private key of this one is not on the host.
+    KeyMissing,
     /// A change made by an operator.
     Operator,
 }
@@ -249,6 +251,14 @@ impl Fault {
     pub fn permanent(reason: impl fmt::Display) -> Self {
         Self {
             class: Class::Permanent,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// A failure that another version mends.
+    pub fn key_missing(reason: impl fmt::Display) -> Self {
+        Self {
+            class: Class::KeyMissing,
             reason: reason.to_string(),
         }
     }
@@ -305,7 +315,7 @@ impl Unverified {
     }
 }
 
-/// A place for one certificate. Each call may be repeated, also after a crash.
+/// One certificate's place on a target. Each call may be repeated, also after a crash.
 #[async_trait]
 pub trait Target: Send + Sync {
     /// What is in place now.

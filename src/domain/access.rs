@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Principal {
     /// What it is.
     pub kind: PrincipalKind,
-    /// Its name, e.g. a key's name or `local:1000`.
+    /// Its name: a key's name, `local:1000`, `agent:web-1`, `join_token:tok-1`, `system:renewals`.
     pub name: String,
     /// The role that says what it may do; an agent and the system have none.
     pub role: Option<String>,

@@ -30,6 +30,10 @@ pub struct Agent {
     pub joined_by: Id,
     /// When.
     pub enrolled_at: Time,
+    /// Keys of versions from before this moment were on a host that is gone, and not all of those
+    /// versions are known to be replaced yet. `None`: nothing is to be made good.
+    #[serde(default)]
+    pub keys_lost_at: Option<Time>,
 }
 
 /// When an agent was last heard. Apart from the agent, so that being heard conflicts with nothing.
@@ -52,10 +56,9 @@ pub struct JoinToken {
     pub secret_sha256: String,
     /// From then on it lets nobody in.
     pub expires_at: Time,
-    /// How many agents it lets in.
+    /// How many agents it lets in. How many it has let in is a counter beside the row, so that
+    /// agents that join at once do not conflict.
     pub max_uses: u32,
-    /// How many it has let in.
-    pub uses: u32,
     /// It may replace an agent that has been silent for [`REPLACEABLE_AFTER`].
     pub replace: bool,
     /// When it was made.
@@ -63,8 +66,8 @@ pub struct JoinToken {
 }
 
 impl JoinToken {
-    /// Whether it lets another agent in.
-    pub fn is_valid(&self, now: Time) -> bool {
-        now < self.expires_at && self.uses < self.max_uses
+    /// Whether it lets another agent in at `now`, having let in `uses`.
+    pub fn is_valid(&self, now: Time, uses: i64) -> bool {
+        now < self.expires_at && uses < i64::from(self.max_uses)
     }
 }

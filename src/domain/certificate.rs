@@ -39,7 +39,8 @@ pub struct Certificate {
     pub targets: Vec<Id>,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
-    /// The line of versions of each holder. Empty until a target or a CSR names one.
+    /// The line of versions of each holder; there is one at least. Where no target names an agent,
+    /// the requester holds the key.
     pub holders: BTreeMap<Holder, HolderState>,
     /// When it was put away.
     pub archived_at: Option<Time>,
@@ -286,6 +287,14 @@ impl HolderState {
         self.plan = Plan::InFlight {
             order: order.id.clone(),
         };
+    }
+
+    /// Brings the next order forward to `at`. One that is open or due by then stays, and so does
+    /// an exemption.
+    pub fn hasten(&mut self, at: Time) {
+        if let Plan::Scheduled { at: planned } = &mut self.plan {
+            *planned = at.min(*planned);
+        }
     }
 
     /// An order ended in a version; the next one is due at `next`.

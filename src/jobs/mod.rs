@@ -68,17 +68,21 @@ impl Heard {
         heard.get(agent).map(|b| b.at)
     }
 
-    /// What is to be written down; it counts as written.
-    pub fn take_unwritten(&self) -> Vec<(Id, Time)> {
+    /// What is to be written down.
+    pub fn unwritten(&self) -> Vec<(Id, Time)> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let unwritten = heard.iter().filter(|(_, b)| !b.written);
+        unwritten.map(|(id, b)| (id.clone(), b.at)).collect()
+    }
+
+    /// These were written down. An agent that was heard since then is to be written again.
+    pub fn written(&self, beats: &[(Id, Time)]) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard
-            .iter_mut()
-            .filter(|(_, b)| !b.written)
-            .map(|(id, b)| {
-                b.written = true;
-                (id.clone(), b.at)
-            })
-            .collect()
+        for (id, at) in beats {
+            if let Some(beat) = heard.get_mut(id) {
+                beat.written |= beat.at == *at;
+            }
+        }
     }
 }
 

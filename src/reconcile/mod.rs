@@ -4,9 +4,9 @@
 use crate::{
     app::{App, AppError},
     clock::Time,
-    domain::{Certificate, Deployment, Job},
+    domain::{Agent, Certificate, Deployment, Job},
     id::Id,
-    store::{CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE, Key, Scan},
+    store::{AGENT_KEYS_LOST, CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE, Key, Scan},
 };
 use futures_util::FutureExt;
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -28,6 +28,7 @@ const PAGE: usize = 256;
 
 /// Starts the loops.
 pub fn start(app: &Arc<App>) {
+    looking(app, "lost keys", lost_keys);
     looking(app, "renewals", renewals);
     looking(app, "leases", leases);
     looking(app, "deployments", deployments);
@@ -50,12 +51,20 @@ pub fn start(app: &Arc<App>) {
 /// # Errors
 /// Those of the loops that do one thing; what a look leaves for later is logged.
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
+    lost_keys(Arc::clone(app)).await;
     renewals(Arc::clone(app)).await;
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.renew_server_certificate().await
+}
+
+async fn lost_keys(app: Arc<App>) {
+    due::<Agent, _>(&app, "lost keys", AGENT_KEYS_LOST, |app, id| async move {
+        app.replace_lost_keys(&id).await
+    })
+    .await;
 }
 
 async fn renewals(app: Arc<App>) {

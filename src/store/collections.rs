@@ -199,26 +199,34 @@ document!(Order, "order", [ORDER_OPEN], |self, keys| {
 pub const JOB_DUE: Index = Index::new(Job::COLL, "job.due");
 /// Jobs being run, by the end of their lease: (time).
 pub const JOB_LEASE: Index = Index::new(Job::COLL, "job.lease");
+/// Jobs being run, by who runs them: (executor).
+pub const JOB_LEASED: Index = Index::new(Job::COLL, "job.leased");
 /// Jobs that have not ended, by what they are for: (order or deployment). At most one each.
 pub const JOB_OPEN: Index = Index::new(Job::COLL, "job.open").unique();
-document!(Job, "job", [JOB_DUE, JOB_LEASE, JOB_OPEN], |self, keys| {
-    if let Some(at) = self.ready_at() {
-        keys.put(
-            JOB_DUE,
-            Key::new().text(&self.executor.to_string()).time(at),
-        );
+document!(
+    Job,
+    "job",
+    [JOB_DUE, JOB_LEASE, JOB_LEASED, JOB_OPEN],
+    |self, keys| {
+        if let Some(at) = self.ready_at() {
+            keys.put(
+                JOB_DUE,
+                Key::new().text(&self.executor.to_string()).time(at),
+            );
+        }
+        if let JobState::Leased(lease) = &self.state {
+            keys.put(JOB_LEASE, Key::new().time(lease.until));
+            keys.put(JOB_LEASED, Key::new().text(&self.executor.to_string()));
+        }
+        if self.is_open() {
+            let subject = match &self.kind {
+                JobKind::Issue { order, .. } => order,
+                JobKind::Deploy { deployment } => deployment,
+            };
+            keys.put(JOB_OPEN, Key::new().text(subject.as_str()));
+        }
     }
-    if let JobState::Leased(lease) = &self.state {
-        keys.put(JOB_LEASE, Key::new().time(lease.until));
-    }
-    if self.is_open() {
-        let subject = match &self.kind {
-            JobKind::Issue { order, .. } => order,
-            JobKind::Deploy { deployment } => deployment,
-        };
-        keys.put(JOB_OPEN, Key::new().text(subject.as_str()));
-    }
-});
+);
 
 /// Deployments of a certificate: (certificate, time).
 pub const DEPLOYMENT_CERT: Index = Index::new(Deployment::COLL, "deployment.cert");
@@ -275,9 +283,19 @@ document!(
 
 /// Agents by name.
 pub const AGENT_NAME: Index = Index::new(Agent::COLL, "agent.name").unique();
-document!(Agent, "agent", [AGENT_NAME], |self, keys| {
-    keys.put(AGENT_NAME, Key::new().text(&self.name));
-});
+/// Agents that lost keys, until all of them are made good: (time).
+pub const AGENT_KEYS_LOST: Index = Index::new(Agent::COLL, "agent.keys_lost");
+document!(
+    Agent,
+    "agent",
+    [AGENT_NAME, AGENT_KEYS_LOST],
+    |self, keys| {
+        keys.put(AGENT_NAME, Key::new().text(&self.name));
+        if let Some(at) = self.keys_lost_at {
+            keys.put(AGENT_KEYS_LOST, Key::new().time(at));
+        }
+    }
+);
 
 document!(Presence, "presence", [], |self, _keys| {});
 

@@ -1,7 +1,7 @@
 //! The process and the machine it runs on.
 
 use nix::sys::{prctl, stat};
-use std::io;
+use std::{io, net::IpAddr};
 
 /// Makes the process careful, first thing in `main`: files it creates are its own user's alone
 /// (umask 077), and its memory, which holds keys, is neither dumped nor readable through `/proc`
@@ -39,5 +39,27 @@ impl Machine {
                 other => other,
             },
         }
+    }
+
+    /// The addresses of the network interfaces by which others may reach this machine, sorted:
+    /// no loopback, no link-local ones.
+    pub fn addresses() -> Vec<IpAddr> {
+        let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+            return Vec::new();
+        };
+        let mut addresses: Vec<IpAddr> = interfaces
+            .filter_map(|interface| {
+                let address = interface.address?;
+                let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+                v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+            })
+            .filter(|ip| match ip {
+                IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+                IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+            })
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
     }
 }

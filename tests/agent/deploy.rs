@@ -350,11 +350,8 @@ async fn what_cannot_be_deployed_fails_clearly_and_changes_nothing() {
 
     fs::remove_file(key(&mixed)).unwrap();
     let (class, reason) = fails(&host, deployment("gone", "cert-1", &mixed, file(json!({})))).await;
-    assert_eq!(class, FailureClass::Operator);
-    assert!(
-        reason.contains("is not on this host") && reason.contains("renew"),
-        "{reason}"
-    );
+    assert_eq!(class, FailureClass::KeyMissing);
+    assert!(reason.contains("is not on this host"), "{reason}");
 
     fs::write(key(&mixed), "garbage").unwrap();
     let (class, _) = fails(

@@ -35,6 +35,25 @@ async fn a_token_lets_in_as_many_agents_as_it_says() {
 }
 
 #[tokio::test]
+async fn agents_that_join_at_once_by_one_token_do_not_keep_each_other_out() {
+    let app = TestApp::start().await;
+    let token = app.join_token(json!({"max_uses": 60})).await;
+    let enrolments = (0..70).map(|n| {
+        let (app, token) = (&app, &token);
+        async move { enrol(app, &format!("a{n}"), token, &format!("s{n}")).await }
+    });
+    let mut let_in = 0;
+    for answer in futures_util::future::join_all(enrolments).await {
+        match answer.status.as_u16() {
+            201 => let_in += 1,
+            _ => assert!(answer.refused(401).contains("used up")),
+        }
+    }
+    assert_eq!(let_in, 60);
+    enrol(&app, "late", &token, "s").await.refused(401);
+}
+
+#[tokio::test]
 async fn a_token_ends_at_its_end() {
     let app = TestApp::start().await;
     let token = app
@@ -89,6 +108,25 @@ async fn enrolling_again_with_the_same_secret_answers_the_same_agent() {
 }
 
 #[tokio::test]
+async fn an_agent_that_lost_its_answer_is_known_by_a_new_token_too() {
+    let app = TestApp::start().await;
+    let token = app.join_token(json!({})).await;
+    let first = enrol(&app, "a", &token, "s").await.expect(201);
+    let (spent, new) = (
+        app.join_token(json!({})).await,
+        app.join_token(json!({})).await,
+    );
+    enrol(&app, "b", &spent, "b").await.expect(201);
+    enrol(&app, "a", &spent, "s").await.refused(401);
+    let before = app.seq();
+    let again = enrol(&app, "a", &new, "s").await.expect(201);
+    assert_eq!(first["agent_id"], again["agent_id"]);
+    assert_eq!(app.seq(), before, "a repetition uses nothing up");
+    enrol(&app, "a", &new, "another").await.refused(409);
+    enrol(&app, "c", &new, "c").await.expect(201);
+}
+
+#[tokio::test]
 async fn two_enrolments_at_once_with_the_same_secret_give_one_agent() {
     let app = TestApp::start().await;
     let token = app.join_token(json!({})).await;
@@ -119,6 +157,23 @@ async fn the_name_of_a_live_agent_is_taken_after_a_crash_too() {
 }
 
 #[tokio::test]
+async fn nobody_is_silent_while_the_server_is_down() {
+    let mut app = TestApp::start().await;
+    let agent = app.agent("a").await;
+    app.advance(HOUR);
+    agent.work(&app).await;
+    app.tick().await;
+    let token = app.join_token(json!({"replace": true})).await;
+    app.advance(HOUR / 2);
+    app.restart().await;
+    enrol(&app, "a", &token, "other").await.refused(409);
+    app.advance(10 * MINUTE - SECOND);
+    enrol(&app, "a", &token, "other").await.refused(409);
+    app.advance(SECOND);
+    enrol(&app, "a", &token, "other").await.expect(201);
+}
+
+#[tokio::test]
 async fn a_silent_agent_is_replaced_only_by_a_token_made_to_replace() {
     let app = TestApp::start().await;
     let agent = app.agent("a").await;
@@ -126,7 +181,17 @@ async fn a_silent_agent_is_replaced_only_by_a_token_made_to_replace() {
     let plain = app.join_token(json!({})).await;
     enrol(&app, "a", &plain, "other").await.refused(409);
     let replacing = app.join_token(json!({"replace": true})).await;
-    let new = enrol(&app, "a", &replacing, "other").await.expect(201);
+    let mut wish = TestAgent::wish("a", &replacing, "other");
+    wish["hostname"] = "new.test".into();
+    wish["architecture"] = "aarch64".into();
+    let call = app.call("POST", "/api/v1/agents/enrol").json(&wish);
+    let new = call.send().await.expect(201);
+    let id = agent.id.parse().unwrap();
+    let row = app.app.store.get::<Agent>(&id).await.unwrap().unwrap();
+    assert_eq!(row.architecture, "aarch64");
+    let told = &app.list("/api/v1/audit").await[0]["details"];
+    assert_eq!(told["hostname"], "new.test");
+    assert_eq!(told["old_hostname"], "a.test");
     assert_eq!(new["agent_id"], agent.id.as_str(), "the identity goes on");
     agent.call(&app, "GET", "work").send().await.refused(401);
     assert!(app.actions().await.contains(&"agent_replaced".into()));

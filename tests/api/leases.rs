@@ -2,8 +2,9 @@
 
 use crate::support::{MINUTE, TestAgent, TestApp};
 use certctl::{
-    agent::protocol::{FailureClass, Outcome, WorkItem, WorkKind},
+    agent::protocol::{FailureClass, Outcome, Served, WorkItem, WorkKind},
     clock::Time,
+    domain::Target,
 };
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -83,6 +84,24 @@ async fn a_lease_is_renewed_from_now_on_under_the_same_token() {
     assert_eq!(renewed["cancel"], false);
     let outcome = agent.confirmed(&item);
     agent.report(&app, &item, &outcome).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_ends_its_own_leases_alone() {
+    let (app, agent, other, item) = world().await;
+    let start = async |agent: &TestAgent| {
+        let call = agent.call(&app, "GET", "work?fresh=true");
+        call.send().await.expect(200);
+    };
+    start(&other).await;
+    let renewed = agent.about(&app, &item, "lease", json!({})).await;
+    renewed.expect(200);
+    start(&agent).await;
+    app.check().await;
+    let lost = agent.about(&app, &item, "lease", json!({})).await;
+    lost.refused(409);
+    app.advance(5 * SECOND);
+    assert_eq!(agent.job(&app).await.id, item.id);
 }
 
 #[tokio::test]
@@ -313,6 +332,24 @@ async fn a_waiting_poll_is_answered_when_work_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_waiting_poll_is_answered_when_a_failed_job_may_be_begun_again() {
+    let (app, agent, _, item) = world().await;
+    let passing = Outcome::Failed {
+        class: FailureClass::Transient,
+        reason: "not now".into(),
+    };
+    let began = tokio::time::Instant::now();
+    let poll = agent.call(&app, "GET", "work?wait=50").send();
+    let fail = async {
+        agent.report(&app, &item, &passing).await.expect(200);
+        app.advance(5 * SECOND);
+    };
+    let (answer, ()) = tokio::join!(poll, fail);
+    assert_eq!(answer.expect(200)["count"], 1);
+    assert!(began.elapsed() <= 5 * SECOND, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waiting_poll_ends_empty_at_its_time_and_when_the_server_stops() {
     let app = TestApp::start().await;
     let agent = app.agent("a").await;
@@ -325,6 +362,31 @@ async fn a_waiting_poll_ends_empty_at_its_time_and_when_the_server_stops() {
     let (answer, _) = tokio::join!(poll(), stop);
     assert_eq!(answer.expect(200)["count"], 0);
     assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_run_fails_and_keeps_no_other_back() {
+    let app = TestApp::start().await;
+    let agent = app.agent("a").await;
+    let (gone, good) = (
+        app.target(&agent, "gone").await,
+        app.target(&agent, "web").await,
+    );
+    app.certificate("broken", &[&gone]).await;
+    app.certificate("web", &[&good]).await;
+    for item in agent.work(&app).await {
+        agent.submit_csr(&app, &item).await.expect(202);
+    }
+    let id = gone.parse().unwrap();
+    let target = app.app.store.get::<Target>(&id).await.unwrap().unwrap();
+    let mut unit = app.app.store.unit(app.unit_id(), app.now());
+    unit.delete(target);
+    unit.commit().await.unwrap();
+    assert_eq!(agent.job(&app).await.certificate_id.as_str(), "web");
+    let told = &app.list("/api/v1/audit").await[0];
+    assert_eq!(told["action"], "deployment_failed");
+    assert_eq!(told["resource_id"], "broken");
+    assert!(agent.work(&app).await.is_empty());
 }
 
 #[tokio::test]
@@ -377,6 +439,52 @@ async fn one_report_sent_twice_at_once_is_told_once() {
         told.iter().filter(|a| *a == "deployment_confirmed").count(),
         1
     );
+}
+
+#[tokio::test]
+async fn only_what_was_seen_confirms_a_deployment() {
+    let (app, agent, _, item) = world().await;
+    let good = agent.confirmed(&item);
+    let Outcome::Confirmed { served, .. } = &good else {
+        panic!("{good:?}");
+    };
+    let right = served[0].clone();
+    let other = |change: fn(&mut Served)| {
+        let mut seen = right.clone();
+        change(&mut seen);
+        seen
+    };
+    let before = app.seq();
+    for served in [
+        Vec::new(),
+        vec![other(|s| s.serial = Some("1".into()))],
+        vec![other(|s| s.serial = None)],
+        vec![other(|s| s.fingerprint_sha256 = Some("0".repeat(64)))],
+        vec![other(|s| s.fingerprint_sha256 = None)],
+        vec![right.clone(), other(|s| s.serial = Some("1".into()))],
+    ] {
+        let changed = true;
+        let outcome = Outcome::Confirmed { changed, served };
+        let message = agent.report(&app, &item, &outcome).await.refused(400);
+        assert!(message.starts_with("served:"), "{message}");
+    }
+    assert_eq!(app.seq(), before);
+    assert_eq!(deployment(&app).await["state"], "pending");
+    agent.report(&app, &item, &good).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_reason_is_kept_without_control_characters() {
+    let (app, agent, _, item) = world().await;
+    let forged = Outcome::Failed {
+        class: FailureClass::Permanent,
+        reason: "no room\r\n\u{1b}]52;c;eA==\u{7}\0\u{9b}2J".into(),
+    };
+    agent.report(&app, &item, &forged).await.expect(200);
+    let kept = "no room   ]52;c;eA==   2J";
+    assert_eq!(deployment(&app).await["error"], kept);
+    let told = &app.list("/api/v1/audit").await[0];
+    assert_eq!(told["details"]["reason"], kept);
 }
 
 #[tokio::test]

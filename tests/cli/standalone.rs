@@ -1,9 +1,10 @@
 //! Server and agent as processes of their own, as installed hosts have them.
 
 use super::{
-    home::{Home, leaf},
+    home::{Home, leaf, served},
     process::{Process, certctl, run},
 };
+use certctl::sys::Machine;
 use serde_json::{Value, json};
 use std::{fs, process::Command};
 
@@ -79,6 +80,34 @@ impl Home {
 fn agent_of(said: &str) -> String {
     let (_, rest) = said.split_once("enrolled as web-1 (").unwrap();
     rest.split_once(')').unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn the_servers_certificate_has_the_names_it_is_reached_by() {
+    let home = Home::new();
+    let line = "server --listen 0.0.0.0:0 --name Server.example --name 192.0.2.7";
+    let mut command = home.command(line);
+    command.env("CERTCTL_PUBLIC_URL", "https://[2001:db8::7]:443/certctl");
+    let server = Process::start(&mut command);
+    let ready = server.line(" ready ");
+    let port = ready.rsplit_once("0.0.0.0:").unwrap().1;
+    let port = port.split(|c: char| !c.is_ascii_digit()).next().unwrap();
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    let leaf = served(address).await.remove(0);
+    let found: Vec<String> = leaf.sans().iter().map(ToString::to_string).collect();
+    let machine = Machine::addresses().into_iter().map(|ip| ip.to_string());
+    let named = ["localhost", "server.example", "192.0.2.7", "2001:db8::7"].map(String::from);
+    for name in named.into_iter().chain(machine) {
+        assert!(found.contains(&name), "{name} is not in {found:?}");
+    }
+    for url in ["certctl.example", "http://certctl.example", "https://a_b^/"] {
+        let mut command = home.command("server");
+        let ended = run(command.env("CERTCTL_PUBLIC_URL", url));
+        assert_eq!(ended.status.code(), Some(78), "{ended:?}");
+        assert!(ended.stderr.contains("CERTCTL_PUBLIC_URL"), "{ended:?}");
+    }
+    let ended = run(&mut home.command("server --name a@b.example"));
+    assert_eq!(ended.status.code(), Some(2), "{ended:?}");
 }
 
 #[tokio::test]

@@ -20,6 +20,11 @@ async fn expiring_and_expired_without_a_write(mut app: TestApp) {
         agent.job(&app).await
     };
     app.certificate("outside", &[]).await;
+    app.step().await;
+    let shown = app.shown("outside").await;
+    assert_eq!(shown["status"], "Pending");
+    assert_eq!(shown["holders"][0]["plan"], "exempt");
+    assert!(shown["next"].as_str().unwrap().contains("sending a CSR"));
     let body = json!({"csr_pem": agent.make_csr(&job)});
     let made = app
         .post("/api/v1/certificates/outside/versions", body)
@@ -60,15 +65,18 @@ async fn a_requesters_certificate_is_never_renewed_by_itself(mut app: TestApp) {
     assert!(next.contains("requester") && next.contains("CSR"), "{next}");
 }
 
-story!(between_30_days_and_the_renewal_it_is_expiring);
-async fn between_30_days_and_the_renewal_it_is_expiring(mut app: TestApp) {
+story!(one_whose_renewal_is_late_is_expiring);
+async fn one_whose_renewal_is_late_is_expiring(mut app: TestApp) {
     let agent = active(&mut app).await;
     let end = time(&app.shown("web").await["expires_at"]);
-    let due = next_at(&app).await;
-    app.advance_to(end.minus(30 * DAY));
-    assert!(app.now() < due);
+    let expiring = async || app.list("/api/v1/certificates?status=Expiring").await.len();
+    assert!(next_at(&app).await < end.minus(30 * DAY));
+    app.advance_to(end.minus(30 * DAY).minus(SECOND));
+    assert_eq!(app.status("web").await, "Active");
+    assert_eq!(expiring().await, 0);
+    app.advance(SECOND);
     assert_eq!(app.status("web").await, "Expiring");
-    app.advance_to(due);
+    assert_eq!(expiring().await, 1);
     app.tick().await;
     app.step().await;
     assert_eq!(app.status("web").await, "RenewalInProgress");

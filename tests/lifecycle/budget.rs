@@ -1,8 +1,14 @@
-//! No fault of ours may flood a CA: a holder's line opens 100 orders at once and one a minute.
+//! No fault of ours may flood a CA: an agent's line opens 100 orders at once
+//! and one a minute, a requester's 1,000 and ten a second.
 
 use super::{renewal::active, story};
 use crate::support::{Answer, HOUR, MINUTE, TestAgent, TestApp};
-use certctl::agent::protocol::{FailureClass, Outcome};
+use certctl::{
+    agent::protocol::{FailureClass, Outcome},
+    crypt::{Crypto, RingCrypto},
+    pki::{KeyAlgorithm, csr},
+    store::Key,
+};
 use serde_json::json;
 
 /// Asks for a renewal, and has the agent refuse it, so that the next one is asked for anew.
@@ -53,6 +59,35 @@ async fn the_budget_of_one_certificate_is_not_anothers() {
     app.certificate("other", &[&target]).await;
     agent.run(&app).await;
     assert_eq!(app.status("other").await, "Active");
+}
+
+#[tokio::test]
+async fn a_requester_has_a_budget_too() {
+    let app = TestApp::start().await;
+    app.certificate("outside", &[]).await;
+    let key = RingCrypto.generate_key(KeyAlgorithm::EcdsaP256).unwrap();
+    let csr = csr::build(key.pkcs8_der(), None, &[]).unwrap();
+    let ask = || {
+        let path = "/api/v1/certificates/outside/versions";
+        app.admin("POST", path).json(&json!({"csr_pem": csr}))
+    };
+    ask().send().await.expect(201);
+    // As 998 others would.
+    let mut unit = app.app.store.unit(app.unit_id(), app.now());
+    let budget = Key::new().text("orders").text("outside").text("requester");
+    unit.take(budget, 998, MINUTE / 600, 1_000, app.now());
+    unit.commit().await.unwrap();
+    let once = || ask().header("idempotency-key", "k");
+    once().send().await.expect(201);
+    let before = app.seq();
+    let refused = ask().send().await;
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(refused.refused(429).contains("too many orders"));
+    // What was issued already is answered.
+    once().send().await.expect(201);
+    assert_eq!(app.seq(), before);
+    app.advance(MINUTE / 600);
+    ask().send().await.expect(201);
 }
 
 #[tokio::test]

@@ -70,6 +70,52 @@ async fn a_deployment_that_never_works_is_tried_each_hour(mut app: TestApp) {
     app.step().await;
 }
 
+story!(a_version_without_its_key_is_replaced_within_the_hour);
+async fn a_version_without_its_key_is_replaced_within_the_hour(mut app: TestApp) {
+    let (agent, job) = leased(&mut app).await;
+    let no_key = Outcome::Failed {
+        class: FailureClass::KeyMissing,
+        reason: "the key is gone".into(),
+    };
+    agent.report(&app, &job, &no_key).await.expect(200);
+    app.step().await;
+    app.advance(HOUR - Duration::from_secs(1));
+    app.tick().await;
+    app.step().await;
+    assert_eq!(app.status("web").await, "Active", "a loop would be a flood");
+    app.advance(Duration::from_secs(1));
+    app.tick().await;
+    app.step().await;
+    assert_eq!(app.status("web").await, "RenewalInProgress");
+    agent.run(&app).await;
+    app.step().await;
+    assert_eq!(app.list("/api/v1/certificates/web/versions").await.len(), 2);
+    assert_eq!(deployment(&app).await["state"], "confirmed");
+}
+
+#[tokio::test]
+async fn a_site_serves_one_certificate() {
+    let app = TestApp::start().await;
+    let agent = app.agent("host").await;
+    let (site, files) = (app.site(&agent, "s").await, app.target(&agent, "f").await);
+    app.certificate("web", &[&site, &site, &files]).await;
+    let second = |targets: Value| {
+        let body = json!({"name": "mail", "common_name": "m.example", "target_ids": targets});
+        app.post("/api/v1/certificates", body)
+    };
+    let before = app.seq();
+    let message = second(json!([files, site])).await.refused(409);
+    assert!(message.starts_with("target_ids:"), "{message}");
+    assert!(message.contains(" web:"), "{message}");
+    assert_eq!(app.seq(), before);
+    second(json!([files])).await.expect(201);
+    let free = app.site(&agent, "t").await;
+    let (a, b) = tokio::join!(second(json!([free])), second(json!([free])));
+    let mut statuses = [a.status.as_u16(), b.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409]);
+}
+
 story!(a_passing_failure_is_tried_again_soon);
 async fn a_passing_failure_is_tried_again_soon(mut app: TestApp) {
     let (agent, mut job) = leased(&mut app).await;

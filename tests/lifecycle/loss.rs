@@ -4,8 +4,14 @@ use super::{
     renewal::{active, next_at},
     story,
 };
-use crate::support::{DAY, HOUR, MINUTE, TestApp, text, time};
-use certctl::agent::protocol::{FailureClass, Outcome};
+use crate::support::{DAY, HOUR, MINUTE, TestAgent, TestApp, text, time};
+use certctl::{
+    agent::protocol::{FailureClass, Outcome},
+    clock::Time,
+    id::Id,
+    jobs::Heard,
+};
+use serde_json::json;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -135,6 +141,38 @@ async fn an_agent_away_for_long_finds_its_work_waiting(mut app: TestApp) {
     assert_eq!(app.list("/api/v1/certificates/web/versions").await.len(), 2);
 }
 
+story!(an_agent_that_lost_its_disk_gets_new_versions_of_all_it_held);
+async fn an_agent_that_lost_its_disk_gets_new_versions_of_all_it_held(mut app: TestApp) {
+    let old = active(&mut app).await;
+    let target = app.target(&old, "mail").await;
+    app.certificate("mail", &[&target]).await;
+    old.run(&app).await;
+    app.step().await;
+    app.advance(10 * MINUTE);
+    let token = app.join_token(json!({"replace": true})).await;
+    // An agent in name only: it has none of the keys.
+    let new = TestAgent::enrol(&app, "host", &token).await;
+    app.step().await;
+    app.tick().await;
+    app.step().await;
+    assert_eq!(app.status("web").await, "RenewalInProgress");
+    assert_eq!(new.run(&app).await, 4, "a key and a deployment for each");
+    app.step().await;
+    for certificate in ["web", "mail"] {
+        let path = format!("/api/v1/certificates/{certificate}");
+        let versions = app.list(&format!("{path}/versions")).await;
+        assert_eq!(versions.len(), 2);
+        let deployments = app.list(&format!("{path}/deployments")).await;
+        let deployment = &deployments[0]["deployment"];
+        assert_eq!(deployment["state"], "confirmed");
+        assert_eq!(deployment["serial_number"], versions[0]["serial_number"]);
+    }
+    // Once is enough.
+    app.pass(DAY, HOUR).await;
+    app.step().await;
+    assert!(new.work(&app).await.is_empty());
+}
+
 #[tokio::test]
 async fn an_agent_is_waited_for_once_it_was_silent_for_five_minutes() {
     let app = TestApp::start().await;
@@ -160,4 +198,23 @@ async fn presence_that_was_written_down_outlives_the_process() {
     app.restart().await;
     let next = text(&app.shown("web").await["next"]);
     assert_eq!(next, "agent host is making a key and CSR");
+}
+
+#[test]
+fn what_was_heard_is_to_be_written_until_it_is() {
+    let heard = Heard::default();
+    let id = |text: &str| text.parse::<Id>().unwrap();
+    let at = |micros| Time::from_micros(micros);
+    heard.hear(&id("a"), at(1));
+    heard.hear(&id("b"), at(2));
+    let all = [(id("a"), at(1)), (id("b"), at(2))];
+    assert_eq!(heard.unwritten(), all);
+    // The commit failed.
+    assert_eq!(heard.unwritten(), all);
+    heard.hear(&id("b"), at(3));
+    heard.written(&all);
+    assert_eq!(heard.unwritten(), [(id("b"), at(3))]);
+    heard.written(&heard.unwritten());
+    assert_eq!(heard.unwritten(), []);
+    assert_eq!(heard.last(&id("a")), Some(at(1)));
 }

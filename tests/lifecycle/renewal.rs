@@ -2,7 +2,11 @@
 
 use super::story;
 use crate::support::{DAY, HOUR, MINUTE, TestAgent, TestApp, text, time};
-use certctl::{agent::protocol::WorkKind, clock::Time};
+use certctl::{
+    agent::protocol::WorkKind,
+    clock::Time,
+    domain::{Current, RenewalPolicy, renewal},
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -64,16 +68,15 @@ async fn first_version(mut app: TestApp) {
     );
 }
 
-story!(renewed_when_a_third_is_left);
-async fn renewed_when_a_third_is_left(mut app: TestApp) {
+story!(renewed_before_it_is_called_expiring);
+async fn renewed_before_it_is_called_expiring(mut app: TestApp) {
     let agent = active(&mut app).await;
     let first = versions(&app).await.remove(0);
-    let (begin, end) = (time(&first["not_before"]), time(&first["not_after"]));
+    let end = time(&first["not_after"]);
     let due = next_at(&app).await;
-    // A third of the lifetime is left, or up to a tenth of that third less.
-    let third = end.since(begin) * 333 / 1000;
-    assert!(end.since(due) <= third, "{due} is too early");
-    assert!(end.since(due) >= third * 9 / 10, "{due} is too late");
+    // A day before the last 30 days begin, or up to a tenth of what is then left earlier.
+    assert!(end.since(due) <= 31 * DAY * 11 / 10, "{due} is too early");
+    assert!(end.since(due) >= 31 * DAY, "{due} is too late");
 
     app.advance_to(due.minus(Duration::from_micros(1)));
     app.tick().await;
@@ -113,17 +116,58 @@ async fn two_years_of_renewals(mut app: TestApp) {
     for _ in 0..2 * 365 {
         app.pass(DAY, 6 * HOUR).await;
         agent.run(&app).await;
-        // The last 30 days begin before the renewal is due.
-        let status = app.status("web").await;
-        assert!(status == "Active" || status == "Expiring", "{status}");
+        assert_eq!(app.status("web").await, "Active");
     }
     app.step().await;
     let all = versions(&app).await;
-    // 90 days, renewed with 27 to 30 left: each lives 60 to 64 days.
-    assert!((12..=13).contains(&all.len()), "{} versions", all.len());
+    // 90 days, renewed with 31 to 34 left: each lives 55 to 59 days.
+    assert!((13..=14).contains(&all.len()), "{} versions", all.len());
     for pair in all.windows(2) {
         let (newer, older) = (time(&pair[0]["not_before"]), time(&pair[1]["not_after"]));
-        assert!(older.since(newer) > 26 * DAY, "a gap, or nearly one");
+        assert!(older.since(newer) > 30 * DAY, "a gap, or nearly one");
+    }
+}
+
+#[test]
+fn the_policy_says_how_much_is_left_and_the_spread_makes_it_more() {
+    let begin: Time = "2026-01-01T00:00:00Z".parse().unwrap();
+    for (lifetime, permille, days, left) in [
+        (90 * DAY, 333, 0, 31 * DAY),
+        (90 * DAY, 400, 0, 36 * DAY),
+        (366 * DAY, 250, 0, 366 * DAY / 4),
+        (62 * DAY, 333, 0, 31 * DAY),
+        // Half the lifetime is less than the last 30 days and one.
+        (60 * DAY, 300, 0, 18 * DAY),
+        (6 * DAY, 500, 0, 3 * DAY),
+        (HOUR, 200, 0, 12 * MINUTE),
+        (HOUR, 1000, 0, HOUR / 2),
+        (90 * DAY, 333, 14, 14 * DAY),
+        (10 * DAY, 333, 14, 5 * DAY),
+    ] {
+        let current = Current {
+            version: "ver-1".parse().unwrap(),
+            serial: "1".parse().unwrap(),
+            not_before: begin,
+            not_after: begin.plus(lifetime),
+        };
+        let policy = RenewalPolicy {
+            id: "rp-1".parse().unwrap(),
+            name: "p".into(),
+            renew_left_permille: permille,
+            renewal_window_days: days,
+            created_at: begin,
+            updated_at: begin,
+        };
+        let mut most = Duration::ZERO;
+        for n in 0..100 {
+            let id = format!("cert-{n}").parse().unwrap();
+            let at = renewal::renew_at(&id, &current, &policy);
+            let found = current.not_after.since(at);
+            assert!(found >= left, "{lifetime:?}: {found:?} left");
+            assert!(found <= left * 11 / 10, "{lifetime:?}: {found:?} left");
+            most = most.max(found);
+        }
+        assert!(most > left, "{lifetime:?}: not spread");
     }
 }
 

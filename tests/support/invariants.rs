@@ -9,7 +9,7 @@ use certctl::{
     id::Id,
     store::{
         AUDIT, CERT_CREATED, CERT_DUE, DEPLOYMENT_CERT, DEPLOYMENT_RETRY, Document, Index, JOB_DUE,
-        JOB_LEASE, JOB_OPEN, Key, Loaded, ORDER_OPEN, Scan, VERSION_CERT,
+        JOB_LEASE, JOB_LEASED, JOB_OPEN, Key, Loaded, ORDER_OPEN, Scan, VERSION_CERT,
     },
 };
 use serde_json::{Value, json};
@@ -47,6 +47,8 @@ impl TestApp {
             .map(|c| c.id.clone())
             .collect();
         for certificate in self.all::<Certificate>(CERT_CREATED).await {
+            let id = &certificate.id;
+            assert!(!certificate.holders.is_empty(), "{id} has no plan");
             for (holder, line) in &certificate.holders {
                 let open = orders
                     .values()
@@ -83,6 +85,8 @@ impl TestApp {
         };
         let due = found(self.all(JOB_DUE).await);
         let leased = found(self.all(JOB_LEASE).await);
+        let held = found(self.all(JOB_LEASED).await);
+        assert_eq!(held, leased);
         let mut jobs = BTreeMap::new();
         for job in self.all::<Job>(JOB_OPEN).await {
             match &job.state {

@@ -299,7 +299,8 @@ impl TestApp {
         key
     }
 
-    fn unit_id(&self) -> u128 {
+    /// A name for a commit.
+    pub fn unit_id(&self) -> u128 {
         let mut id = [0; 16];
         self.app.rng.fill(&mut id);
         u128::from_be_bytes(id)
@@ -320,6 +321,14 @@ impl TestApp {
     /// A target of type `File` on an agent; its id.
     pub async fn target(&self, agent: &TestAgent, name: &str) -> String {
         let body = json!({"name": name, "type": "File", "agent_id": agent.id, "config": {}});
+        let made = self.post("/api/v1/targets", body).await.expect(201);
+        text(&made["id"])
+    }
+
+    /// A target of type `Site` on an agent; its id.
+    pub async fn site(&self, agent: &TestAgent, name: &str) -> String {
+        let config = json!({"listen": "127.0.0.1:9443"});
+        let body = json!({"name": name, "type": "Site", "agent_id": agent.id, "config": config});
         let made = self.post("/api/v1/targets", body).await.expect(201);
         text(&made["id"])
     }

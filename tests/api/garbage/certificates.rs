@@ -34,7 +34,19 @@ async fn certificates() {
                 "a NUL in the name",
                 at,
                 set("name", json!("a\0b")),
-                &["name", "NUL"],
+                &["name", "printable"],
+            ),
+            body(
+                "an escape in the name",
+                at,
+                set("name", json!("a\u{1b}[2J")),
+                &["name", "printable"],
+            ),
+            body(
+                "a line end in the environment",
+                at,
+                set("environment", json!("a\nb")),
+                &["environment", "printable"],
             ),
             body(
                 "no common name",
@@ -207,7 +219,7 @@ async fn certificates() {
                 "a NUL in a label",
                 at,
                 set("tags", json!({"k\0": "v"})),
-                &["tags", "NUL"],
+                &["tags", "printable"],
             ),
             body(
                 "a CSR that is none",

@@ -40,7 +40,7 @@ async fn targets() {
                 "a NUL in the name",
                 at,
                 set("name", json!("a\0")),
-                &["name", "NUL"],
+                &["name", "printable"],
             ),
             body("no type", at, without(&good, "type"), &["type"]),
             body(

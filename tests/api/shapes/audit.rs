@@ -30,7 +30,7 @@ async fn the_audit_log() {
     let issued = &app.list("/api/v1/audit").await[1];
     let serial = &app.shown("web").await["holders"][0]["serial_number"];
     assert_eq!(issued["action"], "certificate_issued");
-    assert_eq!(issued["actor"], "host");
+    assert_eq!(issued["actor"], "agent:host");
     assert_eq!(issued["actor_type"], "Agent");
     assert_eq!(issued["resource_type"], "certificate");
     assert_eq!(issued["resource_id"], "web");

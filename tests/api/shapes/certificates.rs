@@ -149,6 +149,37 @@ async fn versions_are_listed_newest_first_each_with_its_own_chain() {
 }
 
 #[tokio::test]
+async fn the_newest_of_very_many_versions_come_first() {
+    let (app, agent, _) = world().await;
+    agent.run(&app).await;
+    let path = "/api/v1/certificates/web/versions";
+    let newest = app.list(path).await.remove(0);
+    let id = text(&newest["id"]).parse().unwrap();
+    let newest_row = app.app.store.get::<Version>(&id).await.unwrap().unwrap();
+    let mut unit = app.app.store.unit(app.unit_id(), app.now());
+    for n in 1..=1_500 {
+        unit.insert(Version {
+            id: format!("ver-{n}").parse().unwrap(),
+            issuer: format!("iss-{n}").parse().unwrap(),
+            fingerprint_sha256: n.to_string(),
+            created_at: app.now().minus(MINUTE * n),
+            ..(*newest_row).clone()
+        });
+    }
+    unit.commit().await.unwrap();
+    let page = app.get(&format!("{path}?per_page=2")).await;
+    assert_eq!(page["total"], 1_501);
+    let ids = |page: &Value| {
+        let rows = page["data"].as_array().unwrap();
+        rows.iter().map(|v| text(&v["id"])).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&page), [&text(&newest["id"]), "ver-1"]);
+    let last = app.get(&format!("{path}?per_page=500&page=4")).await;
+    assert_eq!(ids(&last), ["ver-1500"]);
+    assert_eq!(ids(&app.get(&format!("{path}?page=40")).await), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_long_common_name_stands_among_the_sans_alone() {
     let app = TestApp::start().await;
     let agent = app.agent("host").await;

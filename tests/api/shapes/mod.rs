@@ -8,6 +8,7 @@ mod orders;
 use crate::support::{Answer, DAY, HOUR, MINUTE, TestAgent, TestApp, text, time};
 use certctl::{
     agent::protocol::{Outcome, Served},
+    domain::Version,
     pki::{Certificate, Chain, San},
     store::{AUDIT, link},
 };
