@@ -89,6 +89,23 @@ async fn enrolling_again_with_the_same_secret_answers_the_same_agent() {
 }
 
 #[tokio::test]
+async fn enrolling_again_with_another_token_answers_the_same_agent() {
+    let app = TestApp::start().await;
+    let first = app.join_token(json!({})).await;
+    let enrolled = enrol(&app, "a", &first, "s").await.expect(201);
+    // Whoever lost the answer makes a new token, which does not have to replace anything.
+    let second = app.join_token(json!({})).await;
+    let before = app.seq();
+    let again = enrol(&app, "a", &second, "s").await.expect(201);
+    assert_eq!(enrolled["agent_id"], again["agent_id"]);
+    assert_eq!(app.seq(), before, "a repetition changed something");
+    enrol(&app, "a", &second, "other").await.refused(409);
+    enrol(&app, "b", &second, "s").await.expect(201);
+    // Used up, it is good for the agent that it let in alone.
+    enrol(&app, "a", &second, "s").await.refused(401);
+}
+
+#[tokio::test]
 async fn two_enrolments_at_once_with_the_same_secret_give_one_agent() {
     let app = TestApp::start().await;
     let token = app.join_token(json!({})).await;
