@@ -37,7 +37,7 @@ struct Shared {
     env: Env,
     server: Arc<Server>,
     outbox: Arc<Outbox>,
-    deployer: Deployer,
+    deployer: Arc<Deployer>,
     vault: Vault,
     keys: PendingKeys,
     in_hand: Arc<Semaphore>,
@@ -64,7 +64,7 @@ impl Jobs {
         env: Env,
         server: Arc<Server>,
         outbox: Arc<Outbox>,
-        deployer: Deployer,
+        deployer: Arc<Deployer>,
         vault: Vault,
         keys: PendingKeys,
     ) -> Self {

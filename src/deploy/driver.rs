@@ -66,18 +66,25 @@ impl Deployer {
     }
 
     /// Decides every deployment that a crash left open, and serves again the sites that were
-    /// served. What fails is logged: it must not keep the rest of the host from its work.
-    pub async fn recover(&self) {
-        let targets = Journal::targets(&*self.files, &self.paths).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot list the deployment journals");
-            Vec::new()
-        });
+    /// served. What fails is logged: it must not keep the rest of the host from its work. False
+    /// when something failed and is to be tried again; what is restored is left alone then.
+    pub async fn recover(&self) -> bool {
+        let targets = match Journal::targets(&*self.files, &self.paths) {
+            Ok(targets) => targets,
+            Err(error) => {
+                tracing::error!(%error, "cannot list the deployment journals");
+                return false;
+            }
+        };
+        let mut whole = true;
         for target in targets {
             let _held = self.locks.hold(format!("target {target}")).await;
             if let Err(error) = self.resume(&target).await {
                 tracing::error!(%target, %error, "the target could not be restored");
+                whole = false;
             }
         }
+        whole
     }
 
     async fn attempt(

@@ -5,4 +5,5 @@ mod crash;
 mod deploy;
 mod enrol;
 mod jobs;
+mod recovery;
 mod support;
