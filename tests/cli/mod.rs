@@ -6,6 +6,7 @@ pub mod process;
 mod commands;
 mod disk;
 mod faults;
+mod proxy;
 mod quickstart;
 mod stale;
 mod standalone;
