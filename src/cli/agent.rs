@@ -13,6 +13,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 const DEFAULT_STATE: &str = "/var/lib/certctl-agent";
 /// Work in progress has this long to end when the process is told to.
 const GRACE: Duration = Duration::from_secs(25);
+/// Files that an agent with a busy site has open.
+const OPEN_FILES: u64 = 2_000;
 /// The longest join token file, in bytes.
 const MAX_TOKEN: usize = 4096;
 
@@ -139,6 +141,7 @@ async fn serve(command: &AgentCommand, global: &Global, env: &Environment) -> Re
     let _held = host::hold(&command.state_dir)?;
     let tasks = Tasks::new();
     let told = host::signalled(&tasks)?;
+    host::raise_open_files(OPEN_FILES);
     // A bundle is for a server behind a proxy, whose certificate is not of the system CA.
     let (trust, system_ca) = match client::bundle(global, env) {
         Some(path) => (client::trust(&path)?, false),

@@ -15,7 +15,7 @@ use crate::{
     },
     pki::{Certificate, San},
     reconcile,
-    sys::{Disk, Files, Lock, Machine, Tasks, Terminate, notify},
+    sys::{self, Disk, Files, Lock, Machine, Tasks, Terminate, notify},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 const GRACE: Duration = Duration::from_secs(25);
 /// For a handshake with our own site.
 const GLANCE: Duration = Duration::from_secs(2);
+/// Files that a server has open beside its connections, at most.
+const OTHER_FILES: u64 = 1_000;
 /// The socket is for its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -48,6 +50,7 @@ impl Host {
     pub async fn start(config: ServerConfig) -> Result<Self, CliError> {
         let tasks = Tasks::new();
         let told = signalled(&tasks)?;
+        raise_open_files(Limits::default().connections as u64 + OTHER_FILES);
         let names = names(&config);
         let parts = Parts::of_machine(config.clone(), tasks.clone(), names)?;
         let app = App::start(parts).await?.app;
@@ -85,6 +88,20 @@ impl Host {
             tracing::warn!(?late, "cut at the end of the drain");
         }
         self.app.close().await;
+    }
+}
+
+/// Lets the process have as many open files as the machine allows; says so when that is less than
+/// `wanted`.
+pub fn raise_open_files(wanted: u64) {
+    match sys::raise_open_files() {
+        Ok(limit) if limit >= wanted => {}
+        Ok(limit) => tracing::warn!(
+            limit,
+            wanted,
+            "the hard limit on open files is low: raise it (LimitNOFILE=, `ulimit -Hn`)"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit on open files was not raised"),
     }
 }
 

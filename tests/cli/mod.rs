@@ -8,5 +8,6 @@ mod disk;
 mod faults;
 mod proxy;
 mod quickstart;
+mod service;
 mod stale;
 mod standalone;
