@@ -149,7 +149,11 @@ async fn serve(command: &AgentCommand, global: &Global, env: &Environment) -> Re
     };
     let transport = Arc::new(host::to_server(&trust, system_ca)?);
     let env = host::agent_env(&tasks)?;
-    let agent = Agent::open(env, paths, transport).await?;
+    let agent = tokio::select! {
+        biased;
+        () = told.cancelled() => return Ok(()),
+        agent = Agent::open(env, paths, transport) => agent?,
+    };
     notify::ready();
     let exit = tokio::select! {
         biased;

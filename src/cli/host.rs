@@ -31,6 +31,8 @@ const GRACE: Duration = Duration::from_secs(25);
 const GLANCE: Duration = Duration::from_secs(2);
 /// Files that a server has open beside its connections, at most.
 const OTHER_FILES: u64 = 1_000;
+/// How often the service manager is told that a start goes on.
+const STARTING: Duration = Duration::from_secs(10);
 /// The socket is for its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -46,14 +48,26 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens the data directory, starts the doors and the loops.
-    pub async fn start(config: ServerConfig) -> Result<Self, CliError> {
+    /// Opens the data directory, starts the doors and the loops; `None` when the process was told
+    /// to end before that was done. What was cut short is as after a crash.
+    pub async fn start(config: ServerConfig) -> Result<Option<Self>, CliError> {
         let tasks = Tasks::new();
         let told = signalled(&tasks)?;
         raise_open_files(Limits::default().connections as u64 + OTHER_FILES);
         let names = names(&config);
         let parts = Parts::of_machine(config.clone(), tasks.clone(), names)?;
-        let app = App::start(parts).await?.app;
+        let start = App::start(parts);
+        tokio::pin!(start);
+        // Indexes of a large store take minutes to build.
+        let mut going_on = tokio::time::interval(STARTING);
+        let app = loop {
+            tokio::select! {
+                biased;
+                () = told.cancelled() => return Ok(None),
+                started = &mut start => break started?.app,
+                _ = going_on.tick() => notify::extend_timeout(3 * STARTING),
+            }
+        };
         let web = Listener::tls(config.listen, &app.identity).await?;
         let address = web.address().unwrap_or(config.listen);
         let socket = Listener::unix(&config.socket, SOCKET_MODE)?;
@@ -67,12 +81,12 @@ impl Host {
             });
         }
         reconcile::start(&app);
-        Ok(Self {
+        Ok(Some(Self {
             app,
             address,
             tasks,
             told,
-        })
+        }))
     }
 
     /// Waits until the process is told to end.

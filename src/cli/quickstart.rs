@@ -65,7 +65,9 @@ pub async fn run(command: Quickstart, global: &Global, env: &Environment) -> Res
     };
     let (config, _) = config::server(env, flags)?;
     let socket = config.socket.clone();
-    let host = Host::start(config).await?;
+    let Some(host) = Host::start(config).await? else {
+        return Ok(());
+    };
     let client = Client::on_socket(socket);
     let url = format!("https://{}", reached(host.address));
     step(&format!(

@@ -26,7 +26,9 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
     };
     let (config, _) = config::server(env, flags)?;
     let first_start = config.data_dir.join(FIRST_START);
-    let host = Host::start(config).await?;
+    let Some(host) = Host::start(config).await? else {
+        return Ok(());
+    };
     tracing::info!(address = %host.address, "ready");
     if first_start.exists() {
         tracing::info!(file = %first_start.display(), "the first admin key is in this file");
