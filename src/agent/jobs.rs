@@ -5,7 +5,9 @@ use super::{
     backoff::Backoff,
     keys::PendingKeys,
     outbox::Outbox,
-    protocol::{FailureClass, Lease, Outcome, Report, Served, VersionItem, WorkItem, WorkKind},
+    protocol::{
+        FailureClass, JOBS_A_POLL, Lease, Outcome, Report, Served, VersionItem, WorkItem, WorkKind,
+    },
     server::{Refusal, Server},
 };
 use crate::{
@@ -27,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Jobs accepted at once; the server keeps the rest.
 const IN_HAND: usize = 32;
-/// Jobs worked on at once.
-const AT_WORK: usize = 4;
+/// Keys made and signing requests sent at once.
+const REQUESTS: usize = 4;
 
 /// The jobs in hand.
 pub struct Jobs(Arc<Shared>);
@@ -37,11 +39,11 @@ struct Shared {
     env: Env,
     server: Arc<Server>,
     outbox: Arc<Outbox>,
-    deployer: Deployer,
+    deployer: Arc<Deployer>,
     vault: Vault,
     keys: PendingKeys,
     in_hand: Arc<Semaphore>,
-    at_work: Semaphore,
+    requests: Semaphore,
     running: Mutex<BTreeMap<Id, Running>>,
 }
 
@@ -64,7 +66,7 @@ impl Jobs {
         env: Env,
         server: Arc<Server>,
         outbox: Arc<Outbox>,
-        deployer: Deployer,
+        deployer: Arc<Deployer>,
         vault: Vault,
         keys: PendingKeys,
     ) -> Self {
@@ -76,15 +78,15 @@ impl Jobs {
             vault,
             keys,
             in_hand: Arc::new(Semaphore::new(IN_HAND)),
-            at_work: Semaphore::new(AT_WORK),
+            requests: Semaphore::new(REQUESTS),
             running: Mutex::default(),
         }))
     }
 
-    /// Waits until one more job can be taken.
+    /// Waits until all the jobs that one poll leases can be taken.
     pub async fn room(&self) {
         // The semaphore is never closed.
-        let _ = self.0.in_hand.acquire().await;
+        let _ = self.0.in_hand.acquire_many(JOBS_A_POLL).await;
     }
 
     /// Takes a leased job and starts it; false when it was not taken.
@@ -211,11 +213,6 @@ impl Shared {
 
     /// Does the job; `None` when there is nothing to report.
     async fn work(&self, item: &WorkItem, stop: &CancellationToken) -> Option<Outcome> {
-        let _at_work = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Some(failed(withdrawn())),
-            permit = self.at_work.acquire() => permit,
-        };
         match item.kind {
             WorkKind::Issuance | WorkKind::Renewal => {
                 self.request(item, stop).await.err().map(failed)
@@ -229,6 +226,11 @@ impl Shared {
 
     /// Makes a key and sends its signing request until the server has it.
     async fn request(&self, item: &WorkItem, stop: &CancellationToken) -> Result<(), Fault> {
+        let _turn = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(withdrawn()),
+            turn = self.requests.acquire() => turn,
+        };
         let (job, certificate) = (&item.id, &item.certificate_id);
         let algorithm = item.key_algorithm.as_deref().unwrap_or("ECDSA-P256");
         let algorithm: KeyAlgorithm =

@@ -66,6 +66,9 @@ pub struct Agent {
     server: Arc<Server>,
     outbox: Arc<Outbox>,
     jobs: Arc<Jobs>,
+    deployer: Arc<Deployer>,
+    /// Every target is as its journal says.
+    restored: bool,
     retired: CancellationToken,
     env: Env,
 }
@@ -84,14 +87,14 @@ impl Agent {
     ) -> Result<Self, IdentityError> {
         let identity = Identity::load(&*env.files, &paths)?.ok_or(IdentityError::None)?;
         let server = Arc::new(Server::new(transport, &identity));
-        let deployer = Deployer::new(
+        let deployer = Arc::new(Deployer::new(
             env.clock.clone(),
             env.files.clone(),
             env.probe.clone(),
             env.sites.clone(),
             paths.clone(),
-        );
-        deployer.recover().await;
+        ));
+        let restored = deployer.recover().await;
         let outbox = Arc::new(Outbox::open(env.files.clone(), &paths));
         let vault = Vault::new(env.files.clone(), paths.clone());
         let keys = PendingKeys::new(&env, &paths, vault.clone());
@@ -99,7 +102,7 @@ impl Agent {
             env.clone(),
             server.clone(),
             outbox.clone(),
-            deployer,
+            deployer.clone(),
             vault,
             keys,
         );
@@ -109,6 +112,8 @@ impl Agent {
             server,
             outbox,
             jobs: Arc::new(jobs),
+            deployer,
+            restored,
             retired,
             env,
         })
@@ -135,6 +140,20 @@ impl Agent {
                 }
             }
         });
+        if !self.restored {
+            self.env.tasks.spawn("agent recovery", {
+                let (deployer, rng) = (self.deployer.clone(), self.env.rng.clone());
+                let (stop, retired) = (stop.clone(), self.retired.clone());
+                async move {
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => {}
+                        () = retired.cancelled() => {}
+                        () = restore(&deployer, &*rng) => {}
+                    }
+                }
+            });
+        }
         let exit = tokio::select! {
             biased;
             () = stop.cancelled() => AgentExit::Stopped,
@@ -177,6 +196,19 @@ impl Agent {
                     sleep(pause).await;
                 }
             }
+        }
+    }
+}
+
+/// Tries again what could not be restored at the start: an address that the machine did not have
+/// yet, a port that another program was about to leave.
+async fn restore(deployer: &Deployer, rng: &dyn Rng) {
+    let mut backoff = Backoff::default();
+    loop {
+        sleep(backoff.next(rng, None)).await;
+        if deployer.recover().await {
+            tracing::info!("every target is restored");
+            return;
         }
     }
 }

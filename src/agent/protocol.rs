@@ -19,7 +19,11 @@ pub const SERVER_NAME: &str = "agents.certctl.internal";
 /// Seconds a poll for work waits on the server.
 pub const POLL_WAIT_SECONDS: u64 = 50;
 
-/// Asks for an identity. Repeating it with the same token, name and secret answers the same agent.
+/// The most jobs that one poll leases. An agent asks when it can take as many.
+pub const JOBS_A_POLL: u32 = 8;
+
+/// Asks for an identity. Repeating it with the same name and secret, and the same or another valid
+/// token, answers the same agent.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Enrol {
     /// A join token, `ctj_...`.

@@ -3,8 +3,8 @@
 use super::{App, AppError, audit, lifecycle, need, require_agent};
 use crate::{
     agent::protocol::{
-        FailureClass as Class, Lease as WireLease, Outcome, Renewed, Report, Served, VersionItem,
-        Work, WorkItem, WorkKind, wire_time,
+        FailureClass as Class, JOBS_A_POLL, Lease as WireLease, Outcome, Renewed, Report, Served,
+        VersionItem, Work, WorkItem, WorkKind, wire_time,
     },
     clock::Time,
     domain::{
@@ -18,8 +18,6 @@ use crate::{
 };
 use std::time::Duration;
 
-/// At most this many jobs are leased to an agent by one call.
-const JOBS_A_CALL: usize = 8;
 /// The most endpoints in a report.
 const MAX_SERVED: usize = 64;
 /// Characters of a reason that are kept.
@@ -77,7 +75,7 @@ impl App {
     }
 
     async fn claim(&self, agent: &Id) -> Result<Vec<WorkItem>, AppError> {
-        let scan = due_scan(agent, Some(self.now()), JOBS_A_CALL);
+        let scan = due_scan(agent, Some(self.now()), JOBS_A_POLL as usize);
         let due = self.store.scan::<Job>(scan).await?;
         let mut items = Vec::with_capacity(due.len());
         for job in due {
@@ -204,6 +202,8 @@ impl App {
         token: u64,
     ) -> Result<Renewed, AppError> {
         let agent = require_agent(who, agent)?;
+        // An agent that has its hands full does not poll.
+        self.heard.hear(agent, self.now());
         self.decide(|mut unit| async move {
             let mut job = held(&mut unit, agent, job).await?;
             let lease = job

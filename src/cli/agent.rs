@@ -1,6 +1,6 @@
 //! `certctl agent`.
 
-use super::{CliError, Global, host};
+use super::{CliError, Global, client, host};
 use crate::{
     agent::{Agent, AgentExit, EnrolWish, Identity, enrol},
     config::Environment,
@@ -13,6 +13,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 const DEFAULT_STATE: &str = "/var/lib/certctl-agent";
 /// Work in progress has this long to end when the process is told to.
 const GRACE: Duration = Duration::from_secs(25);
+/// Files that an agent with a busy site has open.
+const OPEN_FILES: u64 = 2_000;
 /// The longest join token file, in bytes.
 const MAX_TOKEN: usize = 4096;
 
@@ -57,7 +59,7 @@ pub async fn run(
 ) -> Result<(), CliError> {
     match &command.action {
         Some(Action::Enrol(args)) => enrol_host(&command, args, global, env).await,
-        None => serve(&command).await,
+        None => serve(&command, global, env).await,
     }
 }
 
@@ -79,21 +81,22 @@ async fn enrol_host(
             .to_owned(),
         (None, None) => return Err(CliError::Config("--token or --token-file is wanted".into())),
     };
-    let bundle = global
-        .ca_bundle
-        .clone()
-        .or_else(|| env.get("CERTCTL_SERVER_CA_BUNDLE_PATH").map(PathBuf::from));
-    let (trust, system_ca) = match (&args.ca_pin, bundle) {
-        (Some(pin), _) => {
+    let bundle = client::bundle(global, env);
+    let (trust, system_ca) = match (&args.ca_pin, &bundle) {
+        (Some(_), Some(_)) => {
+            return Err(CliError::Config(
+                "CERTCTL_SERVER_CA_BUNDLE_PATH is set, which is another trust than --ca-pin: unset \
+                 it, or leave out the pin"
+                    .into(),
+            ));
+        }
+        (Some(pin), None) => {
             let pin = pin
                 .parse()
                 .map_err(|e| CliError::Config(format!("--ca-pin: {e}")))?;
             (Trust::Pin(pin), true)
         }
-        (None, Some(path)) => {
-            let bundle = host::read(&path, super::client::MAX_BUNDLE)?;
-            (Trust::from_pem(&bundle)?, false)
-        }
+        (None, Some(path)) => (client::trust(path)?, false),
         (None, None) => {
             return Err(CliError::Config(
                 "--ca-pin or --ca-bundle is wanted: without one the server could be anybody".into(),
@@ -116,16 +119,18 @@ async fn enrol_host(
     };
     let env = host::agent_env(&Tasks::new())?;
     let identity = enrol(&env, &paths, &transport, server, wish).await?;
+    let bundle = bundle.map(|path| format!(" --ca-bundle {}", path.display()));
     super::output::line(&format!(
-        "enrolled as {} ({}); start it with: certctl agent --state-dir {}",
+        "enrolled as {} ({}); start it with: certctl agent --state-dir {}{}",
         identity.name(),
         identity.agent_id(),
-        command.state_dir.display()
+        command.state_dir.display(),
+        bundle.unwrap_or_default()
     ));
     Ok(())
 }
 
-async fn serve(command: &AgentCommand) -> Result<(), CliError> {
+async fn serve(command: &AgentCommand, global: &Global, env: &Environment) -> Result<(), CliError> {
     let paths = host::paths(&command.state_dir, &command.state_dir.join("live"))?;
     let Some(identity) = Identity::load(&Disk, &paths)? else {
         return Err(CliError::Config(format!(
@@ -136,10 +141,19 @@ async fn serve(command: &AgentCommand) -> Result<(), CliError> {
     let _held = host::hold(&command.state_dir)?;
     let tasks = Tasks::new();
     let told = host::signalled(&tasks)?;
+    host::raise_open_files(OPEN_FILES);
+    // A bundle is for a server behind a proxy, whose certificate is not of the system CA.
+    let (trust, system_ca) = match client::bundle(global, env) {
+        Some(path) => (client::trust(&path)?, false),
+        None => (Trust::from_pem(identity.system_ca_pem().as_bytes())?, true),
+    };
+    let transport = Arc::new(host::to_server(&trust, system_ca)?);
     let env = host::agent_env(&tasks)?;
-    let trust = Trust::from_pem(identity.system_ca_pem().as_bytes())?;
-    let transport = Arc::new(host::to_server(&trust, true)?);
-    let agent = Agent::open(env, paths, transport).await?;
+    let agent = tokio::select! {
+        biased;
+        () = told.cancelled() => return Ok(()),
+        agent = Agent::open(env, paths, transport) => agent?,
+    };
     notify::ready();
     let exit = tokio::select! {
         biased;

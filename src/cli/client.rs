@@ -8,12 +8,16 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{io::ErrorKind, path::PathBuf, sync::Arc};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// The socket of an installed server, tried last.
 const SYSTEM_SOCKET: &str = "/run/certctl/certctl.sock";
 /// The largest CA bundle read, in bytes.
-pub const MAX_BUNDLE: usize = 4 << 20;
+const MAX_BUNDLE: usize = 4 << 20;
 
 /// Calls a server's API.
 #[derive(Clone)]
@@ -56,12 +60,8 @@ impl Client {
                 CliError::Config("CERTCTL_API_KEY: it holds characters that no key has".into())
             })?;
         authorization.set_sensitive(true);
-        let bundle = global
-            .ca_bundle
-            .clone()
-            .or_else(|| env.get("CERTCTL_SERVER_CA_BUNDLE_PATH").map(PathBuf::from));
-        let trust = match bundle {
-            Some(path) => Trust::from_pem(&super::host::read(&path, MAX_BUNDLE)?)?,
+        let trust = match bundle(global, env) {
+            Some(path) => trust(&path)?,
             None => Trust::System,
         };
         let dialer = Dialer::new(Resolver::system(), Guard::Any);
@@ -131,6 +131,17 @@ impl Client {
             message,
         })
     }
+}
+
+/// The file of the CAs to trust: flag, variable.
+pub fn bundle(global: &Global, env: &Environment) -> Option<PathBuf> {
+    let variable = || env.get("CERTCTL_SERVER_CA_BUNDLE_PATH").map(PathBuf::from);
+    global.ca_bundle.clone().or_else(variable)
+}
+
+/// Trust in the CAs of a file.
+pub fn trust(bundle: &Path) -> Result<Trust, CliError> {
+    Ok(Trust::from_pem(&super::host::read(bundle, MAX_BUNDLE)?)?)
 }
 
 fn no_answer(e: CallError) -> CliError {

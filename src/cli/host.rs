@@ -15,7 +15,7 @@ use crate::{
     },
     pki::{Certificate, San},
     reconcile,
-    sys::{Disk, Files, Lock, Machine, Tasks, Terminate, notify},
+    sys::{self, Disk, Files, Lock, Machine, Tasks, Terminate, notify},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -31,6 +31,10 @@ const GRACE: Duration = Duration::from_secs(25);
 const MAX_PEM: usize = 64 << 10;
 /// For a handshake with our own site.
 const GLANCE: Duration = Duration::from_secs(2);
+/// Files that a server has open beside its connections, at most.
+const OTHER_FILES: u64 = 1_000;
+/// How often the service manager is told that a start goes on.
+const STARTING: Duration = Duration::from_secs(10);
 /// The socket is for its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -58,15 +62,28 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens the data directory, starts the doors and the loops. The server's own certificate has
-    /// `named` beside the names that the machine knows of.
-    pub async fn start(config: ServerConfig, named: Vec<Name>) -> Result<Self, CliError> {
+    /// Opens the data directory, starts the doors and the loops; `None` when the process was told
+    /// to end before that was done. What was cut short is as after a crash. The server's own
+    /// certificate has `named` beside the names that the machine knows of.
+    pub async fn start(config: ServerConfig, named: Vec<Name>) -> Result<Option<Self>, CliError> {
         let tasks = Tasks::new();
         let told = signalled(&tasks)?;
+        raise_open_files(Limits::default().connections as u64 + OTHER_FILES);
         let mut names = names(&config);
         names.extend(named);
         let parts = Parts::of_machine(config.clone(), tasks.clone(), names)?;
-        let app = App::start(parts).await?.app;
+        let start = App::start(parts);
+        tokio::pin!(start);
+        // Indexes of a large store take minutes to build.
+        let mut going_on = tokio::time::interval(STARTING);
+        let app = loop {
+            tokio::select! {
+                biased;
+                () = told.cancelled() => return Ok(None),
+                started = &mut start => break started?.app,
+                _ = going_on.tick() => notify::extend_timeout(3 * STARTING),
+            }
+        };
         let web = Listener::tls(config.listen, &app.identity).await?;
         let address = web.address().unwrap_or(config.listen);
         let socket = Listener::unix(&config.socket, SOCKET_MODE)?;
@@ -81,12 +98,12 @@ impl Host {
         }
         reconcile::start(&app);
         watchdog(&app);
-        Ok(Self {
+        Ok(Some(Self {
             app,
             address,
             tasks,
             told,
-        })
+        }))
     }
 
     /// Waits until the process is told to end.
@@ -124,6 +141,20 @@ fn watchdog(app: &Arc<App>) {
             }
         }
     });
+}
+
+/// Lets the process have as many open files as the machine allows; says so when that is less than
+/// `wanted`.
+pub fn raise_open_files(wanted: u64) {
+    match sys::raise_open_files() {
+        Ok(limit) if limit >= wanted => {}
+        Ok(limit) => tracing::warn!(
+            limit,
+            wanted,
+            "the hard limit on open files is low: raise it (LimitNOFILE=, `ulimit -Hn`)"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit on open files was not raised"),
+    }
 }
 
 /// A token that is cancelled when a signal tells the process to end.

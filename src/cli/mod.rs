@@ -43,7 +43,8 @@ struct Global {
     /// Talk to this server instead, with the key in CERTCTL_API_KEY [env: CERTCTL_SERVER_URL]
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
-    /// PEM file of the CAs to trust with --server [env: CERTCTL_SERVER_CA_BUNDLE_PATH]
+    /// PEM file of the CAs to trust: with --server, or for an agent before a proxy that ends TLS
+    /// [env: CERTCTL_SERVER_CA_BUNDLE_PATH]
     #[arg(long, global = true, value_name = "FILE")]
     ca_bundle: Option<PathBuf>,
     /// How results are printed

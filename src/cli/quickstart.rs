@@ -65,7 +65,9 @@ pub async fn run(command: Quickstart, global: &Global, env: &Environment) -> Res
     };
     let (config, _) = config::server(env, flags)?;
     let socket = config.socket.clone();
-    let host = Host::start(config, Vec::new()).await?;
+    let Some(host) = Host::start(config, Vec::new()).await? else {
+        return Ok(());
+    };
     if let Err(e) = host::can_listen(command.site_listen).await {
         host.stop().await;
         return Err(e);

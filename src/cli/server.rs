@@ -38,7 +38,9 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
         names.push(name);
     }
     let first_start = config.data_dir.join(FIRST_START);
-    let host = Host::start(config, names).await?;
+    let Some(host) = Host::start(config, names).await? else {
+        return Ok(());
+    };
     tracing::info!(address = %host.address, "ready");
     if first_start.exists() {
         tracing::info!(file = %first_start.display(), "the first admin key is in this file");

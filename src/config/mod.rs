@@ -71,7 +71,7 @@ pub const SETTINGS: [Setting; 10] = [
     Setting {
         name: "CERTCTL_SERVER_CA_BUNDLE_PATH",
         default: "",
-        about: "PEM file of the CAs the command line trusts; the machine's own when not set",
+        about: "PEM file of the CAs the command line trusts, the machine's own when not set; for an agent, as --ca-bundle",
     },
 ];
 

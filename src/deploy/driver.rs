@@ -9,8 +9,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio_util::sync::CancellationToken;
+
+/// Deployments under way at once.
+const AT_WORK: usize = 4;
 
 /// Deploys to the targets of one host.
 pub struct Deployer {
@@ -21,6 +24,7 @@ pub struct Deployer {
     paths: Paths,
     vault: Vault,
     locks: Locks,
+    at_work: Semaphore,
 }
 
 impl Deployer {
@@ -41,6 +45,7 @@ impl Deployer {
             paths,
             vault,
             locks: Locks::default(),
+            at_work: Semaphore::new(AT_WORK),
         }
     }
 
@@ -54,30 +59,44 @@ impl Deployer {
         stop: &CancellationToken,
     ) -> Outcome {
         // Always in this order, so that no two wait for each other. The certificate is locked too,
-        // because its targets share the staged versions and the link.
-        let _target = self.locks.hold(format!("target {target}")).await;
-        let _certificate = self
-            .locks
-            .hold(format!("certificate {}", pair.version().certificate))
-            .await;
+        // because its targets share the staged versions and the link. What waits for another
+        // deployment's target takes no place from those that could begin.
+        let turn = async {
+            let certificate = format!("certificate {}", pair.version().certificate);
+            let target = self.locks.hold(format!("target {target}")).await;
+            let certificate = self.locks.hold(certificate).await;
+            (target, certificate, self.at_work.acquire().await)
+        };
+        let _turn = tokio::select! {
+            biased;
+            turn = turn => turn,
+            () = stop.cancelled() => return Outcome::Failed(Fault::transient(STOPPED)),
+        };
         self.attempt(target, config, pair, stop)
             .await
             .unwrap_or_else(Outcome::Failed)
     }
 
     /// Decides every deployment that a crash left open, and serves again the sites that were
-    /// served. What fails is logged: it must not keep the rest of the host from its work.
-    pub async fn recover(&self) {
-        let targets = Journal::targets(&*self.files, &self.paths).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot list the deployment journals");
-            Vec::new()
-        });
+    /// served. What fails is logged: it must not keep the rest of the host from its work. False
+    /// when something failed and is to be tried again; what is restored is left alone then.
+    pub async fn recover(&self) -> bool {
+        let targets = match Journal::targets(&*self.files, &self.paths) {
+            Ok(targets) => targets,
+            Err(error) => {
+                tracing::error!(%error, "cannot list the deployment journals");
+                return false;
+            }
+        };
+        let mut whole = true;
         for target in targets {
             let _held = self.locks.hold(format!("target {target}")).await;
             if let Err(error) = self.resume(&target).await {
                 tracing::error!(%target, %error, "the target could not be restored");
+                whole = false;
             }
         }
+        whole
     }
 
     async fn attempt(

@@ -18,6 +18,9 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+/// The longest host name, in characters (RFC 1035, section 2.3.4, as text).
+const MAX_HOST: usize = 253;
+
 /// A TCP endpoint, written `host:port` or `[v6]:port`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -29,7 +32,10 @@ pub struct Endpoint {
 
 /// A text that is no endpoint.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
-#[error("{0:?} is no endpoint; write host:port, such as www.example.org:443 or [::1]:443")]
+#[error(
+    "{0:?} is no endpoint; write host:port, such as www.example.org:443 or [::1]:443, with a host of \
+     253 characters at most"
+)]
 pub struct InvalidEndpoint(String);
 
 impl FromStr for Endpoint {
@@ -41,7 +47,7 @@ impl FromStr for Endpoint {
             .and_then(|authority| {
                 let host = authority.host().trim_matches(['[', ']']);
                 let port = authority.port_u16().filter(|port| *port != 0)?;
-                let plain = !host.is_empty() && !s.contains('@');
+                let plain = (1..=MAX_HOST).contains(&host.len()) && !s.contains('@');
                 plain.then(|| Self {
                     host: host.to_owned(),
                     port,

@@ -11,6 +11,6 @@ mod tasks;
 
 pub use files::{Disk, FileError, Files, Kind, Metadata, TEMP_PREFIX};
 pub use lock::Lock;
-pub use process::{Machine, harden};
+pub use process::{Machine, harden, raise_open_files};
 pub use signals::{Hangup, Terminate};
 pub use tasks::{BlockingError, Tasks};

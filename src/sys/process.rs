@@ -1,6 +1,10 @@
 //! The process and the machine it runs on.
 
-use nix::sys::{prctl, stat};
+use nix::sys::{
+    prctl,
+    resource::{Resource, getrlimit, setrlimit},
+    stat,
+};
 use std::{io, net::IpAddr};
 
 /// Makes the process careful, first thing in `main`: files it creates are its own user's alone
@@ -10,6 +14,14 @@ use std::{io, net::IpAddr};
 pub fn harden() -> io::Result<()> {
     stat::umask(stat::Mode::from_bits_truncate(0o077));
     prctl::set_dumpable(false).map_err(io::Error::from)
+}
+
+/// Raises the soft limit on open files to the hard one, and returns it: every connection is a file,
+/// and shells and service managers give 1,024. Only programs that use `select(2)` need the low one.
+pub fn raise_open_files() -> io::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
 }
 
 /// What a machine calls itself.

@@ -31,6 +31,11 @@ fn what_is_wrong_is_named() {
             json!({ "verify_timeout": 5 }),
             "config.verify_timeout",
         ),
+        (
+            "File",
+            json!({ "endpoints": [format!("{}:443", "a.".repeat(127))] }),
+            "253 characters at most",
+        ),
         ("File", json!({ "verify_timeout": "5" }), "\"10s\""),
         (
             "File",
@@ -76,6 +81,8 @@ fn defaults_and_values() {
         (file.endpoints.len(), file.verify_timeout.as_secs()),
         (1, 120)
     );
+    let longest = format!("{}a:443", "a.".repeat(126));
+    TargetConfig::parse("File", &json!({ "endpoints": [longest] })).unwrap();
 }
 
 proptest! {

@@ -5,4 +5,6 @@ mod crash;
 mod deploy;
 mod enrol;
 mod jobs;
+mod load;
+mod recovery;
 mod support;

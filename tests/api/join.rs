@@ -213,6 +213,22 @@ async fn an_agent_that_polls_is_not_replaced() {
 }
 
 #[tokio::test]
+async fn an_agent_too_busy_to_poll_is_not_replaced() {
+    let app = TestApp::start().await;
+    let agent = app.agent("a").await;
+    let target = app.target(&agent, "web").await;
+    app.certificate("web", &[&target]).await;
+    let item = agent.job(&app).await;
+    let token = app.join_token(json!({"replace": true})).await;
+    for _ in 0..60 {
+        app.advance(20 * SECOND);
+        let renewed = agent.about(&app, &item, "lease", json!({})).await;
+        renewed.expect(200);
+    }
+    enrol(&app, "a", &token, "other").await.refused(409);
+}
+
+#[tokio::test]
 async fn only_the_hash_of_a_secret_is_stored() {
     let app = TestApp::start().await;
     let agent = app.agent("a").await;

@@ -6,6 +6,8 @@ pub mod process;
 mod commands;
 mod disk;
 mod faults;
+mod proxy;
 mod quickstart;
+mod service;
 mod stale;
 mod standalone;

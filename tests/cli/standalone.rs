@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{fs, process::Command};
 
 impl Home {
-    fn server(&self) -> Process {
+    pub fn server(&self) -> Process {
         let server =
             Process::start(&mut self.command(&format!("server --listen {}", self.control())));
         server.line(" ready ");
@@ -17,7 +17,7 @@ impl Home {
     }
 
     /// `certctl agent ...` with the state directory of this test's host.
-    fn host(&self, line: &str) -> Command {
+    pub fn host(&self, line: &str) -> Command {
         let mut command = certctl(["agent", "--state-dir"]);
         command.arg(self.beside("host"));
         command.args(line.split(' ').filter(|word| !word.is_empty()));
@@ -25,14 +25,14 @@ impl Home {
     }
 
     /// A join token, as the API gives it.
-    async fn token(&self) -> Value {
+    pub async fn token(&self) -> Value {
         self.api()
             .post("/agents/tokens", json!({"name": "t"}))
             .await
     }
 
     /// `agent enrol` for the token, but with these words in place.
-    fn enrol(&self, token: &Value, other: &[(&str, &str)]) -> Command {
+    pub fn enrol(&self, token: &Value, other: &[(&str, &str)]) -> Command {
         let text = |field: &str| token[field].as_str().unwrap().to_owned();
         let url = format!("https://{}", self.control());
         let mut words = [
@@ -63,7 +63,7 @@ impl Home {
     }
 
     /// A certificate with one `File` target on the agent.
-    async fn certificate(&self, id: &str, agent: &str) {
+    pub async fn certificate(&self, id: &str, agent: &str) {
         let target = json!({
             "id": format!("tgt-{id}"), "name": id, "type": "File", "agent_id": agent, "config": {},
         });
@@ -77,7 +77,7 @@ impl Home {
 }
 
 /// The agent's id, out of what `enrol` says.
-fn agent_of(said: &str) -> String {
+pub fn agent_of(said: &str) -> String {
     let (_, rest) = said.split_once("enrolled as web-1 (").unwrap();
     rest.split_once(')').unwrap().0.to_owned()
 }

@@ -4,6 +4,7 @@ mod client;
 mod dial;
 mod pki;
 mod probe;
+mod resolve;
 mod server;
 mod tls;
 mod unix;
