@@ -178,10 +178,11 @@ async fn handshake(
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first.iter().all(u8::is_ascii_uppercase) {
-        // Closing with unread bytes would reset the connection and lose the answer.
-        let _ = stream.read(&mut [0; 4096]).await?;
         stream.write_all(SPEAKS_HTTPS).await?;
         stream.shutdown().await?;
+        // Closing with unread bytes would reset the connection and lose the answer, also for a
+        // client that is still writing.
+        while stream.read(&mut [0; 4096]).await? > 0 {}
         return Ok(None);
     }
     tls.accept(stream).await.map(Some)

@@ -85,6 +85,16 @@ async fn plain_http_on_the_tls_port_is_told_so_and_reaches_nothing() {
     let answer = String::from_utf8(until_closed(&mut stream).await).unwrap();
     assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
     assert!(answer.contains("use https://"), "{answer}");
+
+    // One that is slow to ask is answered too, and not cut off.
+    let mut stream = tcp(server.address).await;
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let answer = String::from_utf8(until_closed(&mut stream).await).unwrap();
+    assert!(answer.contains("use https://"), "{answer}");
+    for _ in 0..10 {
+        stream.write_all(b"Host: x\r\n").await.unwrap();
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    }
     assert_eq!(reached.available_permits(), 0);
 }
 
