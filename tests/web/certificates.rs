@@ -83,7 +83,11 @@ async fn a_certificate_is_shown_from_first_wish_to_seen_served() {
     assert_eq!(places, "Pending storefront File Pending files File");
 
     desk.pass(Duration::from_secs(60));
-    let served = json!([{"endpoint": "10.0.0.7:443", "serial": "ab"}]);
+    let version = &job(&jobs, "tgt-a")["version"];
+    let served = json!([{
+        "endpoint": "10.0.0.7:443", "serial": version["serial"],
+        "fingerprint_sha256": version["fingerprint_sha256"],
+    }]);
     let seen = json!({"outcome": "confirmed", "changed": true, "served": served});
     desk.tell(&agent, job(&jobs, "tgt-a"), "report", seen).await;
     let fault = json!({
