@@ -59,6 +59,8 @@ const ISSUING_NODE: &str = "ca-local-issuing";
 const SYSTEM_NODE: &str = "ca-system";
 const FIRST_KEY: &str = "key-first-admin";
 const RING_ID: &str = "ring";
+/// A CA's end is told from this long before it.
+const CA_WARNED_BEFORE: Duration = Duration::from_secs(365 * 86_400);
 const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 /// What a control plane is made of, apart from what it stores.
@@ -329,6 +331,21 @@ impl App {
             app: Arc::new(app),
             admin_key,
         })
+    }
+
+    /// Says in the log which CAs end within a year: what they issued must be followed by others.
+    pub(crate) fn warn_of_ends(&self) {
+        let system = ("the system CA", Some(&self.system_ca.certificate));
+        let issuers = self.issuers.iter().map(|(id, i)| (id.as_str(), i.anchor()));
+        for (ca, certificate) in issuers.chain([system]) {
+            let Some(certificate) = certificate else {
+                continue;
+            };
+            let end = certificate.not_after();
+            if end.since(self.now()) < CA_WARNED_BEFORE {
+                tracing::warn!(ca, %end, "the CA ends within a year: replace it");
+            }
+        }
     }
 
     /// Gives the server a new certificate of its own when a third of the present one is left, or

@@ -13,8 +13,11 @@ use crate::{
         Principal, Status, Target,
     },
     id::Id,
-    store::AUDIT,
+    store::{AUDIT, DEPLOYMENT_RETRY, Loaded, Scan},
 };
+
+/// Failed deployments are read up to this number to find their certificates.
+const FAILED_DEPLOYMENTS: usize = 1_000;
 
 /// A target of a certificate, and its newest deployment there.
 #[derive(Debug, Clone)]
@@ -51,7 +54,7 @@ pub struct CertificateView {
     pub deployed: Vec<Deployed>,
 }
 
-/// How many certificates there are.
+/// How many certificates there are, and failed deployments of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// In all.
@@ -91,59 +94,80 @@ impl App {
             Err(AppError::Forbidden(_)) => None,
             Err(e) => return Err(e),
         };
-        let (certificates, more) = match self.first_views(who, certificates).await {
-            Ok((views, more)) => (Some(views), more),
-            Err(AppError::Forbidden(_)) if events.is_some() => (None, false),
+        let certificates = match self.first_views(who, certificates).await {
+            Ok(views) => Some(views),
+            Err(AppError::Forbidden(_)) if events.is_some() => None,
             Err(e) => return Err(e),
         };
         let counts = match certificates {
             Some(_) => Some(self.count_certificates(who).await?),
             None => None,
         };
+        let shown = certificates.as_ref().map_or(0, Vec::len) as u64;
         Ok(Overview {
             now: self.now(),
+            more: counts.as_ref().is_some_and(|c| c.total > shown),
             certificates,
-            more,
             counts,
             events,
         })
     }
 
-    /// At most `limit` certificates, those first whose last attempt failed, then those that end
-    /// first; and whether there are more.
+    /// At most `limit` certificates: those first of which the last attempt or a deployment failed,
+    /// then those that end first.
     async fn first_views(
         &self,
         who: &Principal,
         limit: usize,
-    ) -> Result<(Vec<CertificateView>, bool), AppError> {
-        let mut views: Vec<CertificateView> = Vec::new();
-        let mut more = false;
-        for status in [Some(Status::Failed), None] {
-            let list = CertificateList {
-                filter: CertificateFilter {
-                    status,
-                    ..CertificateFilter::default()
-                },
-                order: Order::Expiry,
-                backward: false,
-                cursor: None,
-                skip: 0,
-                limit,
-            };
-            let page = self.list_certificates(who, &list).await?;
-            more = page.next.is_some();
-            for certificate in page.listed.rows {
-                if views.iter().any(|v| v.certificate.id == certificate.id) {
-                    continue;
-                }
-                if views.len() == limit {
-                    return Ok((views, true));
-                }
+    ) -> Result<Vec<CertificateView>, AppError> {
+        let mut first = self.by_expiry(who, Some(Status::Failed), limit).await?;
+        first.extend(self.undeployed(limit).await?);
+        first.extend(self.by_expiry(who, None, limit).await?);
+        let mut views: Vec<CertificateView> = Vec::with_capacity(limit);
+        for certificate in first {
+            if views.len() == limit {
+                break;
+            }
+            if views.iter().all(|v| v.certificate.id != certificate.id) {
                 views.push(self.view_of(certificate.into_value()).await?);
             }
         }
         views.sort_by_key(|v| (v.problem.is_none(), v.expires_at));
-        Ok((views, more))
+        Ok(views)
+    }
+
+    async fn by_expiry(
+        &self,
+        who: &Principal,
+        status: Option<Status>,
+        limit: usize,
+    ) -> Result<Vec<Loaded<Certificate>>, AppError> {
+        let list = CertificateList {
+            filter: CertificateFilter {
+                status,
+                ..CertificateFilter::default()
+            },
+            order: Order::Expiry,
+            backward: false,
+            cursor: None,
+            skip: 0,
+            limit,
+        };
+        Ok(self.list_certificates(who, &list).await?.listed.rows)
+    }
+
+    /// At most `limit` certificates of which a deployment failed, those first that are tried again
+    /// first.
+    async fn undeployed(&self, limit: usize) -> Result<Vec<Loaded<Certificate>>, AppError> {
+        let scan = Scan::all(DEPLOYMENT_RETRY, FAILED_DEPLOYMENTS);
+        let mut ids: Vec<Id> = Vec::new();
+        for failed in self.store.scan::<Deployment>(scan).await? {
+            if !ids.contains(&failed.certificate) && ids.len() < limit {
+                ids.push(failed.certificate.clone());
+            }
+        }
+        let rows = self.store.get_many(ids).await?;
+        Ok(rows.into_iter().flatten().collect())
     }
 
     /// One certificate, with what hangs on it.

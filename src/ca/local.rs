@@ -56,6 +56,23 @@ impl LocalCa {
         }
     }
 
+    /// A leaf ends with its CA at the latest. One that would have less than half of what was asked
+    /// is refused: ever shorter ones, renewed ever sooner, would hide that the CA is at its end.
+    fn outlasts(&self, request: &IssueRequest) -> Result<(), IssueError> {
+        let end = self.certificate.not_after();
+        if end.since(request.now) >= request.lifetime / 2 {
+            return Ok(());
+        }
+        Err(IssueError {
+            class: IssueErrorClass::NeedsOperator,
+            message: format!(
+                "the local CA ends at {end}, before half of the lifetime of {} days asked for: \
+                 replace the CA",
+                request.lifetime.as_secs() / 86_400
+            ),
+        })
+    }
+
     /// The CA's certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
@@ -65,6 +82,7 @@ impl LocalCa {
 #[async_trait]
 impl Issuer for LocalCa {
     async fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
+        self.outlasts(request)?;
         let serial = Serial::random(request.serial_seed);
         let leaf = issue::leaf(
             Authority {

@@ -19,6 +19,8 @@ const TICK: Duration = Duration::from_secs(1);
 const HEARD_EVERY: Duration = Duration::from_secs(60);
 /// The server's own certificate is looked at this often.
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
+/// The ends of CAs are looked at this often.
+const ENDS_EVERY: Duration = Duration::from_secs(86_400);
 /// The change feed is trimmed this often.
 const FEED_EVERY: Duration = Duration::from_secs(60);
 /// The change feed remembers this long.
@@ -37,6 +39,11 @@ pub fn start(app: &Arc<App>) {
     });
     every(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
+    });
+    app.warn_of_ends();
+    every(app, "ends of CAs", ENDS_EVERY, |app| async move {
+        app.warn_of_ends();
+        Ok(())
     });
     every(
         app,

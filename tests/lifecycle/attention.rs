@@ -85,6 +85,37 @@ async fn one_whose_renewal_is_late_is_expiring(mut app: TestApp) {
     assert_eq!(app.status("web").await, "Active");
 }
 
+#[tokio::test]
+async fn a_ca_at_its_end_issues_no_ever_shorter_certificates() {
+    let app = TestApp::start().await;
+    let agent = app.agent("host").await;
+    let target = app.target(&agent, "web").await;
+    let ca_end = app.now().plus(5 * 365 * DAY);
+    app.advance_to(ca_end.minus(45 * DAY));
+    app.certificate("last", &[&target]).await;
+    agent.run(&app).await;
+    assert_eq!(time(&app.shown("last").await["expires_at"]), ca_end);
+    app.advance(SECOND);
+    app.certificate("web", &[&target]).await;
+    let job = agent.job(&app).await;
+    agent.submit_csr(&app, &job).await.expect(202);
+    let shown = app.shown("web").await;
+    assert_eq!(shown["status"], "Failed");
+    assert!(
+        shown["problem"]
+            .as_str()
+            .unwrap()
+            .ends_with("replace the CA")
+    );
+    // An hour and more between the attempts: no flood at the end.
+    for _ in 0..24 {
+        app.pass(HOUR, HOUR).await;
+        agent.run(&app).await;
+    }
+    let told = app.actions().await;
+    assert!(told.iter().filter(|a| *a == "order_opened").count() < 8);
+}
+
 story!(expired_while_its_agent_is_away_and_healed_when_it_is_back);
 async fn expired_while_its_agent_is_away_and_healed_when_it_is_back(mut app: TestApp) {
     let agent = active(&mut app).await;

@@ -263,7 +263,7 @@ fn uses_are_those_approved_each_once() {
 
 #[test]
 fn a_leaf_ends_with_its_ca_at_the_latest() {
-    let late = CA.issuing.not_after().minus(DAY);
+    let late = CA.issuing.not_after().minus(45 * DAY);
     let chain = CA.leaf(&NAMES, p256().public_key(), late);
     assert_eq!(chain.leaf().not_after(), CA.issuing.not_after());
     // The first leaf is made with its CA: it cannot begin five minutes earlier.
@@ -272,13 +272,13 @@ fn a_leaf_ends_with_its_ca_at_the_latest() {
 }
 
 #[test]
-fn a_ca_that_is_over_issues_nothing_and_says_so() {
+fn a_ca_that_ends_before_half_of_a_leaf_issues_nothing_and_says_so() {
     let local = LocalCa::new(CA.issuing.clone(), CA.issuing_key.clone());
-    let over = CA.issuing.not_after().plus(BACKDATED);
-    for now in [over, over.plus(DAY)] {
+    let end = CA.issuing.not_after();
+    for now in [end.minus(44 * DAY), end, end.plus(BACKDATED), end.plus(DAY)] {
         let refusal = at_once(local.issue(&asking(&NAMES, p256().public_key(), now))).unwrap_err();
         assert_eq!(refusal.class, IssueErrorClass::NeedsOperator);
-        assert!(refusal.message.contains("is the CA's over"), "{refusal}");
+        assert!(refusal.message.contains("replace the CA"), "{refusal}");
     }
 }
 

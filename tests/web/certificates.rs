@@ -1,7 +1,11 @@
 //! The certificates page.
 
 use super::{Answer, DAY, Desk, html::Html};
-use certctl::access::Role;
+use certctl::{
+    access::Role,
+    crypt::{Crypto, RingCrypto},
+    pki::{KeyAlgorithm, csr},
+};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -79,7 +83,11 @@ async fn a_certificate_is_shown_from_first_wish_to_seen_served() {
     assert_eq!(places, "Pending storefront File Pending files File");
 
     desk.pass(Duration::from_secs(60));
-    let served = json!([{"endpoint": "10.0.0.7:443", "serial": "ab"}]);
+    let version = &job(&jobs, "tgt-a")["version"];
+    let served = json!([{
+        "endpoint": "10.0.0.7:443", "serial": version["serial"],
+        "fingerprint_sha256": version["fingerprint_sha256"],
+    }]);
     let seen = json!({"outcome": "confirmed", "changed": true, "served": served});
     desk.tell(&agent, job(&jobs, "tgt-a"), "report", seen).await;
     let fault = json!({
@@ -244,6 +252,36 @@ async fn the_refresh_is_the_part_of_the_page_that_changes() {
     let still = desk.get("/certificates?live=off", Some(&session)).await;
     let still = still.page().by_id("board").unwrap();
     assert_eq!(still.attr("hx-get"), None);
+}
+
+#[tokio::test]
+async fn one_that_failed_on_a_target_comes_first_however_many_there_are() {
+    let desk = Desk::open().await;
+    let agent = desk.agent("a").await;
+    // Each ends before the one that fails.
+    let key = RingCrypto.generate_key(KeyAlgorithm::EcdsaP256).unwrap();
+    let csr = csr::build(key.pkcs8_der(), None, &[]).unwrap();
+    for n in 0..101 {
+        let name = format!("c{n}");
+        let body = json!({"id": name, "name": name, "common_name": "c.example", "csr_pem": csr});
+        desk.make("/certificates", body).await;
+    }
+    desk.pass(DAY);
+    let body =
+        json!({"id": "tgt-x", "name": "x", "type": "File", "agent_id": agent.0, "config": {}});
+    desk.make("/targets", body).await;
+    let body = json!({
+        "id": "x", "name": "x", "common_name": "x.example.com", "target_ids": ["tgt-x"],
+    });
+    desk.make("/certificates", body).await;
+    desk.work(&agent).await;
+    let jobs = desk.work(&agent).await;
+    let fault = json!({"outcome": "failed", "class": "operator", "reason": "no room"});
+    desk.tell(&agent, &jobs[0], "report", fault).await;
+    let page = page(&desk, &desk.admin().await).await;
+    let rows = page.all("tbody")[0].all("tr");
+    assert_eq!(rows.len(), 100);
+    assert_eq!(rows[0].attr("id").as_deref(), Some("certificate-x"));
 }
 
 #[tokio::test]
