@@ -62,6 +62,7 @@ pub struct CertificateQuery {
     issuer_id: Option<String>,
     profile_id: Option<String>,
     agent_id: Option<String>,
+    problem: Option<String>,
     sort: Option<String>,
     sort_desc: Option<String>,
     page_size: Option<String>,
@@ -117,6 +118,20 @@ pub async fn list(
     Query(mut query): Query<CertificateQuery>,
 ) -> Result<Json<List<CertificateShape>>, Problem> {
     let filter = query.filter()?;
+    if let Some(problem) = given(query.problem.take()) {
+        if problem != "deployment" || filter != CertificateFilter::default() {
+            let message = "`deployment` is the one there is, and stands without other filters";
+            return Err(Problem::bad("problem", message));
+        }
+        let paging = Paging {
+            page: query.page.take(),
+            per_page: query.per_page.take(),
+        };
+        let rows = app.failed_on_a_target(&who, usize::MAX).await?;
+        let now = app.now();
+        let list = paging.list(&rows, |c| CertificateShape::new(c, c.status(now)));
+        return Ok(Json(list));
+    }
     let (order, backward) = query.order();
     let cursor = given(query.cursor.take());
     let size = query.page_size.take();

@@ -105,7 +105,7 @@ impl App {
             return Ok(());
         };
         let held = Key::new().text(agent.as_str()).bytes();
-        let mut after = None;
+        let (mut after, mut left) = (None, false);
         loop {
             let page = self
                 .store
@@ -115,13 +115,20 @@ impl App {
                 })
                 .await?;
             for certificate in &page.rows {
-                self.replace_version(&certificate.id, agent, lost_at)
-                    .await?;
+                // One must not keep the others back, and is tried again with the next look.
+                let planned = self.replace_version(&certificate.id, agent, lost_at);
+                if let Err(e) = planned.await {
+                    tracing::warn!(certificate = %certificate.id, error = %e, "left for later");
+                    left = true;
+                }
             }
             after = page.next;
             if after.is_none() {
                 break;
             }
+        }
+        if left {
+            return Ok(());
         }
         self.decide(|mut unit| async move {
             let mut agent: Loaded<Agent> = need(&mut unit, "agent", agent).await?;

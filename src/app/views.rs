@@ -121,7 +121,7 @@ impl App {
         limit: usize,
     ) -> Result<Vec<CertificateView>, AppError> {
         let mut first = self.by_expiry(who, Some(Status::Failed), limit).await?;
-        first.extend(self.undeployed(limit).await?);
+        first.extend(self.failed_on_a_target(who, limit).await?);
         first.extend(self.by_expiry(who, None, limit).await?);
         let mut views: Vec<CertificateView> = Vec::with_capacity(limit);
         for certificate in first {
@@ -158,7 +158,12 @@ impl App {
 
     /// At most `limit` certificates of which a deployment failed, those first that are tried again
     /// first.
-    async fn undeployed(&self, limit: usize) -> Result<Vec<Loaded<Certificate>>, AppError> {
+    pub async fn failed_on_a_target(
+        &self,
+        who: &Principal,
+        limit: usize,
+    ) -> Result<Vec<Loaded<Certificate>>, AppError> {
+        require(who, Permission::CertRead)?;
         let scan = Scan::all(DEPLOYMENT_RETRY, FAILED_DEPLOYMENTS);
         let mut ids: Vec<Id> = Vec::new();
         for failed in self.store.scan::<Deployment>(scan).await? {

@@ -36,6 +36,14 @@ async fn a_failed_deployment_is_tried_again_after_an_hour(mut app: TestApp) {
     app.step().await;
     let shown = app.shown("web").await;
     assert_eq!(shown["problem"], "web: nginx did not take it");
+    app.certificate("other", &[]).await;
+    let listed = app.list("/api/v1/certificates?problem=deployment").await;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["id"], "web");
+    for wrong in ["problem=x", "problem=deployment&status=Active"] {
+        let path = format!("/api/v1/certificates?{wrong}");
+        app.admin("GET", &path).send().await.refused(400);
+    }
     let failed = deployment(&app).await;
     assert_eq!(failed["state"], "failed");
     assert_eq!(time(&failed["retry_at"]), app.now().plus(HOUR));
@@ -54,6 +62,8 @@ async fn a_failed_deployment_is_tried_again_after_an_hour(mut app: TestApp) {
     agent.report(&app, &again, &outcome).await.expect(200);
     app.step().await;
     assert_eq!(deployment(&app).await["state"], "confirmed");
+    let listed = app.list("/api/v1/certificates?problem=deployment").await;
+    assert_eq!(listed, [Value::Null; 0]);
     assert_eq!(app.shown("web").await["problem"], Value::Null);
 }
 
