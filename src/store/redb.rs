@@ -184,7 +184,7 @@ impl Redb {
         tx.commit().map_err(engine_error)
     }
 
-    /// How many bytes of the file hold something. Walks the whole store, which takes no commits
+    /// How many bytes of the file are in use. Walks the whole store, which takes no commits
     /// meanwhile. Blocks.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ impl Redb {
         let tx = self.begin()?;
         let stats = tx.stats().map_err(engine_error)?;
         tx.abort().map_err(engine_error)?;
-        Ok(stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes())
+        Ok(stats.allocated_pages() * stats.page_size() as u64)
     }
 
     fn begin(&self) -> Result<WriteTransaction, EngineError> {
