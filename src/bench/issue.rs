@@ -1,6 +1,11 @@
 //! `bench issue`: a CSR goes in over REST and TLS, a certificate comes out, stored and audited.
 
-use super::{Figures, Place, Report, fill::Model, load, progress, server::Server};
+use super::{
+    Figures, Place, Report,
+    fill::Model,
+    load, progress,
+    server::{Server, cpu},
+};
 use crate::{
     api,
     app::{App, Parts, Started},
@@ -49,6 +54,7 @@ pub async fn run(place: &Place, clients: usize, rows: u64, time: Duration) -> Re
     let requests = Arc::new(requests()?);
     let server = Server::start(place).await?;
     let next = Arc::new(AtomicUsize::new(0));
+    let begin = (server.cpu()?, cpu("self")?);
     let measured = load::drive("issue", clients, time, |_| {
         let client = server.client(&key)?;
         let (targets, requests, next) = (targets.clone(), requests.clone(), next.clone());
@@ -63,6 +69,8 @@ pub async fn run(place: &Place, clients: usize, rows: u64, time: Duration) -> Re
         })
     })
     .await?;
+    let used = [server.cpu()? - begin.0, cpu("self")? - begin.1];
+    let [server_cpu, client_cpu] = used.map(|t| t.as_secs_f64() * 1e6 / measured.done as f64);
     let memory = server.memory()?;
     server.stop(&Tasks::new()).await?;
     let after = Redb::open(&place.store())?.used_bytes()?;
@@ -77,6 +85,8 @@ pub async fn run(place: &Place, clients: usize, rows: u64, time: Duration) -> Re
             "disk_bytes_each",
             (after as f64 - before as f64) / measured.done as f64,
         )
+        .with("server_cpu_us_each", server_cpu)
+        .with("client_cpu_us_each", client_cpu)
         .with("server_mib", memory);
     let work = counted(&requests).await?;
     let each = |n: u64| n as f64 / COUNTED as f64;

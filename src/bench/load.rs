@@ -78,26 +78,25 @@ where
         let stop = tasks.token();
         tasks.spawn("client", async move {
             let (mut latencies, mut done) = (Vec::new(), 0);
-            while Instant::now() < end && !stop.is_cancelled() {
-                let start = Instant::now();
+            let mut now = Instant::now();
+            // However short the time, each client is measured once.
+            while (now < end || latencies.is_empty()) && !stop.is_cancelled() {
+                let start = now;
                 if let Err(e) = work().await {
                     let _ = sender.send(Err(e));
                     return;
                 }
+                now = Instant::now();
                 done += 1;
-                let now = Instant::now();
-                if now >= begin && now < end {
+                if now >= begin {
                     latencies.push(now - start);
                 }
             }
-            let _ = sender.send(Ok((latencies, done)));
+            let _ = sender.send(Ok((latencies, done, now)));
         });
     }
     drop(sender);
-    let mut measured = Measured {
-        time,
-        ..Measured::default()
-    };
+    let mut measured = Measured::default();
     let mut clock = tokio::time::interval(Duration::from_secs(1));
     for _ in 0..clients {
         let ended = loop {
@@ -107,9 +106,10 @@ where
                 _ = clock.tick() => bar.set_position((Instant::now() - (end - time)).as_secs()),
             }
         };
-        let (latencies, done) = ended.ok_or_else(|| anyhow!("a client broke off"))??;
+        let (latencies, done, last) = ended.ok_or_else(|| anyhow!("a client broke off"))??;
         measured.latencies.extend(latencies);
         measured.done += done;
+        measured.time = measured.time.max(last - begin);
     }
     bar.finish_and_clear();
     measured.latencies.sort_unstable();

@@ -27,6 +27,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 /// Longer than any start may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// USER_HZ, the same on all of today's kernels.
+const TICKS_PER_SECOND: u64 = 100;
 /// Between two looks at a server that starts.
 const GLANCE: Duration = Duration::from_millis(1);
 
@@ -141,6 +143,11 @@ impl Server {
         Ok(kib / 1024.0)
     }
 
+    /// The processor time it has used so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        cpu(&self.child.id().to_string())
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
@@ -166,6 +173,16 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The processor time that a process has used so far, in user and kernel mode (proc_pid_stat(5)).
+pub fn cpu(process: &str) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = stat.rsplit_once(')').context("no fields")?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.map(str::parse::<u64>).sum::<Result<_, _>>()?;
+    Ok(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
 }
 
 /// The address in the log line that tells of it.
