@@ -68,36 +68,33 @@ async fn a_renewal_by_an_agent() {
     app.advance_to(due);
     let before = app.work();
     app.tick().await;
-    let work = app.work() - before;
     within(
-        work,
+        app.work() - before,
         Work {
             groups: 2,
             // The order with its job; when the agent was last heard.
             commits: 2,
-            documents: 99,
-            index_keys: 99,
-            reads: 99,
-            rows: 99,
+            documents: 5,
+            index_keys: 5,
+            reads: 6,
+            rows: 3,
         },
     );
     let before = app.work();
     assert_eq!(agent.run(&app).await, 2);
-    let work = app.work() - before;
     within(
-        work,
+        app.work() - before,
         Work {
             groups: 4,
             // The lease of the order's job; the CSR's version; the lease of the deployment; what
             // came of it.
             commits: 4,
-            documents: 98,
-            index_keys: 98,
-            reads: 98,
-            rows: 98,
+            documents: 12,
+            index_keys: 22,
+            reads: 27,
+            rows: 25,
         },
     );
-    println!("{work:?}");
 }
 
 /// Certificates like `web`, up to so many.
@@ -150,6 +147,6 @@ async fn a_page_of_a_list_costs_the_same_on_any_store() {
         assert!(rows as usize <= size / 100 + 2, "{size}: {rows} rows");
         // Many are found along the order.
         let rows = rows_for(&app, "status=pending&sort=name").await;
-        assert!(rows <= 1_002, "{size}: {rows} rows");
+        assert!(rows <= 1_003, "{size}: {rows} rows");
     }
 }
