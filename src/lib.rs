@@ -9,6 +9,7 @@
 
 // Doors: no rules live here.
 pub mod api;
+pub mod bench;
 pub mod cli;
 pub mod web;
 

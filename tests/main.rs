@@ -2,6 +2,7 @@
 
 mod agent;
 mod api;
+mod bench;
 mod chaos;
 mod cli;
 mod clock;

@@ -8,7 +8,7 @@ use crate::{
     store::{
         CERT_AGENT, CERT_CONDITION, CERT_CREATED, CERT_ENVIRONMENT, CERT_EXPIRY, CERT_ISSUER,
         CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, Condition, Cursor, DEPLOYMENT_RETRY, Facet,
-        Index, Key, List, Listed, NEVER, expiry_key,
+        Index, Key, List, Listed, NEVER, expiry_hour_key, expiry_key,
     },
 };
 
@@ -186,6 +186,7 @@ fn with_status(status: Status, now: Time) -> Facet {
             expiry_key(false, Time::from_micros(soon.micros().saturating_add(1))),
             expiry_key(false, NEVER),
         ),
-        Status::Pending => Facet::is(CERT_EXPIRY, expiry_key(false, NEVER)),
+        // No version ends in the last hour of all.
+        Status::Pending => Facet::is(CERT_EXPIRY, expiry_hour_key(false, NEVER)),
     }
 }

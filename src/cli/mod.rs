@@ -2,6 +2,7 @@
 //! unix socket of a server on this machine or over HTTPS.
 
 mod agent;
+mod bench;
 mod certs;
 mod client;
 mod error;
@@ -75,6 +76,8 @@ enum Command {
     /// List, show and renew certificates
     #[command(subcommand)]
     Certs(certs::Certs),
+    /// Measure this machine: commits, issuance, lists, start
+    Bench(bench::Benches),
 }
 
 /// The definition of the command line.
@@ -150,6 +153,11 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Certs(command) => {
             config::logging(&env)?;
             runtime(false, certs::run(command, &global, &env))
+        }
+        Command::Bench(command) => {
+            telemetry::init(telemetry::Level::Warn, telemetry::Format::Text)
+                .map_err(|e| CliError::Failed(e.to_string()))?;
+            runtime(true, bench::run(command, &global))
         }
     }
 }

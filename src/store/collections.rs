@@ -34,7 +34,7 @@ macro_rules! document {
 /// Certificates by creation: (time).
 pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(0);
 /// Certificates by name: (name in lower case).
-pub const CERT_NAME: Index = Index::new(Certificate::COLL, "cert.name");
+pub const CERT_NAME: Index = Index::new(Certificate::COLL, "cert.name").counted_by(0);
 /// Certificates by the end of the version that ends first: (archived, hour, time), counted by
 /// hour. One without a version ends [never](NEVER).
 pub const CERT_EXPIRY: Index = Index::new(Certificate::COLL, "cert.expiry").counted_by(9);
@@ -109,11 +109,13 @@ pub const NEVER: Time = Time::from_micros(i64::MAX);
 
 /// A place in [`CERT_EXPIRY`].
 pub fn expiry_key(archived: bool, end: Time) -> Key {
+    expiry_hour_key(archived, end).time(end)
+}
+
+/// The beginning of all places of an hour in [`CERT_EXPIRY`], by which they are counted.
+pub fn expiry_hour_key(archived: bool, end: Time) -> Key {
     const HOUR: i64 = 3_600_000_000;
-    Key::new()
-        .flag(archived)
-        .i64(end.micros().div_euclid(HOUR))
-        .time(end)
+    Key::new().flag(archived).i64(end.micros().div_euclid(HOUR))
 }
 
 /// What can be the matter with a certificate, apart from its end.

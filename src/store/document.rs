@@ -124,13 +124,8 @@ impl<T> DerefMut for Loaded<T> {
 impl<T: Document> Loaded<T> {
     /// Reads a stored row.
     pub(super) fn decode(row: Row) -> Result<Self, StoreError> {
-        #[derive(Deserialize)]
-        struct Format {
-            #[serde(rename = "_format")]
-            format: u16,
-        }
-        let decoded = match serde_json::from_slice::<Format>(&row.doc) {
-            Ok(Format { format }) if format != T::FORMAT => Err(format!(
+        let decoded = match format(&row.doc) {
+            Ok(format) if format != T::FORMAT => Err(format!(
                 "it has format {format}, this program reads {}",
                 T::FORMAT
             )),
@@ -164,6 +159,24 @@ impl<T: Document> Loaded<T> {
         // It was an object when it was decoded.
         let old = serde_json::from_slice::<Map<String, Value>>(&self.stored).unwrap_or_default();
         encode_over(&self.value, old)
+    }
+}
+
+/// The format of a stored form. Where it stands first, as it does when the engine keeps documents
+/// byte for byte, nothing else is parsed.
+fn format(doc: &[u8]) -> Result<u16, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Format {
+        #[serde(rename = "_format")]
+        format: u16,
+    }
+    let first = doc.strip_prefix(br#"{"_format":"#).and_then(|rest| {
+        let end = rest.iter().position(|byte| matches!(byte, b',' | b'}'))?;
+        serde_json::from_slice(&rest[..end]).ok()
+    });
+    match first {
+        Some(format) => Ok(format),
+        None => serde_json::from_slice(doc).map(|Format { format }| format),
     }
 }
 

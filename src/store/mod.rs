@@ -8,6 +8,7 @@
 mod batch;
 mod collections;
 mod commit;
+mod counting;
 mod cursor;
 mod document;
 mod engine;
@@ -27,6 +28,7 @@ pub use batch::{
 };
 pub use collections::*;
 pub use commit::link;
+pub use counting::{Counting, Work};
 pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};
 pub use engine::{

@@ -184,6 +184,18 @@ impl Redb {
         tx.commit().map_err(engine_error)
     }
 
+    /// How many bytes of the file are in use. Walks the whole store, which takes no commits
+    /// meanwhile. Blocks.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn used_bytes(&self) -> Result<u64, EngineError> {
+        let tx = self.begin()?;
+        let stats = tx.stats().map_err(engine_error)?;
+        tx.abort().map_err(engine_error)?;
+        Ok(stats.allocated_pages() * stats.page_size() as u64)
+    }
+
     fn begin(&self) -> Result<WriteTransaction, EngineError> {
         let mut tx = self.db.begin_write().map_err(engine_error)?;
         tx.set_durability(Durability::Immediate)

@@ -83,6 +83,8 @@ pub fn init(level: Level, format: Format) -> Result<(), LogError> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
+        // A line that nobody can read is lost; telling standard error of it would panic.
+        .log_internal_errors(false)
         .with_ansi(stderr().is_terminal());
     match format {
         Format::Text => lines.try_init(),

@@ -2,10 +2,19 @@
 
 use super::{
     home::Home,
-    process::{Process, certctl, run},
+    process::{AMPLE, Process, certctl, run},
 };
-use nix::sys::signal::Signal;
-use std::{fs, net::TcpListener, path::Path};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::Path,
+    process::Stdio,
+};
 
 #[expect(
     clippy::disallowed_methods,
@@ -206,4 +215,26 @@ fn a_start_on_other_addresses_is_refused_with_the_known_ones() {
         assert!(fault.contains(&known.to_string()), "{fault}");
         assert!(fault.contains("--data-dir"), "{fault}");
     }
+}
+
+#[test]
+fn a_server_whose_log_nobody_reads_any_more_ends_when_it_is_told_to() {
+    let home = Home::new();
+    let mut command = home.command(&format!("server --listen {}", home.control()));
+    let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(server.stderr.take().unwrap());
+    // The reader goes with the last line read.
+    let ready = log
+        .lines()
+        .find(|line| line.as_ref().unwrap().contains(" ready "));
+    let pid = Pid::from_raw(i32::try_from(server.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    let (sender, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(server.wait().unwrap()));
+    let ended = ended.recv_timeout(AMPLE);
+    if ended.is_err() {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+    assert!(ready.is_some());
+    assert_eq!(ended.unwrap().code(), Some(0));
 }

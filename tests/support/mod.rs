@@ -20,8 +20,8 @@ use certctl::{
     domain::ApiKey,
     reconcile,
     store::{
-        Answer as EngineAnswer, Batch, Committer, Engine, EngineError, Memory, Outcome, Query,
-        Snapshot, Store,
+        Answer as EngineAnswer, Batch, Committer, Counting, Engine, EngineError, Memory, Outcome,
+        Query, Snapshot, Store, Work,
     },
     sys::{Disk, Tasks},
 };
@@ -69,7 +69,7 @@ impl Rng for CountedRng {
 /// Memory whose every use lets others go first, so that calls made at once interleave. After a
 /// number of commits it fails, as a disk does under a process that is cut there.
 struct TestEngine {
-    memory: Memory,
+    memory: Counting<Memory>,
     commits_left: AtomicU64,
 }
 
@@ -108,7 +108,7 @@ impl World {
         Self {
             dir: tempfile::tempdir().unwrap(),
             engine: Arc::new(TestEngine {
-                memory: Memory::new(),
+                memory: Counting::new(Memory::new()),
                 commits_left: AtomicU64::new(u64::MAX),
             }),
             clock: Arc::new(ManualClock(AtomicI64::new(BEGINNING * 1_000_000))),
@@ -246,6 +246,11 @@ impl TestApp {
             self.advance(every.min(end.since(self.now())));
             self.tick().await;
         }
+    }
+
+    /// The work asked of the engine so far.
+    pub fn work(&self) -> Work {
+        self.world.engine.memory.work()
     }
 
     /// A number that every commit changes.

@@ -1,0 +1,4 @@
+//! What things cost: work counted at the storage engine, and the benchmarks that measure time.
+
+mod budget;
+mod runs;
