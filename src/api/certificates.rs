@@ -13,7 +13,8 @@ use crate::{
         App, NewCertificate,
         lists::{CertificateFilter, CertificateList, CertificatePage, Order},
     },
-    domain::Status,
+    clock::Time,
+    domain::{Certificate, Status},
 };
 use axum::{
     Json,
@@ -111,6 +112,14 @@ fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
+/// A certificate in a list.
+fn listed(certificate: &Certificate, problem: Option<String>, now: Time) -> CertificateShape {
+    CertificateShape {
+        problem,
+        ..CertificateShape::new(certificate, certificate.status(now))
+    }
+}
+
 /// Certificates, oldest first where the query does not say otherwise.
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -128,9 +137,10 @@ pub async fn list(
             per_page: query.per_page.take(),
         };
         let rows = app.failed_on_a_target(&who, usize::MAX).await?;
+        let problems = app.problems(&rows).await?;
         let now = app.now();
-        let list = paging.list(&rows, |c| CertificateShape::new(c, c.status(now)));
-        return Ok(Json(list));
+        let rows: Vec<_> = rows.iter().zip(problems).collect();
+        return Ok(Json(paging.list(&rows, |(c, p)| listed(c, p.clone(), now))));
     }
     let (order, backward) = query.order();
     let cursor = given(query.cursor.take());
@@ -139,7 +149,7 @@ pub async fn list(
         page: query.page.take(),
         per_page: query.per_page.take().or(size),
     };
-    let (page, per_page) = paging.numbers();
+    let (number, per_page) = paging.numbers();
     let by_number = cursor.is_none();
     let list = CertificateList {
         filter,
@@ -147,20 +157,18 @@ pub async fn list(
         backward,
         cursor,
         skip: if by_number {
-            (page - 1).saturating_mul(per_page)
+            (number - 1).saturating_mul(per_page)
         } else {
             0
         },
         limit: per_page,
     };
-    let CertificatePage { listed, next } = app.list_certificates(&who, &list).await?;
+    let CertificatePage { listed: page, next } = app.list_certificates(&who, &list).await?;
     let now = app.now();
-    let data = listed
-        .rows
-        .iter()
-        .map(|c| CertificateShape::new(c, c.status(now)))
-        .collect();
-    let mut list = List::numbered(data, listed.total, (page, per_page));
+    let problems = app.problems(&page.rows).await?;
+    let rows = page.rows.iter().zip(problems);
+    let data = rows.map(|(c, problem)| listed(c, problem, now)).collect();
+    let mut list = List::numbered(data, page.total, (number, per_page));
     if !by_number {
         (list.page, list.per_page, list.page_size) = (None, None, Some(per_page));
     }

@@ -13,7 +13,7 @@ use crate::{
         Principal, Status, Target,
     },
     id::Id,
-    store::{AUDIT, DEPLOYMENT_RETRY, Loaded, Scan},
+    store::{AUDIT, DEPLOYMENT_RETRY, Facet, Loaded, Scan},
 };
 
 /// Failed deployments are read up to this number to find their certificates.
@@ -193,6 +193,25 @@ impl App {
             deployed,
             certificate,
         })
+    }
+
+    /// What is wrong with each of some certificates, a sentence. Their targets are looked at only
+    /// while a deployment anywhere has failed.
+    pub async fn problems(
+        &self,
+        certificates: &[Loaded<Certificate>],
+    ) -> Result<Vec<Option<String>>, AppError> {
+        let failed = self.store.count(&Facet::any(DEPLOYMENT_RETRY)).await? > 0;
+        let mut problems = Vec::with_capacity(certificates.len());
+        for certificate in certificates {
+            let deployed = if failed {
+                self.deployed(certificate).await?
+            } else {
+                Vec::new()
+            };
+            problems.push(problem(certificate, &deployed));
+        }
+        Ok(problems)
     }
 
     /// What happens next to a certificate, as a sentence.

@@ -75,16 +75,25 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
         output::line("There are no certificates yet.");
         return Ok(());
     }
+    let mut header = vec!["ID", "NAMES", "STATUS", "EXPIRES", "NEXT"];
+    let troubled = all.iter().any(|c| c.problem.is_some());
+    if troubled {
+        header.push("PROBLEM");
+    }
     output::table(
-        &["ID", "NAMES", "STATUS", "EXPIRES", "NEXT"],
+        &header,
         all.iter().map(|c| {
-            vec![
+            let mut row = vec![
                 c.id.clone(),
                 c.sans.join(" "),
                 c.status.clone(),
                 output::moment(Some(&c.expires_at)),
                 c.holders.iter().map(plan).collect::<Vec<_>>().join("; "),
-            ]
+            ];
+            if troubled {
+                row.push(c.problem.clone().unwrap_or_default());
+            }
+            row
         }),
     );
     Ok(())

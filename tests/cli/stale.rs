@@ -61,9 +61,13 @@ async fn a_server_that_keeps_the_old_pair_is_found_out_by_its_serial() {
         "{shown}"
     );
     assert_ne!(shown["versions"][0]["serial_number"], first.as_str());
+    let listed = home.run("certs list").good();
+    assert!(listed.contains("PROBLEM") && listed.contains("www server"), "{listed}");
 
     server.relent();
     home.run("certs renew www").good();
+    let listed = home.run("certs list").good();
+    assert!(!listed.contains("PROBLEM"), "{listed}");
     let last = home.live_serial("www");
     assert_ne!(last, first);
     assert_eq!(served(server.address).await[0].serial().to_string(), last);
