@@ -162,6 +162,17 @@ impl Deployer {
             }
             Err(failed) => failed,
         };
+        if !stop.is_cancelled() && place.owes_nothing(&journal.before) {
+            journal
+                .with(Phase::Committed)
+                .save(&*self.files, &self.paths, target)?;
+            let reason = format!(
+                "{}; nothing was served before, so the new version stays in place for the server \
+                 that is to use it",
+                failed.reason
+            );
+            return Err(Fault::transient(reason));
+        }
         tracing::warn!(%target, version = %pair.version(), reason = failed.reason, "rolling back");
         Ok(match self.put_back(target, &*place, journal).await {
             (_, Ok(())) => Outcome::RolledBack {

@@ -119,6 +119,10 @@ impl Target for FileTarget<'_> {
         }
     }
 
+    fn owes_nothing(&self, before: &Before) -> bool {
+        before.version.is_none() && before.seen.iter().all(|seen| seen.serial.is_none())
+    }
+
     async fn undo(&self, before: &Before) -> Result<(), Fault> {
         match &before.version {
             Some(version) => Ok(self

@@ -330,6 +330,12 @@ pub trait Target: Send + Sync {
     }
     /// Waits until every endpoint serves the leaf and chain of `pair`.
     async fn verify(&self, pair: &Pair) -> Result<Vec<Seen>, Unverified>;
+    /// Whether `before` says that nothing of ours was in place and nothing was served: then a
+    /// version that is not seen served takes nothing from anybody, and stays.
+    fn owes_nothing(&self, before: &Before) -> bool {
+        let _ = before;
+        false
+    }
     /// Puts back what was there before.
     async fn undo(&self, before: &Before) -> Result<(), Fault>;
     /// Waits until every endpoint serves what it did before.

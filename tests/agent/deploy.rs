@@ -254,6 +254,35 @@ async fn a_first_version_not_served_leaves_no_link() {
     agent.stop().await;
 }
 
+#[tokio::test]
+async fn a_first_version_stays_for_the_server_that_is_to_start_with_it() {
+    let host = Host::new();
+    let (v1, other) = (host.version("cert-1", 1), host.version("cert-1", 2));
+    let tasks = Tasks::new();
+    // An address that nothing listens on.
+    let (identity, address) = listener(&other, &host, &tasks).await;
+    drop(identity);
+    tasks.shutdown(std::time::Duration::from_secs(9)).await;
+    let target = file(json!({ "endpoints": [address], "verify_timeout": "300ms" }));
+    let agent = host.start().await;
+    let job = |name| deployment(name, "cert-1", &v1, target.clone());
+    host.server.lease(job("job-1"));
+    let outcome = host.server.report("job-1", 1).await;
+    let Outcome::Failed { reason, .. } = &outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(reason.contains("stays in place"), "{reason}");
+    assert_eq!(host.link("cert-1").unwrap(), "../agent/versions/cert-1/1");
+    // Tried again, it stays, and a start of the agent leaves it too.
+    host.server.lease(job("job-2"));
+    let outcome = host.server.report("job-2", 1).await;
+    assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
+    agent.stop().await;
+    let agent = host.start().await;
+    assert_eq!(host.link("cert-1").unwrap(), "../agent/versions/cert-1/1");
+    agent.stop().await;
+}
+
 /// A disk on which flipping the link makes a listener read its files, as a watcher would.
 struct Follow {
     identity: Arc<ServerIdentity>,

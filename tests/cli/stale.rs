@@ -62,7 +62,10 @@ async fn a_server_that_keeps_the_old_pair_is_found_out_by_its_serial() {
     );
     assert_ne!(shown["versions"][0]["serial_number"], first.as_str());
     let listed = home.run("certs list").good();
-    assert!(listed.contains("PROBLEM") && listed.contains("www server"), "{listed}");
+    assert!(
+        listed.contains("PROBLEM") && listed.contains("www server"),
+        "{listed}"
+    );
 
     server.relent();
     home.run("certs renew www").good();
