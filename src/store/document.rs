@@ -10,7 +10,10 @@ use crate::id::Id;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use std::ops::{Deref, DerefMut};
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+};
 
 /// The field of a stored document that holds its format number.
 const FORMAT_FIELD: &str = "_format";
@@ -225,25 +228,43 @@ fn name<T: Document>(value: &T) -> String {
 
 fn to_value(value: &impl Serialize) -> Result<Value, UnwritableReason> {
     let value = serde_json::to_value(value).map_err(|e| UnwritableReason::NoJson(e.to_string()))?;
-    check("", &value)?;
+    check(Place::Root, &value)?;
     Ok(value)
 }
 
-/// Refuses what not every engine keeps as it is. `path` is the JSON pointer of `value` (RFC 6901).
-fn check(path: &str, value: &Value) -> Result<(), UnwritableReason> {
+/// Refuses what not every engine keeps as it is.
+fn check(place: Place<'_>, value: &Value) -> Result<(), UnwritableReason> {
     match value {
-        Value::String(text) if text.contains('\0') => Err(UnwritableReason::Nul(path.to_owned())),
-        Value::Number(n) if n.is_f64() => Err(UnwritableReason::Fraction(path.to_owned())),
+        Value::String(text) if text.contains('\0') => Err(UnwritableReason::Nul(place.to_string())),
+        Value::Number(n) if n.is_f64() => Err(UnwritableReason::Fraction(place.to_string())),
         Value::Array(items) => items
             .iter()
             .enumerate()
-            .try_for_each(|(i, item)| check(&format!("{path}/{i}"), item)),
+            .try_for_each(|(i, item)| check(Place::Item(&place, i), item)),
         Value::Object(fields) => fields.iter().try_for_each(|(field, item)| {
             if field.contains('\0') {
-                return Err(UnwritableReason::Nul(format!("a field name in {path}/")));
+                return Err(UnwritableReason::Nul(format!("a field name in {place}/")));
             }
-            check(&format!("{path}/{field}"), item)
+            check(Place::Field(&place, field), item)
         }),
         _ => Ok(()),
+    }
+}
+
+/// Where a value stands, shown as a JSON pointer (RFC 6901). It is put together only when shown.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Root,
+    Field(&'a Place<'a>, &'a str),
+    Item(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(outer, field) => write!(f, "{outer}/{field}"),
+            Self::Item(outer, i) => write!(f, "{outer}/{i}"),
+        }
     }
 }
