@@ -11,6 +11,7 @@ mod layout;
 mod lifecycle;
 mod net;
 mod pki;
+mod sim;
 mod store;
 mod support;
 mod sys;
