@@ -26,7 +26,7 @@ use crate::{
         AUDIT, COLLECTIONS, CommitError, Committer, EngineError, Redb, RingRow, Store, StoreError,
         Unit,
     },
-    sys::{Disk, FileError, Files, Tasks},
+    sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
 };
 use std::{
     collections::BTreeMap,
@@ -268,6 +268,11 @@ impl App {
         let (system, system_key) = birth.node(&keyring, SYSTEM_NODE).await?;
         let (root, _) = birth.node(&keyring, ROOT_NODE).await?;
         let trust = config.data_dir.join("tls");
+        for dir in [&config.data_dir, &trust] {
+            if let Err(error) = remove_temporaries(&*files, dir, Reach::Directory) {
+                tracing::warn!(%error, "what a crash left half written was not removed");
+            }
+        }
         files.make_dir(&trust, 0o755)?;
         files.write_durable(&trust.join("system-ca.pem"), system.pem().as_bytes(), 0o644)?;
         files.write_durable(
