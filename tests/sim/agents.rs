@@ -48,6 +48,17 @@ impl AgentHost {
         self.running.lock().unwrap().is_some()
     }
 
+    /// The machine that its process runs on now.
+    pub fn machine(&self) -> Machine {
+        let running = self.running.lock().unwrap();
+        running.as_ref().expect("an agent").machine.clone()
+    }
+
+    /// Ends its process; another is started in a while.
+    pub fn restart(&self) {
+        self.machine().cut();
+    }
+
     /// Starts a process: it enrols where that was not done, and works.
     pub fn start(&self, machine: Machine) -> AgentProcess {
         let tasks = Tasks::new();

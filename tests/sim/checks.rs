@@ -176,6 +176,47 @@ pub async fn settled(store: &Store, agents: &[std::sync::Arc<AgentHost>]) -> Res
     Ok(())
 }
 
+/// A host keeps what it serves and would go back to, with the keys of it, and nothing else.
+pub fn tidy(agent: &AgentHost) {
+    let host = agent.running.lock().unwrap().clone().expect("it runs");
+    let (mut needed, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    let mut kept = BTreeSet::new();
+    for target in Journal::targets(&*host.files, &host.paths).unwrap() {
+        let journal = Journal::load(&*host.files, &host.paths, &target).unwrap();
+        kept.extend(journal.unwrap().versions().cloned());
+    }
+    let vault = Vault::new(host.files.clone(), host.paths.clone());
+    for version in &kept {
+        let pair = vault.load(version).unwrap();
+        needed.insert(pair.chain().leaf().spki_sha256().to_owned());
+    }
+    for path in agent.volume.paths() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let shown = path.display();
+        assert!(
+            !name.starts_with(certctl::sys::TEMP_PREFIX),
+            "{}: a crash left {shown}",
+            agent.name
+        );
+        if let Some(spki) = name.strip_suffix(".key") {
+            keys.insert(spki.to_owned());
+        }
+        let leftover = path.starts_with(host.paths.state.join("pending"))
+            || path.starts_with(host.paths.state.join("outbox"));
+        assert!(
+            !(leftover && name.ends_with(".json")),
+            "{}: {shown} stays",
+            agent.name
+        );
+        if name == "privkey.pem" {
+            let dir = path.parent().unwrap();
+            let of = kept.iter().any(|v| host.paths.version(v) == dir);
+            assert!(of, "{}: {shown} is of no use", agent.name);
+        }
+    }
+    assert_eq!(keys, needed, "{}: keys and what needs them", agent.name);
+}
+
 /// How many versions each certificate has had at each holder.
 pub async fn versions(store: &Store) -> Vec<(String, usize)> {
     let mut counts = Vec::new();

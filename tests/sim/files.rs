@@ -89,7 +89,15 @@ impl Volume {
         state.now = left;
     }
 
-    /// All files by path, for looking at from outside.
+    /// The text of a file.
+    pub fn text(&self, path: &str) -> String {
+        match self.state().now.get(Path::new(path)) {
+            Some(Node::File { bytes, .. }) => String::from_utf8(bytes.clone()).unwrap(),
+            _ => panic!("there is no file {path}"),
+        }
+    }
+
+    /// All that there is, for looking at from outside.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.state().now.keys().cloned().collect()
     }

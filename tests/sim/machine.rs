@@ -83,7 +83,7 @@ impl Machine {
         let name = &self.0.name;
         match fault {
             None => {
-                self.0.trace.note(format_args!("{name}: {what}"));
+                self.0.trace.detail(format_args!("{name}: {what}"));
                 Ok(())
             }
             Some((n, fault)) => {

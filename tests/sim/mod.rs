@@ -4,6 +4,7 @@
 mod agents;
 mod chance;
 mod checks;
+mod faults;
 mod files;
 mod host;
 mod machine;
@@ -64,6 +65,11 @@ fn month(seed: u64) -> Report {
 /// The seeds looked at: two, or as many as `CERTCTL_TEST_SEEDS` says.
 fn seeds() -> u64 {
     std::env::var("CERTCTL_TEST_SEEDS").map_or(2, |n| n.parse().unwrap())
+}
+
+/// Whether time does not matter and rare faults are looked for.
+fn thorough() -> bool {
+    seeds() > 2
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{
     chance::{Chance, SeededCrypto},
     files::{SimFiles, Volume},
-    machine::Machine,
+    machine::{Fault, Machine},
     network::{Network, Server},
     trace::{SimClock, Trace},
 };
@@ -53,6 +53,38 @@ pub struct ServerProcess {
 impl ServerHost {
     /// Starts a process on what the last one left.
     pub async fn start(&self, machine: Machine) -> Result<ServerProcess, StartError> {
+        let (disk, stored, parts) = self.parts(&machine)?;
+        let started = App::start(parts).await?;
+        if let Some(key) = started.admin_key {
+            *self.admin_key.lock().unwrap() = Some(key);
+        }
+        Ok(ServerProcess {
+            app: started.app,
+            machine,
+            stored,
+            disk,
+        })
+    }
+
+    /// A start whose machine loses its power at the `k`-th step after the store was opened.
+    /// Whether that step came.
+    pub async fn start_cut_at(&self, k: u64) -> bool {
+        let machine = Machine::boot("server", &self.trace);
+        let (disk, _, parts) = self.parts(&machine).unwrap();
+        let tasks = parts.tasks.clone();
+        machine.plan(k, Fault::PowerLoss);
+        tokio::select! {
+            biased;
+            () = machine.off() => {}
+            _ = App::start(parts) => {}
+        }
+        tasks.abort_all();
+        self.power_lost(&disk);
+        machine.struck()
+    }
+
+    /// What a process is made of.
+    fn parts(&self, machine: &Machine) -> Result<(LosingDisk, Store, Parts), StartError> {
         let files = Arc::new(SimFiles {
             volume: self.volume.clone(),
             machine: machine.clone(),
@@ -87,16 +119,19 @@ impl ServerHost {
             },
             names: Vec::new(),
         };
-        let started = App::start(parts).await?;
-        if let Some(key) = started.admin_key {
-            *self.admin_key.lock().unwrap() = Some(key);
-        }
-        Ok(ServerProcess {
-            app: started.app,
-            machine,
-            stored,
-            disk,
-        })
+        Ok((disk, stored, parts))
+    }
+
+    /// What is found after the power's loss.
+    fn power_lost(&self, disk: &LosingDisk) {
+        let loss = match self.chance.below(4) {
+            0 => Loss::None,
+            1 => Loss::All,
+            _ => Loss::Torn(self.chance.below(u64::MAX)),
+        };
+        self.trace.note(format_args!("server: {loss:?}"));
+        *self.store.lock().unwrap() = disk.lose_power(loss);
+        self.volume.lose_power(&self.chance);
     }
 
     /// Ends a process without a last word. With the power gone, what was not synced is lost, kept
@@ -104,15 +139,10 @@ impl ServerHost {
     pub fn end(&self, process: &ServerProcess, power_lost: bool) {
         process.machine.cut();
         process.app.tasks.abort_all();
-        let loss = match (power_lost, self.chance.below(4)) {
-            (false, _) | (true, 0) => Loss::None,
-            (true, 1) => Loss::All,
-            (true, _) => Loss::Torn(self.chance.below(u64::MAX)),
-        };
-        self.trace.note(format_args!("server: {loss:?}"));
-        *self.store.lock().unwrap() = process.disk.lose_power(loss);
         if power_lost {
-            self.volume.lose_power(&self.chance);
+            self.power_lost(&process.disk);
+        } else {
+            *self.store.lock().unwrap() = process.disk.lose_power(Loss::None);
         }
     }
 }

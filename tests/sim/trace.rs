@@ -88,11 +88,23 @@ impl Trace {
 
     /// Something happened.
     pub fn note(&self, event: impl Display) {
+        self.record(event, true);
+    }
+
+    /// As [`note`](Self::note), for what is too much to show.
+    pub fn detail(&self, event: impl Display) {
+        self.record(event, false);
+    }
+
+    fn record(&self, event: impl Display, shown: bool) {
         let mut state = self.state();
         let line = format!("{} {event}\n", state.clock.now());
         state.hash.update(line.as_bytes());
         state.events += 1;
         assert!(state.events < LIMIT, "the simulation does not end");
+        if !shown {
+            return;
+        }
         if state.last.len() == SHOWN {
             state.last.pop_front();
         }

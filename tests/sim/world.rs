@@ -42,7 +42,7 @@ pub struct Report {
 }
 
 /// When a process dies.
-struct Death {
+pub struct Death {
     /// From then on,
     from: Time,
     /// at this step,
@@ -79,13 +79,13 @@ pub struct World {
     pub trace: Trace,
     pub network: Arc<Network>,
     pub tasks: Tasks,
-    server: ServerHost,
+    pub server: ServerHost,
     /// While one runs.
     running: Mutex<Option<Arc<ServerProcess>>>,
 }
 
 impl World {
-    fn new(seed: u64, trace: Trace, clock: SimClock) -> Arc<Self> {
+    pub fn new(seed: u64, trace: Trace, clock: SimClock) -> Arc<Self> {
         let chance = |stream| Chance::new(seed, stream);
         Arc::new(Self {
             seed,
@@ -112,9 +112,8 @@ impl World {
     }
 
     /// Starts the server, and each time it ends starts it again.
-    async fn keep_server(self: Arc<Self>, process: ServerProcess, death: Death) {
+    async fn keep_server(self: Arc<Self>, process: ServerProcess, mut death: Option<Death>) {
         let mut process = Arc::new(process);
-        let mut death = Some(death);
         loop {
             process.serve(&self.network);
             *self.running.lock().unwrap() = Some(process.clone());
@@ -132,8 +131,7 @@ impl World {
     }
 
     /// Starts an agent, and each time it ends starts it again.
-    async fn keep_agent(self: Arc<Self>, host: Arc<AgentHost>, death: Death) {
-        let mut death = Some(death);
+    async fn keep_agent(self: Arc<Self>, host: Arc<AgentHost>, mut death: Option<Death>) {
         loop {
             let process = host.start(Machine::boot(&host.name, &self.trace));
             match death.take() {
@@ -164,24 +162,99 @@ impl World {
         chance.between(Duration::from_secs(1), Duration::from_secs(1200))
     }
 
-    /// Three agents' hosts, their tokens made.
-    async fn hosts(&self, operator: &Operator) -> Vec<Arc<AgentHost>> {
-        let mut hosts = Vec::new();
-        for n in 1..=AGENTS {
-            let name = format!("agent-{n}");
-            hosts.push(Arc::new(AgentHost {
-                clock: self.clock.clone(),
-                chance: Chance::new(self.seed, &name),
-                trace: self.trace.clone(),
-                network: self.network.clone(),
-                volume: Volume::default(),
-                paths: AgentHost::paths(),
-                token: operator.join_token().await,
-                running: Mutex::default(),
-                name,
-            }));
+    /// A world with a server, and the one who operates it.
+    pub async fn open(
+        seed: u64,
+        trace: &Trace,
+        clock: &SimClock,
+        death: Option<Death>,
+    ) -> (Arc<Self>, Operator) {
+        let world = Self::new(seed, trace.clone(), clock.clone());
+        let machine = Machine::boot("server", trace);
+        let process = world.server.start(machine).await.unwrap();
+        shorten(&process, LIFETIME).await;
+        let operator = Operator {
+            wire: Wire {
+                network: world.network.clone(),
+                from: Machine::boot("operator", trace),
+            },
+            key: world.server.admin_key.lock().unwrap().clone().unwrap(),
+        };
+        let kept = world.clone().keep_server(process, death);
+        world.tasks.spawn("server", kept);
+        (world, operator)
+    }
+
+    /// A host with an agent.
+    pub async fn host(
+        self: &Arc<Self>,
+        operator: &Operator,
+        name: &str,
+        death: Option<Death>,
+    ) -> Arc<AgentHost> {
+        let host = Arc::new(AgentHost {
+            name: name.to_owned(),
+            clock: self.clock.clone(),
+            chance: Chance::new(self.seed, name),
+            trace: self.trace.clone(),
+            network: self.network.clone(),
+            volume: Volume::default(),
+            paths: AgentHost::paths(),
+            token: operator.join_token().await,
+            running: Mutex::default(),
+        });
+        let kept = self.clone().keep_agent(host.clone(), death);
+        self.tasks.spawn("host", kept);
+        host
+    }
+
+    /// The id that an agent of this name was given.
+    pub async fn enrolled(&self, name: &str) -> String {
+        loop {
+            for done in self.network.acknowledged() {
+                if done.path.ends_with("/enrol") && done.request["name"] == name {
+                    return done.answer["agent_id"].as_str().unwrap().to_owned();
+                }
+            }
+            sleep(Duration::from_secs(1)).await;
         }
-        hosts
+    }
+
+    /// Waits until a certificate has had so many versions.
+    pub async fn renewed(&self, certificate: &str, versions: usize) {
+        loop {
+            sleep(Duration::from_secs(20)).await;
+            let Some(store) = self.store() else { continue };
+            let held = checks::versions(&store).await;
+            let mut held = held
+                .iter()
+                .filter(|(line, _)| line.starts_with(certificate));
+            if held.all(|(_, n)| *n >= versions) {
+                return;
+            }
+        }
+    }
+
+    /// The machine that the server runs on now.
+    pub fn server_machine(&self) -> Machine {
+        let running = self.running.lock().unwrap();
+        running.as_ref().expect("a server").machine.clone()
+    }
+
+    /// Waits until all is done, however often it has to be tried again.
+    pub async fn settle(&self, hosts: &[Arc<AgentHost>]) -> Store {
+        let end = self.clock.now().plus(12 * HOUR);
+        loop {
+            sleep(Duration::from_secs(20)).await;
+            check(self, hosts, &mut 0, false).await;
+            let Some(store) = self.store() else { continue };
+            match checks::settled(&store, hosts).await {
+                Ok(()) => return store,
+                Err(reason) if self.clock.now() >= end => panic!("it does not settle: {reason}"),
+                Err(_) if checks::idle(&store).await => self.clock.sleep_over(HOUR / 12),
+                Err(_) => {}
+            }
+        }
     }
 }
 
@@ -198,31 +271,12 @@ pub async fn shorten(process: &ServerProcess, lifetime: Duration) {
 
 /// Lives through `time` from a seed.
 pub async fn live(seed: u64, time: Duration, trace: Trace, clock: SimClock) -> Report {
-    let world = World::new(seed, trace.clone(), clock.clone());
-    let process = world
-        .server
-        .start(Machine::boot("server", &trace))
-        .await
-        .unwrap();
-    shorten(&process, LIFETIME).await;
     let fate = Chance::new(seed, "fate");
-    world.tasks.spawn(
-        "server",
-        world.clone().keep_server(process, Death::of(&fate, &clock)),
-    );
-    let operator = Operator {
-        wire: Wire {
-            network: world.network.clone(),
-            from: Machine::boot("operator", &trace),
-        },
-        key: world.server.admin_key.lock().unwrap().clone().unwrap(),
-    };
-    let hosts = world.hosts(&operator).await;
-    for host in &hosts {
-        let death = Death::of(&fate, &clock);
-        world
-            .tasks
-            .spawn("host", world.clone().keep_agent(host.clone(), death));
+    let death = || Some(Death::of(&fate, &clock));
+    let (world, operator) = World::open(seed, &trace, &clock, death()).await;
+    let mut hosts = Vec::new();
+    for n in 1..=AGENTS {
+        hosts.push(world.host(&operator, &format!("agent-{n}"), death()).await);
     }
     let names = order(&world, &operator, &hosts).await;
 
@@ -239,17 +293,16 @@ pub async fn live(seed: u64, time: Duration, trace: Trace, clock: SimClock) -> R
         check(&world, &hosts, &mut checked, hours % 24 == 0).await;
     }
     world.network.calm(true);
-    let mut tries = 0;
-    let store = loop {
-        sleep(HOUR / 4).await;
-        check(&world, &hosts, &mut checked, false).await;
-        let store = world.store().expect("a server that runs");
-        match checks::settled(&store, &hosts).await {
-            Ok(()) => break store,
-            Err(reason) if tries == 48 => panic!("it does not settle: {reason}"),
-            Err(_) => tries += 1,
-        }
-    };
+    world.settle(&hosts).await;
+    // Whatever faults have left is cleared by the next start and the next renewal.
+    for host in &hosts {
+        host.restart();
+    }
+    for name in &names {
+        operator.renew(name).await;
+    }
+    let store = world.settle(&hosts).await;
+    hosts.iter().for_each(|host| checks::tidy(host));
     check(&world, &hosts, &mut 0, true).await;
     let versions = checks::versions(&store).await;
     trace.note(format_args!("{versions:?}"));
@@ -266,7 +319,7 @@ pub async fn live(seed: u64, time: Duration, trace: Trace, clock: SimClock) -> R
 async fn order(world: &World, operator: &Operator, hosts: &[Arc<AgentHost>]) -> Vec<String> {
     let mut agents = Vec::new();
     for host in hosts {
-        agents.push(enrolled(world, &host.name).await);
+        agents.push(world.enrolled(&host.name).await);
     }
     let mut names = Vec::new();
     for n in 0..12_u16 {
@@ -289,20 +342,8 @@ async fn order(world: &World, operator: &Operator, hosts: &[Arc<AgentHost>]) -> 
     names
 }
 
-/// The id that an agent of this name was given.
-async fn enrolled(world: &World, name: &str) -> String {
-    loop {
-        for done in world.network.acknowledged() {
-            if done.path.ends_with("/enrol") && done.request["name"] == name {
-                return done.answer["agent_id"].as_str().unwrap().to_owned();
-            }
-        }
-        sleep(Duration::from_secs(1)).await;
-    }
-}
-
 /// Checks what must always hold; from time to time also that nothing old was lost.
-async fn check(world: &World, hosts: &[Arc<AgentHost>], checked: &mut usize, all: bool) {
+pub async fn check(world: &World, hosts: &[Arc<AgentHost>], checked: &mut usize, all: bool) {
     if let Some(line) = world.trace.panicked() {
         panic!("{line}");
     }
