@@ -57,6 +57,8 @@ impl PendingKeys {
             && let Some(key) = self.vault.key(certificate, &pending.spki_sha256)?
             && key.public_key().algorithm() == algorithm
         {
+            // It may be there without being durable: an earlier run failed or was killed in this.
+            self.vault.keep_key(certificate, &key)?;
             return Ok(key);
         }
         let key = self

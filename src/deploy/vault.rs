@@ -94,11 +94,19 @@ impl Vault {
         }
         self.files.make_dir(&dir, 0o700)?;
         let key = pair.key().to_pkcs8_pem();
+        let mut written = false;
         for (name, text, mode) in texts(pair, &key) {
             let path = dir.join(name);
             if !self.holds(&path, text.as_bytes(), mode)? {
                 self.files.write_durable(&path, text.as_bytes(), mode)?;
+                written = true;
             }
+        }
+        if !written {
+            // An earlier run may have failed, or been killed, just before the names were durable.
+            // This renames nothing, and makes them so.
+            let any = dir.join("fullchain.pem");
+            self.files.rename(&any, &any)?;
         }
         Ok(())
     }

@@ -295,7 +295,8 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(e) => return Err(e),
     }
-    sync_dir(above)
+    // Were it left, the next call would take it for durable.
+    sync_dir(above).inspect_err(|_| drop(fs::remove_dir(path)))
 }
 
 fn flip_link(link: &Path, target: &Path) -> io::Result<()> {
