@@ -161,16 +161,20 @@ pub async fn settled(store: &Store, agents: &[std::sync::Arc<AgentHost>]) -> Res
             let journal = journal.expect("a journal of what was deployed");
             assert_eq!(journal.phase, Phase::Committed, "{}", target.id);
             assert_eq!(journal.version.serial, current.serial, "{}", target.id);
+            let serial = current.serial.to_string();
             let in_place = match target.kind.as_str() {
                 "File" => {
-                    let to = host.files.read_link(&host.paths.link(id)).unwrap().unwrap();
-                    assert!(to.ends_with(Path::new(&current.serial.to_string())));
-                    continue;
+                    let to = host.files.read_link(&host.paths.link(id)).unwrap();
+                    to.is_some_and(|to| to.ends_with(Path::new(&serial)))
                 }
-                _ => host.served().into_iter().find(|(t, _)| *t == target.id),
+                _ => host
+                    .served()
+                    .iter()
+                    .any(|(t, pair)| *t == target.id && pair.version().serial == current.serial),
             };
-            let (_, pair) = in_place.expect("a site that serves");
-            assert_eq!(pair.version().serial, current.serial, "{}", target.id);
+            if !in_place {
+                return Err(format!("{serial} is not in place at {}", target.id));
+            }
         }
     }
     Ok(())

@@ -72,8 +72,11 @@ async fn told(
     assert_eq!(held.len(), 1);
     assert_eq!(held[0].1, versions, "one version for each cause");
     if who == Who::Agent {
-        // Whatever the fault left is cleared by the next start and the next renewal.
+        // What was confirmed is durable: nothing else survives, and it is served again.
         host.restart();
+        host.volume.forget();
+        world.settle(&hosts).await;
+        // Whatever the fault left is cleared by this start and the next renewal.
         clock.sleep_over(6 * DAY + DAY / 2);
         world.renewed("cert-1", versions + 1).await;
         world.settle(&hosts).await;

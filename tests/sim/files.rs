@@ -44,6 +44,13 @@ impl Volume {
         self.0.lock().unwrap()
     }
 
+    /// The power goes, and nothing is left that was not synced.
+    pub fn forget(&self) {
+        let mut state = self.state();
+        state.unsynced.clear();
+        state.now = state.synced.clone();
+    }
+
     /// What the power's loss leaves: each unsynced change is there or not, an unsynced content is
     /// cut somewhere.
     pub fn lose_power(&self, chance: &Chance) {
@@ -274,7 +281,11 @@ impl SimFiles {
         let inode = state.next_inode();
         state.enter(path, Some(Node::Dir { mode, inode }));
         drop(state);
-        self.sync_parent(path)
+        self.sync_parent(path).inspect_err(|_| {
+            if !self.machine.is_off() {
+                self.volume.state().enter(path, None);
+            }
+        })
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
@@ -312,7 +323,7 @@ impl SimFiles {
             return Err(io::ErrorKind::NotFound.into());
         }
         self.step("rename", &to)?;
-        {
+        if from != to {
             let mut state = self.volume.state();
             for path in all {
                 let node = state.now.get(&path).cloned();
