@@ -57,6 +57,8 @@ impl PendingKeys {
             && let Some(key) = self.vault.key(certificate, &pending.spki_sha256)?
             && key.public_key().algorithm() == algorithm
         {
+            // It may be there without being durable: an earlier run failed or was killed in this.
+            self.vault.keep_key(certificate, &key)?;
             return Ok(key);
         }
         let key = self
@@ -87,7 +89,8 @@ impl PendingKeys {
     }
 
     /// The version with this key is served: it is pending no longer, and keys made for the
-    /// certificate before it will not be needed.
+    /// certificate before it will not be needed. Those of versions on this host, which another
+    /// target may still serve, go with their version.
     pub fn settle(&self, certificate: &Id, spki: &str) -> Result<(), Fault> {
         let names = match self.files.list(&self.dir) {
             Ok(names) => names,
@@ -107,10 +110,12 @@ impl PendingKeys {
         let Some(made_at) = served.map(|(_, p)| p.made_at) else {
             return Ok(());
         };
+        let staged = self.vault.staged_keys(certificate)?;
         for (job, pending) in of_certificate {
-            if pending.spki_sha256 == spki {
+            let older = pending.made_at < made_at;
+            if pending.spki_sha256 == spki || older && staged.contains(&pending.spki_sha256) {
                 self.files.remove(&self.path(&job))?;
-            } else if pending.made_at < made_at {
+            } else if older {
                 self.discard(&job)?;
             }
         }

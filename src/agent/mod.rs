@@ -22,7 +22,7 @@ use crate::{
     crypt::Crypto,
     deploy::{Deployer, Sites, Vault},
     net::{Probe, Transport},
-    sys::{Files, Tasks},
+    sys::{Files, Reach, Tasks, remove_temporaries},
 };
 use backoff::Backoff;
 use jobs::Jobs;
@@ -77,15 +77,20 @@ pub struct Agent {
 const PACE: Duration = Duration::from_secs(1);
 
 impl Agent {
-    /// Reads the identity, closes the journals of deployments that a crash cut short, serves again
-    /// the sites that were served and takes up unacknowledged reports. `transport` leads to the
-    /// identity's server and trusts its system CA.
+    /// Reads the identity, clears away what a crash left half written, closes the journals of
+    /// deployments that it cut short, serves again the sites that were served and takes up
+    /// unacknowledged reports. `transport` leads to the identity's server and trusts its system CA.
     pub async fn open(
         env: Env,
         paths: Paths,
         transport: Arc<dyn Transport>,
     ) -> Result<Self, IdentityError> {
         let identity = Identity::load(&*env.files, &paths)?.ok_or(IdentityError::None)?;
+        for (dir, reach) in [(&paths.state, Reach::Tree), (&paths.live, Reach::Directory)] {
+            if let Err(error) = remove_temporaries(&*env.files, dir, reach) {
+                tracing::warn!(%error, "what a crash left half written was not removed");
+            }
+        }
         let server = Arc::new(Server::new(transport, &identity));
         let deployer = Arc::new(Deployer::new(
             env.clock.clone(),

@@ -26,7 +26,7 @@ use crate::{
         AUDIT, COLLECTIONS, CommitError, Committer, EngineError, Redb, RingRow, Store, StoreError,
         Unit,
     },
-    sys::{Disk, FileError, Files, Tasks},
+    sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
     telemetry::Throttle,
 };
 use std::{
@@ -294,7 +294,13 @@ impl App {
         let (issuing, issuing_key) = birth.node(&keyring, ISSUING_NODE).await?;
         let (system, system_key) = birth.node(&keyring, SYSTEM_NODE).await?;
         let (root, _) = birth.node(&keyring, ROOT_NODE).await?;
-        files.make_dir(&config.data_dir.join("tls"), 0o755)?;
+        let trust = config.data_dir.join("tls");
+        for dir in [&config.data_dir, &trust] {
+            if let Err(error) = remove_temporaries(&*files, dir, Reach::Directory) {
+                tracing::warn!(%error, "what a crash left half written was not removed");
+            }
+        }
+        files.make_dir(&trust, 0o755)?;
         for (name, ca) in [(SYSTEM_CA_FILE, &system), (LOCAL_ROOT_FILE, &root)] {
             let path = config.data_dir.join(name);
             files.write_durable(&path, ca.pem().as_bytes(), 0o644)?;

@@ -94,11 +94,19 @@ impl Vault {
         }
         self.files.make_dir(&dir, 0o700)?;
         let key = pair.key().to_pkcs8_pem();
+        let mut written = false;
         for (name, text, mode) in texts(pair, &key) {
             let path = dir.join(name);
             if !self.holds(&path, text.as_bytes(), mode)? {
                 self.files.write_durable(&path, text.as_bytes(), mode)?;
+                written = true;
             }
+        }
+        if !written {
+            // An earlier run may have failed, or been killed, just before the names were durable.
+            // This renames nothing, and makes them so.
+            let any = dir.join("fullchain.pem");
+            self.files.rename(&any, &any)?;
         }
         Ok(())
     }
@@ -140,18 +148,8 @@ impl Vault {
     /// so that a crash between leaves a directory to come back to, and never a forgotten key.
     pub fn prune(&self, certificate: &Id, keep: &BTreeSet<Serial>) -> Result<(), Fault> {
         let dir = self.paths.versions(certificate);
-        let serials: Vec<Serial> = self
-            .files
-            .list(&dir)?
-            .iter()
-            .filter_map(|name| name.to_str()?.parse().ok())
-            .collect();
-        let spki_of = |serial: &Serial| {
-            let chain = self
-                .chain(&dir.join(serial.to_string()).join("fullchain.pem"))
-                .ok()?;
-            Some(chain.leaf().spki_sha256().to_owned())
-        };
+        let serials = self.serials(&dir)?;
+        let spki_of = |serial: &Serial| self.spki_of(&dir, serial);
         let (kept, old): (Vec<_>, Vec<_>) = serials.iter().partition(|s| keep.contains(s));
         let in_use: BTreeSet<String> = kept.iter().filter_map(|s| spki_of(s)).collect();
         for serial in old {
@@ -162,6 +160,31 @@ impl Vault {
             tracing::info!(%certificate, %serial, "removed a superseded version and its key");
         }
         Ok(())
+    }
+
+    /// The SHA-256 of the SPKI of each version of a certificate that is on this host.
+    pub fn staged_keys(&self, certificate: &Id) -> Result<BTreeSet<String>, FileError> {
+        let dir = self.paths.versions(certificate);
+        let serials = match self.serials(&dir) {
+            Ok(serials) => serials,
+            Err(e) if e.is_not_found() => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        Ok(serials
+            .iter()
+            .filter_map(|serial| self.spki_of(&dir, serial))
+            .collect())
+    }
+
+    fn serials(&self, dir: &Path) -> Result<Vec<Serial>, FileError> {
+        let names = self.files.list(dir)?;
+        let serials = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+        Ok(serials.collect())
+    }
+
+    fn spki_of(&self, dir: &Path, serial: &Serial) -> Option<String> {
+        let chain = dir.join(serial.to_string()).join("fullchain.pem");
+        Some(self.chain(&chain).ok()?.leaf().spki_sha256().to_owned())
     }
 
     /// The fingerprint of a staged leaf in `dir` that is not the pair's.

@@ -180,6 +180,10 @@ impl Watch<'_> {
             let left = deadline.saturating_duration_since(Instant::now());
             let handshake = self.probe.tls(endpoint, self.server_name, left);
             let Ok(answer) = timeout_at(deadline, handshake).await else {
+                // What was wrong the last time says more than that there was no time for more.
+                if in_a_row > 0 {
+                    last = unseen(endpoint, &"a handshake did not end in time");
+                }
                 return (last, false);
             };
             let accepted = match answer {

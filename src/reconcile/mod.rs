@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// A loop looks this often. A look that finds nothing reads one place of one index.
-const TICK: Duration = Duration::from_secs(1);
+pub const TICK: Duration = Duration::from_secs(1);
 /// Agents' heartbeats are written down this often.
 const HEARD_EVERY: Duration = Duration::from_secs(60);
 /// The server's own certificate is looked at this often.
@@ -30,10 +30,16 @@ const PAGE: usize = 256;
 
 /// Starts the loops.
 pub fn start(app: &Arc<App>) {
-    looking(app, "lost keys", lost_keys);
-    looking(app, "renewals", renewals);
-    looking(app, "leases", leases);
-    looking(app, "deployments", deployments);
+    start_at(app, TICK);
+}
+
+/// Starts the loops at another pace than [`TICK`]: nothing rests on the pace but how late things
+/// are, and a simulation of a month has not the time for a look each second.
+pub fn start_at(app: &Arc<App>, tick: Duration) {
+    looking(app, "lost keys", tick, lost_keys);
+    looking(app, "renewals", tick, renewals);
+    looking(app, "leases", tick, leases);
+    looking(app, "deployments", tick, deployments);
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
     });
@@ -137,15 +143,16 @@ async fn due<T: Document, F>(
     }
 }
 
-/// A loop that looks for due work each [`TICK`].
+/// A loop that looks for due work each `tick`.
 fn looking<F>(
     app: &Arc<App>,
     name: &'static str,
+    tick: Duration,
     look: impl Fn(Arc<App>) -> F + Send + Sync + 'static,
 ) where
     F: Future<Output = ()> + Send,
 {
-    every(app, name, TICK, move |app| {
+    every(app, name, tick, move |app| {
         let look = look(app);
         async {
             look.await;

@@ -9,8 +9,43 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How the names of temporary files start. One is left behind only by a crash and may be removed.
+/// How the names of temporary files start. One is left behind only by a crash, and
+/// [`remove_temporaries`] removes it.
 pub const TEMP_PREFIX: &str = ".certctl-";
+
+/// How far [`remove_temporaries`] looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// In the directory alone.
+    Directory,
+    /// In the directories below it, too; links are not followed.
+    Tree,
+}
+
+/// Removes the temporary files that a crash left in `dir`: parts of what was being written, private
+/// keys among them. Only for whoever alone writes there. No directory is success.
+///
+/// # Errors
+/// The first that happens; what follows it is left.
+pub fn remove_temporaries(files: &dyn Files, dir: &Path, reach: Reach) -> Result<(), FileError> {
+    let names = match files.list(dir) {
+        Ok(names) => names,
+        Err(e) if e.is_not_found() => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for name in names {
+        let path = dir.join(&name);
+        if name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+            files.remove(&path)?;
+        } else if reach == Reach::Tree
+            && files.read_link(&path)?.is_none()
+            && files.metadata(&path)?.is_some_and(|m| m.kind == Kind::Dir)
+        {
+            remove_temporaries(files, &path, reach)?;
+        }
+    }
+    Ok(())
+}
 
 /// The file system as the server and the agent see it. Durable means: on disk when the call
 /// returns. Modes are the permission bits exactly as they become, whatever the umask.
@@ -260,7 +295,8 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(e) => return Err(e),
     }
-    sync_dir(above)
+    // Were it left, the next call would take it for durable.
+    sync_dir(above).inspect_err(|_| drop(fs::remove_dir(path)))
 }
 
 fn flip_link(link: &Path, target: &Path) -> io::Result<()> {

@@ -9,7 +9,7 @@ mod process;
 mod signals;
 mod tasks;
 
-pub use files::{Disk, FileError, Files, Kind, Metadata, TEMP_PREFIX};
+pub use files::{Disk, FileError, Files, Kind, Metadata, Reach, TEMP_PREFIX, remove_temporaries};
 pub use lock::Lock;
 pub use process::{Machine, harden, raise_open_files};
 pub use signals::{Hangup, Terminate};

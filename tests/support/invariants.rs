@@ -9,7 +9,7 @@ use certctl::{
     id::Id,
     store::{
         AUDIT, CERT_CREATED, CERT_DUE, DEPLOYMENT_CERT, DEPLOYMENT_RETRY, Document, Index, JOB_DUE,
-        JOB_LEASE, JOB_LEASED, JOB_OPEN, Key, Loaded, ORDER_OPEN, Scan, VERSION_CERT,
+        JOB_LEASE, JOB_LEASED, JOB_OPEN, Key, Loaded, ORDER_OPEN, Scan, Store, VERSION_CERT,
     },
 };
 use serde_json::{Value, json};
@@ -17,23 +17,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const ALL: usize = 100_000;
 
-impl TestApp {
+/// Checks everything that is stored against what must always hold.
+pub async fn check(store: &Store) {
+    Stored(store).check().await;
+}
+
+/// What a store holds.
+struct Stored<'a>(&'a Store);
+
+impl Stored<'_> {
     async fn all<T: Document>(&self, index: Index) -> Vec<Loaded<T>> {
-        self.app.store.scan(Scan::all(index, ALL)).await.unwrap()
+        self.0.scan(Scan::all(index, ALL)).await.unwrap()
     }
 
     async fn of<T: Document>(&self, index: Index, certificate: &Id) -> Vec<Loaded<T>> {
         let scan = Scan::under(index, Key::new().text(certificate.as_str()).bytes(), ALL);
-        self.app.store.scan(scan).await.unwrap()
+        self.0.scan(scan).await.unwrap()
     }
 
     async fn row<T: Document>(&self, id: &Id) -> Loaded<T> {
-        let row = self.app.store.get(id).await.unwrap();
+        let row = self.0.get(id).await.unwrap();
         row.unwrap_or_else(|| panic!("{}/{id} is gone", T::COLL.0))
     }
 
-    /// Checks everything that is stored against what must always hold.
-    pub async fn check(&self) {
+    async fn check(&self) {
         let jobs = self.check_jobs().await;
         let mut orders: BTreeMap<Id, Loaded<Order>> = BTreeMap::new();
         for order in self.all::<Order>(ORDER_OPEN).await {
@@ -75,7 +82,7 @@ impl TestApp {
             }
             self.check_deployments(&certificate, &jobs).await;
         }
-        self.app.store.verify_stream(AUDIT).await.unwrap();
+        self.0.verify_stream(AUDIT).await.unwrap();
     }
 
     /// Each open job can be found by whoever has to act on it next. By what they are for.
@@ -168,6 +175,13 @@ impl TestApp {
             assert_eq!(mine.len(), 1, "deployments of the current version");
             assert!(!matches!(mine[0].state, DeploymentState::Superseded { .. }));
         }
+    }
+}
+
+impl TestApp {
+    /// Checks everything that is stored against what must always hold.
+    pub async fn check(&self) {
+        check(&self.app.store).await;
     }
 
     /// All that the API shows of what is stored.

@@ -3,7 +3,7 @@
 
 mod agent;
 mod call;
-mod invariants;
+pub mod invariants;
 
 pub use agent::TestAgent;
 pub use call::{Answer, Call};

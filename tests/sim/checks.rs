@@ -1,0 +1,247 @@
+//! What must hold of the whole, beside what must hold of the store alone.
+
+use super::{agents::AgentHost, network::Acknowledged};
+use certctl::{
+    clock::{Clock, Time},
+    deploy::{Journal, Pair, Phase, Vault, VersionRef},
+    domain::{
+        Agent, Certificate, Deployment, DeploymentState, Holder, Job, JobState, Order, OrderState,
+        Plan, Target, Version,
+    },
+    id::Id,
+    store::{
+        CERT_CREATED, DEPLOYMENT_CERT, Document, Index, JOB_OPEN, Key, Loaded, Scan, Store,
+        VERSION_CERT,
+    },
+};
+use std::{collections::BTreeSet, path::Path};
+
+const ALL: usize = 100_000;
+
+async fn all<T: Document>(store: &Store, index: Index) -> Vec<Loaded<T>> {
+    store.scan(Scan::all(index, ALL)).await.unwrap()
+}
+
+async fn row<T: Document>(store: &Store, id: &str) -> Loaded<T> {
+    let row = store.get(&id.parse().unwrap()).await.unwrap();
+    row.unwrap_or_else(|| panic!("{} {id} was acknowledged and is lost", T::COLL.0))
+}
+
+/// No certificate that was ever issued has run out.
+pub async fn nothing_expired(store: &Store, now: Time) {
+    for certificate in all::<Certificate>(store, CERT_CREATED).await {
+        for current in certificate.current() {
+            let (id, end) = (&certificate.id, current.not_after);
+            assert!(end > now, "{id} expired at {end} and it is {now}");
+        }
+    }
+}
+
+/// What was answered with success is there.
+pub async fn kept(store: &Store, acknowledged: &[Acknowledged]) {
+    for done in acknowledged {
+        let segments: Vec<&str> = done.path.split('/').skip(3).collect();
+        let text = |field: &str| done.answer[field].as_str().unwrap();
+        match segments.as_slice() {
+            ["certificates"] => drop(row::<Certificate>(store, text("id")).await),
+            ["targets"] => drop(row::<Target>(store, text("id")).await),
+            ["certificates", _, "renew"] => {
+                for order in done.answer["order_ids"].as_array().unwrap() {
+                    row::<Order>(store, order.as_str().unwrap()).await;
+                }
+            }
+            ["agents", "enrol"] => drop(row::<Agent>(store, text("agent_id")).await),
+            // A token is shown once and never again; that it works is seen at the enrolment.
+            ["agents", "tokens"] => {}
+            ["agents", _, "jobs", _, "lease"] => {}
+            ["agents", _, "jobs", job, call @ ("csr" | "report")] => {
+                let token: u64 = done.request["token"].as_str().unwrap().parse().unwrap();
+                let job = row::<Job>(store, job).await;
+                // A report that began the job anew is seen in the job's next lease alone.
+                let leased = matches!(&job.state, JobState::Leased(l) if l.token == token);
+                assert!(!leased, "{call} was acknowledged: {job:?}");
+                if *call == "csr" {
+                    let ended =
+                        matches!(&job.state, JobState::Succeeded { token: t, .. } if *t == token);
+                    assert!(ended, "{call} was acknowledged: {job:?}");
+                }
+                if done.request["outcome"] == "confirmed" {
+                    let ended = matches!(
+                        &job.state,
+                        JobState::Succeeded { token: t, .. } if *t == token
+                    );
+                    assert!(ended, "{call} was acknowledged: {job:?}");
+                }
+            }
+            other => panic!("no such change: {other:?}"),
+        }
+    }
+}
+
+/// Whatever is in place on a host that runs is whole, valid, and its key is on that host.
+pub fn served(agent: &AgentHost) {
+    let Some(host) = agent.running.lock().unwrap().clone() else {
+        return;
+    };
+    let vault = Vault::new(host.files.clone(), host.paths.clone());
+    let good = |pair: &Pair| {
+        let version = pair.version();
+        pair.valid_at(agent.clock.now())
+            .unwrap_or_else(|e| panic!("{}: {version} is in place: {e}", agent.name));
+        let spki = pair.chain().leaf().spki_sha256();
+        let key = vault.key(&version.certificate, spki).unwrap();
+        assert!(key.is_some(), "{}: {version} has no key", agent.name);
+    };
+    for (_, pair) in host.served() {
+        good(&pair);
+    }
+    for link in host.files.list(&host.paths.live).unwrap_or_default() {
+        let name = link.to_str().unwrap();
+        if name.starts_with(certctl::sys::TEMP_PREFIX) {
+            continue;
+        }
+        let certificate: Id = name.parse().unwrap();
+        let to = host.files.read_link(&host.paths.link(&certificate));
+        let to = to.unwrap().expect("a link");
+        let serial = to.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        let version = VersionRef {
+            certificate,
+            serial,
+        };
+        good(&vault.load(&version).unwrap());
+    }
+}
+
+/// Whether no job is open.
+pub async fn idle(store: &Store) -> bool {
+    all::<Job>(store, JOB_OPEN).await.is_empty()
+}
+
+/// Whether all is done: no order, job or deployment is open, and every target serves its
+/// agent's current version and says so in its journal.
+pub async fn settled(store: &Store, agents: &[std::sync::Arc<AgentHost>]) -> Result<(), String> {
+    if let Some(job) = all::<Job>(store, JOB_OPEN).await.first() {
+        return Err(format!("{job:?} is open"));
+    }
+    for certificate in all::<Certificate>(store, CERT_CREATED).await {
+        let id = &certificate.id;
+        for (holder, line) in &certificate.holders {
+            let Plan::Scheduled { .. } = line.plan else {
+                return Err(format!("{id} at {holder}: {:?}", line.plan));
+            };
+            if line.current.is_none() || line.failure.is_some() {
+                return Err(format!("{id} at {holder}: {line:?}"));
+            }
+        }
+        let of = Key::new().text(id.as_str()).bytes();
+        let deployments = store
+            .scan::<Deployment>(Scan::under(DEPLOYMENT_CERT, of, ALL))
+            .await
+            .unwrap();
+        for target in &certificate.targets {
+            let target = row::<Target>(store, target.as_str()).await;
+            let line = &certificate.holders[&Holder::Agent(target.agent.clone())];
+            let current = line.current.as_ref().unwrap();
+            let deployment = deployments
+                .iter()
+                .find(|d| d.target == target.id && d.version == current.version)
+                .unwrap();
+            if !matches!(deployment.state, DeploymentState::Confirmed { .. }) {
+                return Err(format!("{deployment:?}"));
+            }
+            let name = row::<Agent>(store, target.agent.as_str())
+                .await
+                .name
+                .clone();
+            let host = agents.iter().find(|a| a.name == name).unwrap();
+            let Some(host) = host.running.lock().unwrap().clone() else {
+                return Err(format!("{name} does not run"));
+            };
+            let journal = Journal::load(&*host.files, &host.paths, &target.id).unwrap();
+            let journal = journal.expect("a journal of what was deployed");
+            assert_eq!(journal.phase, Phase::Committed, "{}", target.id);
+            assert_eq!(journal.version.serial, current.serial, "{}", target.id);
+            let serial = current.serial.to_string();
+            let in_place = match target.kind.as_str() {
+                "File" => {
+                    let to = host.files.read_link(&host.paths.link(id)).unwrap();
+                    to.is_some_and(|to| to.ends_with(Path::new(&serial)))
+                }
+                _ => host
+                    .served()
+                    .iter()
+                    .any(|(t, pair)| *t == target.id && pair.version().serial == current.serial),
+            };
+            if !in_place {
+                return Err(format!("{serial} is not in place at {}", target.id));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A host keeps what it serves and would go back to, with the keys of it, and nothing else.
+pub fn tidy(agent: &AgentHost) {
+    let host = agent.running.lock().unwrap().clone().expect("it runs");
+    let (mut needed, mut keys) = (BTreeSet::new(), BTreeSet::new());
+    let mut kept = BTreeSet::new();
+    for target in Journal::targets(&*host.files, &host.paths).unwrap() {
+        let journal = Journal::load(&*host.files, &host.paths, &target).unwrap();
+        kept.extend(journal.unwrap().versions().cloned());
+    }
+    let vault = Vault::new(host.files.clone(), host.paths.clone());
+    for version in &kept {
+        let pair = vault.load(version).unwrap();
+        needed.insert(pair.chain().leaf().spki_sha256().to_owned());
+    }
+    for path in agent.volume.paths() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let shown = path.display();
+        assert!(
+            !name.starts_with(certctl::sys::TEMP_PREFIX),
+            "{}: a crash left {shown}",
+            agent.name
+        );
+        if let Some(spki) = name.strip_suffix(".key") {
+            keys.insert(spki.to_owned());
+        }
+        let leftover = path.starts_with(host.paths.state.join("pending"))
+            || path.starts_with(host.paths.state.join("outbox"));
+        assert!(
+            !(leftover && name.ends_with(".json")),
+            "{}: {shown} stays",
+            agent.name
+        );
+        if name == "privkey.pem" {
+            let dir = path.parent().unwrap();
+            let of = kept.iter().any(|v| host.paths.version(v) == dir);
+            assert!(of, "{}: {shown} is of no use", agent.name);
+        }
+    }
+    assert_eq!(keys, needed, "{}: keys and what needs them", agent.name);
+}
+
+/// How many versions each certificate has had at each holder.
+pub async fn versions(store: &Store) -> Vec<(String, usize)> {
+    let mut counts = Vec::new();
+    for certificate in all::<Certificate>(store, CERT_CREATED).await {
+        let of = Key::new().text(certificate.id.as_str()).bytes();
+        let versions = store
+            .scan::<Version>(Scan::under(VERSION_CERT, of, ALL))
+            .await
+            .unwrap();
+        let serials: BTreeSet<String> = versions.iter().map(|v| v.serial.to_string()).collect();
+        assert_eq!(serials.len(), versions.len(), "a serial number came twice");
+        for version in &versions {
+            let order = row::<Order>(store, version.order.as_str()).await;
+            assert!(
+                matches!(&order.state, OrderState::Issued { version: v, .. } if *v == version.id)
+            );
+        }
+        for holder in certificate.holders.keys() {
+            let held = versions.iter().filter(|v| v.holder == *holder).count();
+            counts.push((format!("{} {holder}", certificate.id), held));
+        }
+    }
+    counts
+}

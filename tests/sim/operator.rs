@@ -1,0 +1,80 @@
+//! The people who ask for certificates, over the same network as everyone else.
+
+use super::network::{URL, Wire};
+use bytes::Bytes;
+use certctl::net::Transport;
+use http::{Method, Request, StatusCode};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// Calls with the administrator's key, again and again until there is an answer.
+pub struct Operator {
+    pub wire: Wire,
+    pub key: String,
+}
+
+impl Operator {
+    /// Posts until the server accepts, or says that it has done so before.
+    pub async fn post(&self, path: &str, body: &Value) -> Value {
+        loop {
+            let request = Request::builder()
+                .method(Method::POST)
+                .uri(format!("{URL}{path}"))
+                .header("authorization", format!("Bearer {}", self.key))
+                .header("idempotency-key", "the-only-one")
+                .body(Bytes::from(body.to_string()))
+                .unwrap();
+            if let Ok(answer) = self.wire.call(request).await {
+                let status = answer.status();
+                if status.is_success() || status == StatusCode::CONFLICT {
+                    return serde_json::from_slice(answer.body()).unwrap();
+                }
+                assert!(
+                    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
+                    "{path}: {status}: {:?}",
+                    answer.body()
+                );
+            }
+            sleep(Duration::from_secs(2)).await;
+        }
+    }
+
+    /// A join token for one agent.
+    pub async fn join_token(&self) -> String {
+        let made = self.post("/api/v1/agents/tokens", &json!({})).await;
+        made["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A target on an agent, and its id: of type `File`, served by software that reads the files,
+    /// or `Site`.
+    pub async fn target(&self, certificate: &str, agent: &str, site: Option<u16>) -> String {
+        let id = match site {
+            None => format!("{certificate}.{agent}"),
+            Some(port) => format!("{certificate}.{agent}.{port}"),
+        };
+        let (kind, config) = match site {
+            None => {
+                let endpoint = format!("{certificate}{}:443", super::host::FILES);
+                ("File", json!({"endpoints": [endpoint]}))
+            }
+            Some(port) => ("Site", json!({"listen": format!("127.0.0.1:{port}")})),
+        };
+        let body = json!({
+            "id": id, "name": id, "type": kind, "agent_id": agent, "config": config,
+        });
+        self.post("/api/v1/targets", &body).await;
+        id
+    }
+
+    pub async fn certificate(&self, id: &str, targets: &[String]) {
+        let name = format!("{id}.example.org");
+        let body = json!({"id": id, "name": id, "common_name": name, "target_ids": targets});
+        self.post("/api/v1/certificates", &body).await;
+    }
+
+    pub async fn renew(&self, certificate: &str) {
+        let path = format!("/api/v1/certificates/{certificate}/renew");
+        self.post(&path, &json!({})).await;
+    }
+}
