@@ -259,7 +259,9 @@ impl Deployer {
         let place = self.place(target, &journal.target, &version.certificate, name);
         let served = match &staged {
             Ok((pair, _)) => {
+                // Committed again, for what is in place may not be durable.
                 place.in_place(&place.before().await?, version)
+                    && place.commit(pair).await.is_ok()
                     && place.reload().await.is_ok()
                     && place.verify(pair).await.is_ok()
             }

@@ -286,7 +286,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     if path.is_dir() {
-        return Ok(());
+        return keep_dir(path);
     }
     let above = parent(path)?;
     make_dir(above, mode)?;
@@ -295,8 +295,16 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(e) => return Err(e),
     }
-    // Were it left, the next call would take it for durable.
-    sync_dir(above).inspect_err(|_| drop(fs::remove_dir(path)))
+    sync_dir(above)
+}
+
+/// Makes a directory that is there durable: whoever made it may have failed or been killed before
+/// it was. One whose parent we may not read, or cannot sync, is not ours.
+fn keep_dir(path: &Path) -> io::Result<()> {
+    match parent(path).and_then(sync_dir) {
+        Err(e) if e.raw_os_error() == Some(nix::errno::Errno::EIO as i32) => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn flip_link(link: &Path, target: &Path) -> io::Result<()> {

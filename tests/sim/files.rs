@@ -132,6 +132,10 @@ impl State {
         }
     }
 
+    fn is_unsynced(&self, path: &Path) -> bool {
+        self.unsynced.iter().any(|(changed, _)| changed == path)
+    }
+
     fn next_inode(&mut self) -> u64 {
         self.made += 1;
         self.made
@@ -269,7 +273,12 @@ impl SimFiles {
     fn mkdir(&self, path: &Path, mode: u32) -> io::Result<()> {
         let there = self.volume.state().is_dir(path);
         if there {
-            return Ok(());
+            let unsynced = self.volume.state().is_unsynced(path);
+            return if unsynced {
+                self.sync_parent(path)
+            } else {
+                Ok(())
+            };
         }
         if self.volume.state().now.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -281,11 +290,7 @@ impl SimFiles {
         let inode = state.next_inode();
         state.enter(path, Some(Node::Dir { mode, inode }));
         drop(state);
-        self.sync_parent(path).inspect_err(|_| {
-            if !self.machine.is_off() {
-                self.volume.state().enter(path, None);
-            }
-        })
+        self.sync_parent(path)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
