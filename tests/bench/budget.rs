@@ -57,6 +57,27 @@ async fn an_issuance_for_a_csr() {
     );
 }
 
+#[test]
+fn an_issuance_allocates_within_bounds() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let path = "/api/v1/certificates/web/versions";
+    let app = runtime.block_on(async {
+        let app = TestApp::start().await;
+        app.certificate("web", &[]).await;
+        app.post(path, request()).await.expect(201);
+        app
+    });
+    let body = request();
+    let spent = allocation_counter::measure(|| {
+        runtime.block_on(async { app.post(path, body).await.expect(201) });
+    });
+    assert!(spent.count_total <= 1_000, "{spent:?}");
+    assert!(spent.bytes_total <= 160_000, "{spent:?}");
+}
+
 #[tokio::test]
 async fn a_renewal_by_an_agent() {
     let app = TestApp::start().await;
