@@ -201,7 +201,8 @@ impl Deployer {
         };
         let record = match last {
             Some(last) if last.phase == Phase::Committed && last.version == journal.version => {
-                Some(committed(last.before.clone())).filter(|record| *record != last)
+                // Written again, for the one that is there may not be durable.
+                Some(committed(last.before))
             }
             // It came back here, and the version that failed may be tried again: both stay.
             Some(last) if last.before.version.as_ref() == Some(&journal.version) => None,

@@ -1,5 +1,9 @@
 //! The whole product in simulated time: a server, three agents and the network between them on one
 //! thread, from one seed. The same seed gives the same events, to the byte.
+//!
+//! A month is thirty days by the clock. Of each idle hour the machines sleep over all but some
+//! minutes, as suspended machines do: the clock is set forward and no timer runs. While anything
+//! is under way, every minute is lived.
 
 mod agents;
 mod chance;
