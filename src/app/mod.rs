@@ -6,6 +6,7 @@
 
 mod access;
 mod agents;
+mod birth;
 mod certificates;
 mod deploy;
 mod error;
@@ -13,6 +14,7 @@ mod issue;
 mod lifecycle;
 pub mod lists;
 mod start;
+mod system_ca;
 mod targets;
 pub mod views;
 mod work;
@@ -23,8 +25,9 @@ pub use certificates::NewCertificate;
 pub use error::AppError;
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
-    Started, SystemCa,
+    Started,
 };
+pub use system_ca::SystemCa;
 pub use targets::NewTarget;
 
 use crate::{

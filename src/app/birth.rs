@@ -1,0 +1,321 @@
+//! What every store must hold, made by the first start and found by every later one.
+
+use super::{ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, StartError, access::API_KEY, known};
+use crate::{
+    access::Role,
+    ca::local,
+    clock::{Rng, Time},
+    crypt::{Crypto, KeyRing, MachineKey, Place, PrivateKey, Sealed, secret},
+    domain::{
+        ApiKey, AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal, Profile, RenewalPolicy,
+    },
+    id::Id,
+    pki::{Certificate, Eku, KeyAlgorithm},
+    store::{AUDIT, COLLECTIONS, RingRow, Store, StoreError, Unit},
+    sys::Files,
+};
+use std::{path::Path, sync::Arc, time::Duration};
+
+/// No clock that is set says an earlier time: 2025-01-01.
+const EARLIEST: Time = Time::from_seconds(1_735_689_600);
+/// The longest certificate file, in bytes.
+const MAX_PEM: usize = 64 << 10;
+const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
+
+/// The root of the local CA.
+pub const ROOT_NODE: &str = "ca-local-root";
+/// The issuing CA of the local CA.
+pub const ISSUING_NODE: &str = "ca-local-issuing";
+/// The system CA.
+pub const SYSTEM_NODE: &str = "ca-system";
+const FIRST_KEY: &str = "key-first-admin";
+const RING_ID: &str = "ring";
+
+/// The first start, and what every later one finds of it.
+pub struct Birth<'a> {
+    /// Where it is kept.
+    pub store: &'a Store,
+    /// Random bytes.
+    pub rng: &'a dyn Rng,
+    /// Makes keys.
+    pub crypto: &'a dyn Crypto,
+    /// When this start is.
+    pub now: Time,
+}
+
+impl Birth<'_> {
+    fn unit(&self) -> Unit<'_> {
+        self.store.unit(u128::from_be_bytes(self.seed()), self.now)
+    }
+
+    /// Indexes as this program derives them, before anything is looked up by them.
+    pub async fn indexes(&self) -> Result<u64, StoreError> {
+        let commit_id = || u128::from_be_bytes(self.seed());
+        self.store
+            .build_indexes(COLLECTIONS, self.now, commit_id)
+            .await
+    }
+
+    fn audit(&self, unit: &mut Unit<'_>, category: Category, action: &str, resource: (&str, &str)) {
+        let who = Principal::system("start");
+        unit.append(
+            AUDIT,
+            &AuditEvent::new(&who, category, action, resource, self.now),
+        );
+    }
+
+    /// Opens the key ring, or makes machine key and ring. The key is on disk before the ring that
+    /// needs it is in the store. `beside` is a file that the end of every start leaves.
+    pub async fn keyring(
+        &self,
+        files: &dyn Files,
+        path: &Path,
+        beside: &Path,
+    ) -> Result<KeyRing, StartError> {
+        let stored = self.store.get::<RingRow>(&known(RING_ID)).await?;
+        let machine = match files.read(path, 1024) {
+            Ok(text) => Some(
+                MachineKey::from_text(&String::from_utf8_lossy(&text))
+                    .map_err(|e| StartError::MachineKeyUnreadable(path.display().to_string(), e))?,
+            ),
+            Err(e) if e.is_not_found() => None,
+            Err(e) => return Err(e.into()),
+        };
+        match (stored, machine) {
+            (Some(row), Some(machine)) => Ok(KeyRing::open_ring(&row.ring, &machine)?),
+            (Some(_), None) => Err(StartError::MachineKeyMissing(path.display().to_string())),
+            (None, _) if files.read(beside, MAX_PEM).is_ok() => {
+                let dir = path.parent().unwrap_or(path);
+                Err(StartError::StoreMissing(dir.display().to_string()))
+            }
+            (None, machine) => {
+                let machine = match machine {
+                    Some(machine) => machine,
+                    None => {
+                        let machine = MachineKey::generate(self.rng);
+                        files.write_durable(path, machine.to_text().as_bytes(), 0o600)?;
+                        machine
+                    }
+                };
+                let (doc, ring) = KeyRing::create(&machine, self.rng, self.now);
+                let mut unit = self.unit();
+                self.audit(
+                    &mut unit,
+                    Category::Auth,
+                    "key_ring_created",
+                    ("ring", RING_ID),
+                );
+                unit.insert(RingRow {
+                    id: known(RING_ID),
+                    ring: doc,
+                });
+                unit.commit().await?;
+                Ok(ring)
+            }
+        }
+    }
+
+    /// The records that are always there.
+    pub async fn records(&self) -> Result<(), StartError> {
+        let mut unit = self.unit();
+        let (created_at, updated_at) = (self.now, self.now);
+        let mut made = false;
+        if unit
+            .load_opt::<Profile>(&known(PROFILE_DEFAULT))
+            .await?
+            .is_none()
+        {
+            made = true;
+            unit.insert(Profile {
+                id: known(PROFILE_DEFAULT),
+                name: "Default".into(),
+                key_algorithms: vec![
+                    KeyAlgorithm::EcdsaP256,
+                    KeyAlgorithm::EcdsaP384,
+                    KeyAlgorithm::Ed25519,
+                    KeyAlgorithm::Rsa2048,
+                    KeyAlgorithm::Rsa3072,
+                    KeyAlgorithm::Rsa4096,
+                ],
+                lifetime_seconds: LEAF_LIFETIME.as_secs(),
+                ekus: vec![Eku::ServerAuth],
+                created_at,
+                updated_at,
+            });
+        }
+        if unit
+            .load_opt::<RenewalPolicy>(&known(POLICY_DEFAULT))
+            .await?
+            .is_none()
+        {
+            made = true;
+            unit.insert(RenewalPolicy {
+                id: known(POLICY_DEFAULT),
+                name: "Default".into(),
+                renew_left_permille: 333,
+                renewal_window_days: 0,
+                created_at,
+                updated_at,
+            });
+        }
+        if unit
+            .load_opt::<Issuer>(&known(ISSUER_LOCAL))
+            .await?
+            .is_none()
+        {
+            made = true;
+            unit.insert(Issuer {
+                id: known(ISSUER_LOCAL),
+                name: "Local CA".into(),
+                kind: IssuerKind::GenericCA {
+                    issuing_node: known(ISSUING_NODE),
+                },
+                enabled: true,
+                created_at,
+                updated_at,
+            });
+        }
+        if made {
+            unit.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Our own CAs: their keys are made once, here, and sealed.
+    pub async fn cas(&self, keyring: &KeyRing) -> Result<(), StartError> {
+        let mut unit = self.unit();
+        let mut made = false;
+        if unit
+            .load_opt::<CaNode>(&known(ISSUING_NODE))
+            .await?
+            .is_none()
+        {
+            made = true;
+            let serials = [self.seed(), self.seed()];
+            let (root, issuing) = local::create_hierarchy(self.crypto, serials, self.now).await?;
+            let root_id = known(ROOT_NODE);
+            unit.insert(self.node_row(keyring, ROOT_NODE, None, &root));
+            unit.insert(self.node_row(keyring, ISSUING_NODE, Some(root_id), &issuing));
+            self.audit(
+                &mut unit,
+                Category::Config,
+                "ca_created",
+                ("issuer", ISSUER_LOCAL),
+            );
+        }
+        if unit
+            .load_opt::<CaNode>(&known(SYSTEM_NODE))
+            .await?
+            .is_none()
+        {
+            made = true;
+            let system = local::create_system_ca(self.crypto, self.seed(), self.now).await?;
+            unit.insert(self.node_row(keyring, SYSTEM_NODE, None, &system));
+            self.audit(
+                &mut unit,
+                Category::Config,
+                "ca_created",
+                ("ca_node", SYSTEM_NODE),
+            );
+        }
+        if made {
+            if self.now < EARLIEST {
+                return Err(StartError::Clock(self.now));
+            }
+            unit.commit().await?;
+        }
+        Ok(())
+    }
+
+    fn seed(&self) -> [u8; 16] {
+        let mut seed = [0; 16];
+        self.rng.fill(&mut seed);
+        seed
+    }
+
+    fn node_row(
+        &self,
+        keyring: &KeyRing,
+        id: &'static str,
+        parent: Option<Id>,
+        node: &local::NewNode,
+    ) -> CaNode {
+        let sealed = keyring.seal(key_place(id), node.key.pkcs8_der(), self.rng);
+        CaNode {
+            id: known(id),
+            parent,
+            certificate_pem: node.certificate.pem(),
+            sealed_key: sealed.to_string(),
+            created_at: self.now,
+        }
+    }
+
+    /// A CA node, its key opened and seen to fit its certificate.
+    pub async fn node(
+        &self,
+        keyring: &KeyRing,
+        id: &'static str,
+    ) -> Result<(Certificate, Arc<PrivateKey>), StartError> {
+        let bad = |reason: String| StartError::Stored {
+            what: "a CA node",
+            reason: format!("{id}: {reason}"),
+        };
+        let node = self.store.get::<CaNode>(&known(id)).await?;
+        let node = node.ok_or_else(|| bad("it is not there".into()))?;
+        let certificate =
+            Certificate::from_pem(&node.certificate_pem).map_err(|e| bad(e.to_string()))?;
+        let sealed: Sealed = node.sealed_key.parse()?;
+        let key = keyring.open(key_place(id), &sealed)?;
+        let key = PrivateKey::from_pkcs8_der(&key).map_err(|e| bad(e.to_string()))?;
+        if key.public_key() != certificate.public_key() {
+            return Err(bad("its key does not fit its certificate".into()));
+        }
+        Ok((certificate, Arc::new(key)))
+    }
+
+    /// The administrator's first key. It is on disk before it is good for anything; a start that
+    /// was cut between the two makes another.
+    pub async fn first_key(
+        &self,
+        files: &dyn Files,
+        path: &Path,
+    ) -> Result<Option<String>, StartError> {
+        let mut unit = self.unit();
+        if unit.load_opt::<ApiKey>(&known(FIRST_KEY)).await?.is_some() {
+            return Ok(None);
+        }
+        let key = secret::generate(API_KEY, self.rng);
+        let text = format!(
+            "certctl: made at the first start, {}\n\nadmin key: {}\n\n\
+             Sign in to the dashboard with it, or send it as `Authorization: Bearer`.\n\
+             Keep it, then delete this file.\n",
+            self.now.whole_seconds(),
+            *key
+        );
+        files.write_durable(path, text.as_bytes(), 0o600)?;
+        self.audit(
+            &mut unit,
+            Category::Auth,
+            "api_key_created",
+            ("api_key", FIRST_KEY),
+        );
+        unit.insert(ApiKey {
+            id: known(FIRST_KEY),
+            name: "admin".into(),
+            secret_sha256: secret::hash(&key),
+            role: Role::Admin.id().into(),
+            expires_at: None,
+            created_at: self.now,
+        });
+        unit.commit().await?;
+        Ok(Some(key.to_string()))
+    }
+}
+
+fn key_place(id: &str) -> Place<'_> {
+    Place {
+        coll: "ca_node",
+        id,
+        purpose: "key",
+    }
+}
