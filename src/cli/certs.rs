@@ -136,7 +136,10 @@ async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> 
         ("status", c.status.clone()),
         ("issuer", c.issuer_id.clone()),
         ("expires", output::moment(Some(&c.expires_at))),
-        ("next", c.next.clone().unwrap_or_default()),
+        (
+            "next",
+            output::sentence(c.next.as_deref().unwrap_or_default()),
+        ),
     ];
     if let Some(problem) = &c.problem {
         rows.push(("problem", problem.clone()));

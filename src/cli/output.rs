@@ -45,3 +45,12 @@ pub fn moment(text: Option<&str>) -> String {
         _ => "-".into(),
     }
 }
+
+/// A sentence of the server, its moments short as [`moment`] has them.
+pub fn sentence(text: &str) -> String {
+    let short = |word: &str| match word.parse::<jiff::Timestamp>() {
+        Ok(_) => moment(Some(word)),
+        Err(_) => word.to_owned(),
+    };
+    text.split(' ').map(short).collect::<Vec<_>>().join(" ")
+}

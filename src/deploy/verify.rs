@@ -162,7 +162,7 @@ impl Watch<'_> {
         match failed {
             None => Ok(seen),
             Some(what) => Err(Unverified {
-                reason: format!("{what} after {:?}", self.timeout),
+                reason: format!("after {:?}, {what}", self.timeout),
                 seen,
             }),
         }
