@@ -216,6 +216,11 @@ async fn renew(
         }
         return Ok(());
     };
+    if output == Output::Table {
+        let shown: CertificateShape = client.get(&format!("/certificates/{id}")).await?;
+        let next = output::sentence(shown.next.as_deref().unwrap_or_default());
+        output::line(&format!("begun      {next}"));
+    }
     let spinner = spinner(&format!("renewing {id}"), output);
     let mut orders: Vec<OrderShape> = Vec::new();
     for order in &triggered.order_ids {

@@ -1,7 +1,7 @@
 //! Following an order until its version is seen served everywhere, or something failed.
 
 use super::{CliError, client::Client};
-use crate::api::shapes::{DeploymentShape, OrderShape};
+use crate::api::shapes::{CertificateShape, DeploymentShape, OrderShape};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, sleep};
 
@@ -51,19 +51,21 @@ pub async fn order(
             return Ok(order);
         }
         if Instant::now() >= deadline {
-            return Err(CliError::Failed(still_open(&order, limit)));
+            let path = format!("/certificates/{}", order.certificate_id);
+            let certificate: CertificateShape = client.get(&path).await?;
+            return Err(CliError::Failed(still_open(&order, &certificate, limit)));
         }
         sleep(EVERY).await;
     }
 }
 
-fn still_open(order: &OrderShape, limit: Duration) -> String {
+fn still_open(order: &OrderShape, certificate: &CertificateShape, limit: Duration) -> String {
     let seconds = limit.as_secs();
     let id = &order.certificate_id;
     if order.state == "open" {
+        let next = certificate.next.as_deref().unwrap_or_default();
         return format!(
-            "after {seconds} s {} has not sent its CSR; the order stays open, see `certctl certs show {id}`",
-            order.holder
+            "after {seconds} s the order is open and goes on by itself: {next}; see `certs show {id}`"
         );
     }
     let waiting: Vec<&str> = order
@@ -74,7 +76,7 @@ fn still_open(order: &OrderShape, limit: Duration) -> String {
         .collect();
     format!(
         "after {seconds} s these targets have not been deployed: {}; they stay queued, see \
-         `certctl certs show {id}`",
+         `certs show {id}`",
         waiting.join(", ")
     )
 }

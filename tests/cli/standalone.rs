@@ -133,6 +133,10 @@ async fn a_host_joins_and_serves_through_restarts_of_either_side() {
     agent.kill();
     let waiting = home.json("certs renew www --no-wait");
     assert_eq!(waiting["order_ids"].as_array().unwrap().len(), 1);
+    let ended = home.run("certs renew www --timeout 1");
+    assert!(ended.stdout.contains("begun      agent web-1"), "{ended:?}");
+    let fault = ended.bad(1);
+    assert!(fault.contains("goes on by itself: agent web-1"), "{fault}");
     agent = home.agent_process();
     home.run("certs renew www").good();
     assert_ne!(home.host_serial("www"), first);
