@@ -64,6 +64,8 @@ fn a_server_may_open_as_many_files_as_the_machine_allows() {
     let program = certctl::<&str>([]);
     let mut command = Command::new("sh");
     command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
         .args(["-c", "ulimit -Sn 256 && exec \"$0\" \"$@\""])
         .arg(program.get_program())
         .args(home.command(&line).get_args());
