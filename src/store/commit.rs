@@ -2,7 +2,9 @@
 //! same for every engine; an engine only reads the facts and applies the changes.
 
 use super::{
-    batch::{Batch, Committed, CounterChange, CounterOp, Doc, Expect, Outcome, Refusal, Write},
+    batch::{
+        Batch, Committed, CounterChange, CounterOp, Doc, Expect, IndexKey, Outcome, Refusal, Write,
+    },
     engine::{Change, Coll, EngineError, Entry, Index},
 };
 use crate::{clock::Time, id::Id};
@@ -44,6 +46,15 @@ impl Place {
     fn count(&self) -> Option<Count> {
         let length = self.key.len().min(self.counted?.into());
         Some((self.index.clone(), self.key[..length].to_vec()))
+    }
+
+    /// As a key of one of some indexes.
+    pub fn among(&self, indexes: &[Index]) -> Option<IndexKey> {
+        let index = *indexes.iter().find(|index| index.name == self.index)?;
+        Some(IndexKey {
+            index,
+            key: self.key.clone(),
+        })
     }
 
     fn begins_with(&self, start: &Self) -> bool {

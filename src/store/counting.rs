@@ -132,6 +132,7 @@ fn rows(answer: &Answer) -> usize {
         Answer::Rows(rows) => rows.iter().flatten().count(),
         Answer::All(rows) => rows.len(),
         Answer::Hits(hits) => hits.len(),
+        Answer::Keys(rows) => rows.len(),
         Answer::Held(walked) => usize::try_from(*walked).unwrap_or(usize::MAX),
         Answer::Counts(counts) => counts.len(),
         Answer::Counter(_) => 1,

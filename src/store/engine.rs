@@ -4,6 +4,7 @@
 //! commit is decided by [`commit`](super::commit), the same code for every engine, from facts the
 //! engine reads under its own serial commit.
 
+use super::batch::IndexKey;
 use crate::{clock::Time, id::Id};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -118,6 +119,13 @@ pub enum Query {
     },
     /// Rows by index key, by (key, id).
     Scan(Scan),
+    /// As `Scan`, but only what the rows of the walk hold in some indexes of their collection.
+    Keys {
+        /// The walk.
+        scan: Scan,
+        /// The indexes.
+        of: Vec<Index>,
+    },
     /// How many keys an index has from one on and below another: walked, not counted.
     Held {
         /// The index.
@@ -240,6 +248,8 @@ pub enum Answer {
     All(Vec<Row>),
     /// To `Scan`.
     Hits(Vec<Hit>),
+    /// To `Keys`: each row with the keys it holds.
+    Keys(Vec<(Id, Vec<IndexKey>)>),
     /// To `Held`.
     Held(u64),
     /// To `Counts`: the counted beginnings of keys, each with how many keys have it.

@@ -5,7 +5,8 @@ use super::{
     Answer, Cursor, Document, Index, IndexKey, Key, Keys, Loaded, Query, Scan, Store, StoreError,
     engine::above, mismatch,
 };
-use std::collections::BTreeMap;
+use crate::id::Id;
+use std::collections::BTreeSet;
 
 /// So many rows are sorted in memory at most.
 const SORTED: u64 = 5_000;
@@ -183,7 +184,8 @@ impl Store {
         }
     }
 
-    /// The page, out of all rows that `lead` has.
+    /// The page, out of all rows that `lead` has: sorted by their keys, so that only the page's
+    /// documents are read.
     async fn sorted<T: Document>(
         &self,
         list: &List<'_, T>,
@@ -199,23 +201,30 @@ impl Store {
                 usize::try_from(n * 2 + 100).unwrap_or(usize::MAX),
             )
         };
-        let mut found = BTreeMap::new();
-        for row in self.scan::<T>(scan).await? {
-            let keys = Keys::of(&*row);
-            let listed = list.facets.iter().all(|facet| facet.has(&keys))
-                && list.keep.is_none_or(|keep| keep(&row));
-            let key = keys.into_iter().find(|key| key.index == list.order);
-            if let (true, Some(key)) = (listed, key) {
-                found.insert((key.key, row.row_id().clone()), row);
+        let mut of: Vec<Index> = list.facets.iter().map(|facet| facet.index).collect();
+        of.push(list.order);
+        let Answer::Keys(rows) = self.ask(Query::Keys { scan, of }).await? else {
+            return Err(mismatch());
+        };
+        let mut found = BTreeSet::new();
+        for (id, keys) in rows {
+            let place = keys.iter().find(|key| key.index == list.order);
+            if let Some(place) = place.filter(|_| list.facets.iter().all(|f| f.has(&keys))) {
+                found.insert((place.key.clone(), id));
             }
         }
+        if let Some(keep) = list.keep {
+            let ids = found.iter().map(|(_, id)| id.clone()).collect();
+            let mut rows = self.get_many::<T>(ids).await?.into_iter();
+            found.retain(|_| rows.next().flatten().is_some_and(|row| keep(&row)));
+        }
         let total = Some(found.len() as u64);
-        let beyond = |place: &(Vec<u8>, _)| match &list.after {
+        let beyond = |(k, i): &(Vec<u8>, Id)| match &list.after {
             None => true,
-            Some(Cursor { key, id }) if list.backward => (&place.0, &place.1) < (key, id),
-            Some(Cursor { key, id }) => (&place.0, &place.1) > (key, id),
+            Some(Cursor { key, id }) if list.backward => (k, i) < (key, id),
+            Some(Cursor { key, id }) => (k, i) > (key, id),
         };
-        let mut found: Vec<_> = found.into_iter().filter(|(p, _)| beyond(p)).collect();
+        let mut found: Vec<_> = found.into_iter().filter(beyond).collect();
         if list.backward {
             found.reverse();
         }
@@ -223,12 +232,18 @@ impl Store {
         let more = found.len() > list.limit;
         found.truncate(list.limit);
         let last = found.last().filter(|_| more);
-        let next = last.map(|((key, id), _)| Cursor {
+        let next = last.map(|(key, id)| Cursor {
             key: key.clone(),
             id: id.clone(),
         });
-        let rows = found.into_iter().map(|(_, row)| row).collect();
-        Ok(Listed { rows, next, total })
+        let ids = found.into_iter().map(|(_, id)| id).collect();
+        let rows = self.get_many(ids).await?;
+        Ok(Listed {
+            // One that was deleted meanwhile is not there.
+            rows: rows.into_iter().flatten().collect(),
+            next,
+            total,
+        })
     }
 
     /// The page, along the order.

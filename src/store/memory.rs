@@ -1,7 +1,7 @@
 //! The engine that keeps everything in memory: for simulation and tests.
 
 use super::{
-    batch::{Batch, Outcome},
+    batch::{Batch, IndexKey, Outcome},
     commit::{
         self, Changes, Count, Extent, Facts, Head, Needs, Place, RowFact, Stored, epoch_start,
     },
@@ -111,6 +111,7 @@ impl State {
             }
             Query::All { coll, after, limit } => Answer::All(self.all(coll, after, limit)),
             Query::Scan(scan) => Answer::Hits(self.scan(&scan)),
+            Query::Keys { scan, of } => Answer::Keys(self.keys(&scan, &of)),
             Query::Held { index, from, below } => {
                 let held = self.holders(index, &from, below.as_deref());
                 Answer::Held(held.count() as u64)
@@ -166,25 +167,39 @@ impl State {
     }
 
     fn scan(&self, scan: &Scan) -> Vec<Hit> {
-        let after = scan.after.as_ref().map(|(key, id)| (key, id));
-        let within = self.holders(scan.index, &scan.from, scan.below.as_deref());
-        let mut holders: Vec<_> = within.collect();
-        if scan.backward {
-            holders.reverse();
-        }
-        let beyond = holders.into_iter().filter(|place| match after {
-            None => true,
-            Some(after) if scan.backward => *place < after,
-            Some(after) => *place > after,
-        });
-        let hits = beyond.filter_map(|(key, id)| {
+        let hits = self.walk(scan).filter_map(|(key, id)| {
             let row = self.row(scan.index.coll, id.clone())?;
             Some(Hit {
                 key: key.clone(),
                 row,
             })
         });
-        hits.skip(scan.skip).take(scan.limit).collect()
+        hits.collect()
+    }
+
+    fn keys(&self, scan: &Scan, of: &[Index]) -> Vec<(Id, Vec<IndexKey>)> {
+        let rows = self.walk(scan).filter_map(|(_, id)| {
+            let (_, fact) = self.rows.get(&(scan.index.coll, id.clone()))?;
+            let held = fact.keys.iter().filter_map(|place| place.among(of));
+            Some((id.clone(), held.collect()))
+        });
+        rows.collect()
+    }
+
+    /// The places of a walk, as (key, holder).
+    fn walk<'a>(&'a self, scan: &'a Scan) -> impl Iterator<Item = (&'a Vec<u8>, &'a Id)> {
+        let after = scan.after.as_ref().map(|(key, id)| (key, id));
+        let within = self.holders(scan.index, &scan.from, scan.below.as_deref());
+        let mut holders: Vec<_> = within.collect();
+        if scan.backward {
+            holders.reverse();
+        }
+        let beyond = holders.into_iter().filter(move |place| match after {
+            None => true,
+            Some(after) if scan.backward => *place < after,
+            Some(after) => *place > after,
+        });
+        beyond.skip(scan.skip).take(scan.limit)
     }
 
     /// Holders of an index's keys from one on and below another, by (key, id).

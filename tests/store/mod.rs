@@ -157,6 +157,14 @@ impl Ask<'_> {
         }
     }
 
+    pub async fn keys(&self, scan: Scan, of: &[Index]) -> Vec<(Id, Vec<IndexKey>)> {
+        let of = of.to_vec();
+        match self.one(Query::Keys { scan, of }).await {
+            Answer::Keys(rows) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub async fn held(&self, index: Index, from: &[u8], below: Option<&[u8]>) -> u64 {
         let question = Query::Held {
             index,

@@ -198,13 +198,25 @@ pub async fn state(engine: &dyn Engine) -> String {
         let walk = ask.scan(all(index, b"k1")).await;
         assert_eq!(some, walk.len() as u64);
     }
+    let keyed = ask.keys(all(I, b"k"), &[I, U]).await;
+    for (hit, (id, keys)) in plain.iter().zip(&keyed) {
+        assert_eq!(hit.row.id, *id, "the same walk");
+        let own = IndexKey {
+            index: I,
+            key: hit.key.clone(),
+        };
+        assert!(keys.contains(&own), "with the keys held");
+    }
+    assert_eq!(plain.len(), keyed.len());
     let (every, feed) = (
         ask.all_rows(C, None, 1000).await,
         ask.feed(seq_zero(), 1000).await,
     );
     let counters = (ask.counter(&[0]).await, ask.counter(&[1]).await);
     let entries = ask.tail("s", u64::MAX, 1000).await;
-    format!("{every:?}\n{feed:?}\n{rows:?}\n{unique:?}\n{plain:?}\n{counters:?}\n{entries:?}")
+    format!(
+        "{keyed:?}\n{every:?}\n{feed:?}\n{rows:?}\n{unique:?}\n{plain:?}\n{counters:?}\n{entries:?}"
+    )
 }
 
 async fn play(groups: Vec<Vec<Step>>) -> Result<(), TestCaseError> {

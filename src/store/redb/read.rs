@@ -2,12 +2,15 @@
 
 use super::{
     engine_error,
-    tables::{COUNT, COUNTER, FEED, IDX, IndexEntry, META, REC, RowName, STREAM, Stored},
+    tables::{COUNT, COUNTER, FEED, IDX, IndexEntry, KEYS, META, REC, RowName, STREAM, Stored},
 };
 use crate::{
     clock::Time,
     id::Id,
-    store::engine::{Answer, Change, Coll, EngineError, Entry, Feed, Hit, Index, Query, Row, Scan},
+    store::{
+        batch::IndexKey,
+        engine::{Answer, Change, Coll, EngineError, Entry, Feed, Hit, Index, Query, Row, Scan},
+    },
 };
 use bytes::Bytes;
 use redb::{AccessGuard, ReadTransaction, ReadableTable};
@@ -23,6 +26,7 @@ pub fn answer(tx: &ReadTransaction, question: Query) -> Result<Answer, EngineErr
         }
         Query::All { coll, after, limit } => Answer::All(all(tx, coll, after.as_ref(), limit)?),
         Query::Scan(scan) => Answer::Hits(hits(tx, &scan)?),
+        Query::Keys { scan, of } => Answer::Keys(keys(tx, &scan, &of)?),
         Query::Held { index, from, below } => {
             let idx = tx.open_table(IDX).map_err(engine_error)?;
             let to = below.as_deref().map(|below| (below, ""));
@@ -114,8 +118,42 @@ fn all(
 }
 
 fn hits(tx: &ReadTransaction, scan: &Scan) -> Result<Vec<Hit>, EngineError> {
-    let idx = tx.open_table(IDX).map_err(engine_error)?;
     let rec = tx.open_table(REC).map_err(engine_error)?;
+    walk(tx, scan, |key, id| {
+        let missing = || EngineError::Corrupt(format!("{} names a missing row", scan.index.name));
+        let row = row(&rec, scan.index.coll, id)?.ok_or_else(missing)?;
+        Ok(Hit { key, row })
+    })
+}
+
+fn keys(
+    tx: &ReadTransaction,
+    scan: &Scan,
+    of: &[Index],
+) -> Result<Vec<(Id, Vec<IndexKey>)>, EngineError> {
+    let keys = tx.open_table(KEYS).map_err(engine_error)?;
+    walk(tx, scan, |_, id| {
+        let held = keys
+            .get((scan.index.coll.0, id.as_str()))
+            .map_err(engine_error)?;
+        let mut found = Vec::with_capacity(of.len());
+        for (name, key, _) in held.iter().flat_map(|held| held.value()) {
+            if let Some(index) = of.iter().find(|index| index.name == name) {
+                let (index, key) = (*index, key.to_vec());
+                found.push(IndexKey { index, key });
+            }
+        }
+        Ok((id, found))
+    })
+}
+
+/// What `see` makes of each (key, holder) of a walk.
+fn walk<T>(
+    tx: &ReadTransaction,
+    scan: &Scan,
+    see: impl Fn(Vec<u8>, Id) -> Result<T, EngineError>,
+) -> Result<Vec<T>, EngineError> {
+    let idx = tx.open_table(IDX).map_err(engine_error)?;
     let after = scan
         .after
         .as_ref()
@@ -133,18 +171,16 @@ fn hits(tx: &ReadTransaction, scan: &Scan) -> Result<Vec<Hit>, EngineError> {
         Some(after) if !scan.backward && after >= first => from = Bound::Excluded(after),
         _ => {}
     }
-    let hit = |entry: Result<AccessGuard<'_, IndexEntry>, EngineError>| {
+    let see = |entry: Result<AccessGuard<'_, IndexEntry>, EngineError>| {
         let (key, id) = holder(&entry?)?;
-        let missing = || EngineError::Corrupt(format!("{} names a missing row", scan.index.name));
-        let row = row(&rec, scan.index.coll, id)?.ok_or_else(missing)?;
-        Ok(Hit { key, row })
+        see(key, id)
     };
     let entries = entries(&idx, scan.index.name, from, to)?;
     let (skip, limit) = (scan.skip, scan.limit);
     if scan.backward {
-        entries.rev().skip(skip).take(limit).map(hit).collect()
+        entries.rev().skip(skip).take(limit).map(see).collect()
     } else {
-        entries.skip(skip).take(limit).map(hit).collect()
+        entries.skip(skip).take(limit).map(see).collect()
     }
 }
 
