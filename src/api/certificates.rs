@@ -137,10 +137,15 @@ pub async fn list(
             per_page: query.per_page.take(),
         };
         let rows = app.failed_on_a_target(&who, usize::MAX).await?;
-        let problems = app.problems(&rows).await?;
+        let (number, per_page) = paging.numbers();
+        let first = (number - 1).saturating_mul(per_page).min(rows.len());
+        let page = &rows[first..rows.len().min(first + per_page)];
+        let problems = app.problems(page).await?;
         let now = app.now();
-        let rows: Vec<_> = rows.iter().zip(problems).collect();
-        return Ok(Json(paging.list(&rows, |(c, p)| listed(c, p.clone(), now))));
+        let shown = page.iter().zip(problems).map(|(c, p)| listed(c, p, now));
+        let total = Some(rows.len() as u64);
+        let list = List::numbered(shown.collect(), total, (number, per_page));
+        return Ok(Json(list));
     }
     let (order, backward) = query.order();
     let cursor = given(query.cursor.take());
