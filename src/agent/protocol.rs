@@ -12,10 +12,6 @@
 use crate::{clock::Time, id::Id};
 use serde::{Deserialize, Serialize};
 
-/// The server name an agent sends: the server answers it with the leaf of its system CA, whatever
-/// certificate an operator has installed for other names.
-pub const SERVER_NAME: &str = "agents.certctl.internal";
-
 /// Seconds a poll for work waits on the server.
 pub const POLL_WAIT_SECONDS: u64 = 50;
 

@@ -6,7 +6,7 @@ use super::{
     extract::{Body, Caller, id_in_field, id_in_path, optional_id},
     shapes::{List, TargetNew, TargetShape},
 };
-use crate::app::{App, NewTarget};
+use crate::app::{App, NewTarget, lists::REACH};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -14,9 +14,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use std::sync::Arc;
-
-/// The most rows that pages reach.
-const REACH: usize = 10_000;
 
 /// Every target, by name.
 pub async fn list(

@@ -166,12 +166,11 @@ fn with_status(status: Status, now: Time) -> Facet {
     };
     // Ends after one moment and up to another, that one included.
     let ends = |after: Option<Time>, upto: Time| {
-        let next = |time: Time| Time::from_micros(time.micros().saturating_add(1));
-        let from = after.map_or(Time::from_micros(i64::MIN), next);
+        let from = after.map_or(Time::from_micros(i64::MIN), Time::next);
         Facet::between(
             CERT_EXPIRY,
             expiry_key(false, from),
-            expiry_key(false, next(upto)),
+            expiry_key(false, upto.next()),
         )
     };
     let soon = now.plus(EXPIRING_WITHIN);
@@ -183,7 +182,7 @@ fn with_status(status: Status, now: Time) -> Facet {
         Status::Expiring => ends(Some(now), soon),
         Status::Active => Facet::between(
             CERT_EXPIRY,
-            expiry_key(false, Time::from_micros(soon.micros().saturating_add(1))),
+            expiry_key(false, soon.next()),
             expiry_key(false, NEVER),
         ),
         // No version ends in the last hour of all.

@@ -564,8 +564,7 @@ fn due_scan(agent: &Id, by: Option<Time>, limit: usize) -> Scan {
     let executor = Key::new().text(&Executor::Agent(agent.clone()).to_string());
     let mut scan = Scan::under(JOB_DUE, executor.clone().bytes(), limit);
     if let Some(now) = by {
-        let next = Time::from_micros(now.micros().saturating_add(1));
-        scan.below = Some(executor.time(next).bytes());
+        scan.below = Some(executor.time(now.next()).bytes());
     }
     scan
 }

@@ -198,9 +198,8 @@ async fn rest(stop: &CancellationToken, until: Instant) -> bool {
 
 /// The rows of `index` that are due at `now`, from `after` on.
 fn scan(index: Index, now: Time, after: Option<(Vec<u8>, Id)>) -> Scan {
-    let next = Time::from_micros(now.micros().saturating_add(1));
     Scan {
-        below: Some(Key::new().time(next).bytes()),
+        below: Some(Key::new().time(now.next()).bytes()),
         after,
         ..Scan::all(index, PAGE)
     }
