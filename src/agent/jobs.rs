@@ -144,43 +144,38 @@ impl Shared {
             token: &item.lease.token,
         };
         let drained = self.env.tasks.token();
-        let outcome = tokio::select! {
+        let report = tokio::select! {
             biased;
             // As in a crash: the journal and the next lease of the job take it from here. Waiting
             // for a verification would take longer than the end of a program may.
             () = drained.cancelled() => return,
-            outcome = self.work_under_lease(&item, &stop) => outcome,
+            report = self.work_under_lease(&item, &stop) => report,
         };
         let superseded = !entry.leave();
-        let outcome = outcome.filter(|_| !superseded);
-        let Some(outcome) = outcome else { return };
+        let Some(mut report) = report.filter(|_| !superseded) else {
+            return;
+        };
         tracing::info!(
-            job = %item.id, certificate = %item.certificate_id, outcome = summary(&outcome), "job ended"
+            job = %item.id, certificate = %item.certificate_id, outcome = summary(&report.outcome),
+            "job ended"
         );
-        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.outbox.add(
-            &item.id,
-            Report {
-                token: item.lease.token.clone(),
-                outcome,
-                duration_ms,
-            },
-        );
+        report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.outbox.add(&item.id, report);
     }
 
     /// Does the job while its lease holds; `None` when there is nothing to report.
-    async fn work_under_lease(&self, item: &WorkItem, stop: &CancellationToken) -> Option<Outcome> {
+    async fn work_under_lease(&self, item: &WorkItem, stop: &CancellationToken) -> Option<Report> {
         let work = self.work(item, stop);
         tokio::pin!(work);
         let end = tokio::select! {
             biased;
-            outcome = &mut work => return outcome,
+            report = &mut work => return report,
             end = self.keep_lease(&item.id, &item.lease) => end,
         };
         stop.cancel();
-        let outcome = work.await;
+        let report = work.await;
         match end {
-            End::Withdrawn => outcome,
+            End::Withdrawn => report,
             End::Lost => None,
         }
     }
@@ -212,15 +207,14 @@ impl Shared {
     }
 
     /// Does the job; `None` when there is nothing to report.
-    async fn work(&self, item: &WorkItem, stop: &CancellationToken) -> Option<Outcome> {
+    async fn work(&self, item: &WorkItem, stop: &CancellationToken) -> Option<Report> {
+        let token = &item.lease.token;
+        let failed = |fault| Report::new(token, failed(fault));
         match item.kind {
             WorkKind::Issuance | WorkKind::Renewal => {
                 self.request(item, stop).await.err().map(failed)
             }
-            WorkKind::Deployment => Some(match self.deploy(item, stop).await {
-                Ok(outcome) => outcome.into(),
-                Err(fault) => failed(fault),
-            }),
+            WorkKind::Deployment => Some(self.deploy(item, stop).await.unwrap_or_else(failed)),
         }
     }
 
@@ -281,11 +275,7 @@ impl Shared {
         }
     }
 
-    async fn deploy(
-        &self,
-        item: &WorkItem,
-        stop: &CancellationToken,
-    ) -> Result<deploy::Outcome, Fault> {
+    async fn deploy(&self, item: &WorkItem, stop: &CancellationToken) -> Result<Report, Fault> {
         let missing = |what: &str| Fault::permanent(format!("the deployment job has no {what}"));
         let target = item
             .target_id
@@ -310,13 +300,18 @@ impl Shared {
             ))
         })?;
         let pair = Pair::new(certificate.clone(), chain, key)?;
-        let outcome = self.deployer.deploy(target, &config, &pair, stop).await;
-        if matches!(outcome, deploy::Outcome::Confirmed { .. })
+        let ended = self.deployer.deploy(target, &config, &pair, stop).await;
+        if matches!(ended.outcome, deploy::Outcome::Confirmed { .. })
             && let Err(error) = self.keys.settle(certificate, &spki)
         {
             tracing::warn!(%certificate, %error, "keys no longer needed were not removed");
         }
-        Ok(outcome)
+        Ok(Report {
+            old_fingerprint_sha256: ended.old_fingerprint,
+            new_fingerprint_sha256: Some(pair.chain().leaf().fingerprint_sha256().to_owned()),
+            output: ended.output,
+            ..Report::new(&item.lease.token, ended.outcome.into())
+        })
     }
 
     /// Answers an item that is not understood, as far as it says whom to answer.
@@ -332,14 +327,7 @@ impl Shared {
             "this agent (certctl {}) does not understand the job: {error}",
             env!("CARGO_PKG_VERSION")
         )));
-        self.outbox.add(
-            &job,
-            Report {
-                token: token.into(),
-                outcome,
-                duration_ms: 0,
-            },
-        );
+        self.outbox.add(&job, Report::new(token, outcome));
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<Id, Running>> {

@@ -20,9 +20,9 @@ pub use enrol::{EnrolError, EnrolWish, Identity, IdentityError, enrol};
 use crate::{
     clock::{Clock, Rng},
     crypt::Crypto,
-    deploy::{Deployer, Sites, Vault},
+    deploy::{Deployer, Host, Sites, Vault},
     net::{Probe, Transport},
-    sys::{Files, Reach, Tasks, remove_temporaries},
+    sys::{Exec, Files, Reach, Tasks, remove_temporaries},
 };
 use backoff::Backoff;
 use jobs::Jobs;
@@ -48,6 +48,8 @@ pub struct Env {
     pub probe: Arc<dyn Probe>,
     /// Listeners of its own.
     pub sites: Arc<dyn Sites>,
+    /// Other programs of the host.
+    pub exec: Arc<dyn Exec>,
     /// Runs its tasks; when they drain, the agent stops.
     pub tasks: Tasks,
 }
@@ -92,13 +94,14 @@ impl Agent {
             }
         }
         let server = Arc::new(Server::new(transport, &identity));
-        let deployer = Arc::new(Deployer::new(
-            env.clock.clone(),
-            env.files.clone(),
-            env.probe.clone(),
-            env.sites.clone(),
-            paths.clone(),
-        ));
+        let host = Host {
+            clock: env.clock.clone(),
+            files: env.files.clone(),
+            probe: env.probe.clone(),
+            sites: env.sites.clone(),
+            exec: env.exec.clone(),
+        };
+        let deployer = Arc::new(Deployer::new(host, paths.clone()));
         let restored = deployer.recover().await;
         let outbox = Arc::new(Outbox::open(env.files.clone(), &paths));
         let vault = Vault::new(env.files.clone(), paths.clone());

@@ -165,9 +165,32 @@ pub struct Report {
     /// What happened.
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// For deployment: SHA-256 of the leaf that was in place before, lower hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_fingerprint_sha256: Option<String>,
+    /// For deployment: SHA-256 of the leaf that was to be put in place, lower hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_fingerprint_sha256: Option<String>,
+    /// The end of what the programs it ran have written, such as those of a reload.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
     /// How long it took.
     #[serde(default)]
     pub duration_ms: u64,
+}
+
+impl Report {
+    /// A report of an outcome and nothing else.
+    pub fn new(token: &str, outcome: Outcome) -> Self {
+        Self {
+            token: token.into(),
+            outcome,
+            old_fingerprint_sha256: None,
+            new_fingerprint_sha256: None,
+            output: String::new(),
+            duration_ms: 0,
+        }
+    }
 }
 
 /// The end of a job on the host.

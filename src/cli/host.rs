@@ -15,7 +15,7 @@ use crate::{
     },
     pki::{Certificate, San},
     reconcile,
-    sys::{self, Disk, Files, Lock, Machine, Tasks, Terminate, notify},
+    sys::{self, Disk, Files, Lock, Machine, Programs, Tasks, Terminate, notify},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -201,6 +201,7 @@ pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
         files: Arc::new(Disk),
         probe: Arc::new(probe()?),
         sites: Arc::new(TlsSites::new(tasks.clone())),
+        exec: Arc::new(Programs),
         tasks: tasks.clone(),
     })
 }

@@ -1,10 +1,10 @@
 //! The one order of work of every deployment, and what is done about one that a crash cut short.
 
 use super::{
-    Before, Fault, Journal, Outcome, Pair, Paths, Phase, Sites, Target, TargetConfig, Unverified,
-    Vault, VersionRef, file::FileTarget, site::SiteTarget, verify,
+    Before, Ended, Fault, Host, Journal, Outcome, Pair, Paths, Phase, Target, TargetConfig,
+    Unverified, Vault, VersionRef, file::FileTarget, site::SiteTarget, verify,
 };
-use crate::{clock::Clock, id::Id, net::Probe, sys::Files};
+use crate::id::Id;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
@@ -17,10 +17,7 @@ const AT_WORK: usize = 4;
 
 /// Deploys to the targets of one host.
 pub struct Deployer {
-    clock: Arc<dyn Clock>,
-    files: Arc<dyn Files>,
-    probe: Arc<dyn Probe>,
-    sites: Arc<dyn Sites>,
+    host: Host,
     paths: Paths,
     vault: Vault,
     locks: Locks,
@@ -29,19 +26,10 @@ pub struct Deployer {
 
 impl Deployer {
     /// A deployer on `paths`.
-    pub fn new(
-        clock: Arc<dyn Clock>,
-        files: Arc<dyn Files>,
-        probe: Arc<dyn Probe>,
-        sites: Arc<dyn Sites>,
-        paths: Paths,
-    ) -> Self {
-        let vault = Vault::new(files.clone(), paths.clone());
+    pub fn new(host: Host, paths: Paths) -> Self {
+        let vault = Vault::new(host.files.clone(), paths.clone());
         Self {
-            clock,
-            files,
-            probe,
-            sites,
+            host,
             paths,
             vault,
             locks: Locks::default(),
@@ -57,7 +45,7 @@ impl Deployer {
         config: &TargetConfig,
         pair: &Pair,
         stop: &CancellationToken,
-    ) -> Outcome {
+    ) -> Ended {
         // Always in this order, so that no two wait for each other. The certificate is locked too,
         // because its targets share the staged versions and the link. What waits for another
         // deployment's target takes no place from those that could begin.
@@ -70,18 +58,28 @@ impl Deployer {
         let _turn = tokio::select! {
             biased;
             turn = turn => turn,
-            () = stop.cancelled() => return Outcome::Failed(Fault::transient(STOPPED)),
+            () = stop.cancelled() => {
+                return Ended {
+                    outcome: Outcome::Failed(Fault::transient(STOPPED)),
+                    old_fingerprint: None,
+                    output: String::new(),
+                };
+            }
         };
-        self.attempt(target, config, pair, stop)
-            .await
-            .unwrap_or_else(Outcome::Failed)
+        let mut old = None;
+        let ended = self.attempt(target, config, pair, stop, &mut old).await;
+        Ended {
+            outcome: ended.unwrap_or_else(Outcome::Failed),
+            old_fingerprint: old,
+            output: String::new(),
+        }
     }
 
     /// Decides every deployment that a crash left open, and serves again the sites that were
     /// served. What fails is logged: it must not keep the rest of the host from its work. False
     /// when something failed and is to be tried again; what is restored is left alone then.
     pub async fn recover(&self) -> bool {
-        let targets = match Journal::targets(&*self.files, &self.paths) {
+        let targets = match Journal::targets(&*self.host.files, &self.paths) {
             Ok(targets) => targets,
             Err(error) => {
                 tracing::error!(%error, "cannot list the deployment journals");
@@ -105,13 +103,15 @@ impl Deployer {
         config: &TargetConfig,
         pair: &Pair,
         stop: &CancellationToken,
+        old: &mut Option<String>,
     ) -> Result<Outcome, Fault> {
-        pair.valid_at(self.clock.now())?;
+        pair.valid_at(self.host.clock.now())?;
         let name = verify::server_name(config.server_name(), pair.chain().leaf())?;
         let place = self.place(target, config, &pair.version().certificate, name);
         let last = self.close(target).await?;
         self.vault.stage(pair)?;
         let before = place.before().await?;
+        *old = self.fingerprint(&before);
         let journal = Journal {
             phase: Phase::Begun,
             version: pair.version().clone(),
@@ -126,7 +126,7 @@ impl Deployer {
         if stop.is_cancelled() {
             return Err(Fault::transient(STOPPED));
         }
-        journal.save(&*self.files, &self.paths, target)?;
+        journal.save(&*self.host.files, &self.paths, target)?;
         tracing::info!(%target, version = %pair.version(), "deployment begun");
         if let Err(fault) = place.commit(pair).await {
             return match self.put_back(target, &*place, journal).await {
@@ -145,7 +145,7 @@ impl Deployer {
         let failed = match served {
             Ok(seen) => {
                 let committed = journal.clone().with(Phase::Committed);
-                match committed.save(&*self.files, &self.paths, target) {
+                match committed.save(&*self.host.files, &self.paths, target) {
                     Ok(()) => {
                         tracing::info!(%target, version = %pair.version(), "deployed and seen served");
                         self.prune(&pair.version().certificate);
@@ -165,7 +165,7 @@ impl Deployer {
         if !stop.is_cancelled() && place.owes_nothing(&journal.before) {
             journal
                 .with(Phase::Committed)
-                .save(&*self.files, &self.paths, target)?;
+                .save(&*self.host.files, &self.paths, target)?;
             let reason = format!(
                 "{}; nothing was served before, so the new version stays in place for the server \
                  that is to use it",
@@ -181,6 +181,16 @@ impl Deployer {
             },
             (_, Err(and)) => rollback_failed(&failed.reason, and),
         })
+    }
+
+    /// The leaf in place before a deployment.
+    fn fingerprint(&self, before: &Before) -> Option<String> {
+        let ours = before
+            .version
+            .as_ref()
+            .and_then(|v| self.vault.load(v).ok())
+            .map(|pair| pair.chain().leaf().fingerprint_sha256().to_owned());
+        ours.or_else(|| before.seen.iter().find_map(|seen| seen.fingerprint.clone()))
     }
 
     /// The version was in place before this deployment: nothing to do but to see it served, and
@@ -209,7 +219,7 @@ impl Deployer {
             _ => Some(committed(Before::default())),
         };
         if let Some(record) = record {
-            record.save(&*self.files, &self.paths, target)?;
+            record.save(&*self.host.files, &self.paths, target)?;
             self.prune(&pair.version().certificate);
         }
         tracing::info!(%target, version = %pair.version(), "in place already and seen served");
@@ -236,7 +246,7 @@ impl Deployer {
         }
         let verified = place.verify_before(&journal.before).await;
         let closed = journal.clone().with(Phase::RolledBack);
-        match closed.save(&*self.files, &self.paths, target) {
+        match closed.save(&*self.host.files, &self.paths, target) {
             Ok(()) => (closed, verified.map(drop)),
             Err(fault) => (journal, Err(Unverified::unseen(fault))),
         }
@@ -245,7 +255,7 @@ impl Deployer {
     /// The target's last deployment, decided: one that a crash left open is finished when it is in
     /// place and seen served, else undone.
     async fn close(&self, target: &Id) -> Result<Option<Journal>, Fault> {
-        let journal = match Journal::load(&*self.files, &self.paths, target)? {
+        let journal = match Journal::load(&*self.host.files, &self.paths, target)? {
             Some(journal) if journal.phase == Phase::Begun => journal,
             decided => return Ok(decided),
         };
@@ -271,7 +281,7 @@ impl Deployer {
         if served {
             tracing::warn!(%target, %version, "an interrupted deployment was found served");
             let journal = journal.clone().with(Phase::Committed);
-            journal.save(&*self.files, &self.paths, target)?;
+            journal.save(&*self.host.files, &self.paths, target)?;
             return Ok(Some(journal));
         }
         tracing::warn!(%target, %version, "an interrupted deployment is undone");
@@ -301,8 +311,10 @@ impl Deployer {
             Phase::RolledBack => (journal.before.version.as_ref(), journal.before.listen),
             Phase::Begun => (None, None),
         };
-        if let (Some(version), Some(listen), None) = (version, listen, self.sites.site(target)) {
-            self.sites
+        if let (Some(version), Some(listen), None) = (version, listen, self.host.sites.site(target))
+        {
+            self.host
+                .sites
                 .start(target, listen, &self.vault.load(version)?)
                 .await?;
             tracing::info!(%target, %version, %listen, "site restored");
@@ -318,10 +330,10 @@ impl Deployer {
         certificate: &'a Id,
         server_name: String,
     ) -> Box<dyn Target + 'a> {
-        let (probe, vault) = (&*self.probe, &self.vault);
+        let (probe, vault) = (&*self.host.probe, &self.vault);
         match config {
             TargetConfig::File(config) => Box::new(FileTarget {
-                files: &*self.files,
+                files: &*self.host.files,
                 probe,
                 vault,
                 paths: &self.paths,
@@ -330,7 +342,7 @@ impl Deployer {
                 server_name,
             }),
             TargetConfig::Site(config) => Box::new(SiteTarget {
-                sites: &*self.sites,
+                sites: &*self.host.sites,
                 probe,
                 vault,
                 target,
@@ -355,8 +367,8 @@ impl Deployer {
 
     fn versions_in_use(&self) -> Result<BTreeSet<VersionRef>, Fault> {
         let mut in_use = BTreeSet::new();
-        for target in Journal::targets(&*self.files, &self.paths)? {
-            if let Some(journal) = Journal::load(&*self.files, &self.paths, &target)? {
+        for target in Journal::targets(&*self.host.files, &self.paths)? {
+            if let Some(journal) = Journal::load(&*self.host.files, &self.paths, &target)? {
                 in_use.extend(journal.versions().cloned());
             }
         }

@@ -23,10 +23,12 @@ pub use site::{Site, Sites};
 pub use vault::{MAX_KEY_BYTES, Vault, VaultError};
 
 use crate::{
-    clock::Time,
+    clock::{Clock, Time},
     crypt::PrivateKey,
     id::Id,
+    net::Probe,
     pki::{Chain, Serial},
+    sys::{Exec, Files},
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,21 @@ use std::{
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
+
+/// What a deployer is given of its host.
+#[derive(Clone)]
+pub struct Host {
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// The disk.
+    pub files: Arc<dyn Files>,
+    /// Sees what endpoints serve.
+    pub probe: Arc<dyn Probe>,
+    /// Listeners of the agent's own.
+    pub sites: Arc<dyn Sites>,
+    /// Other programs.
+    pub exec: Arc<dyn Exec>,
+}
 
 /// Where an agent keeps its things. Both are absolute.
 #[derive(Debug, Clone)]
@@ -185,6 +202,17 @@ pub struct Seen {
     pub fingerprint: Option<String>,
     /// Why nothing was seen.
     pub error: Option<String>,
+}
+
+/// A deployment that came to an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// SHA-256 of the leaf that was in place before, lower hex; none before the first.
+    pub old_fingerprint: Option<String>,
+    /// The end of what the programs it ran have written.
+    pub output: String,
 }
 
 /// How a deployment ended.

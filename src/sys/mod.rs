@@ -1,6 +1,7 @@
 //! The operating system: files, tasks, signals, the service manager, the process itself. The only
-//! `unsafe` of the crate is here, in `nss`.
+//! `unsafe` of the crate is here, in `nss` and `exec`.
 
+mod exec;
 mod files;
 mod lock;
 pub mod notify;
@@ -9,6 +10,7 @@ mod process;
 mod signals;
 mod tasks;
 
+pub use exec::{Command, Ending, Exec, ExecError, Finished, MAX_OUTPUT, Programs};
 pub use files::{Disk, FileError, Files, Kind, Metadata, Reach, TEMP_PREFIX, remove_temporaries};
 pub use lock::Lock;
 pub use process::{Machine, harden, raise_open_files};

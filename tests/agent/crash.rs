@@ -98,7 +98,10 @@ async fn cut(kind: &str, done: u32, k: usize, count: usize) -> bool {
         let pair = host.pair("cert-1", &host.version("cert-1", n));
         let (deployer, _, tasks) = host.deployer(Arc::new(Disk));
         deployer.recover().await;
-        let outcome = deployer.deploy(&target, &config, &pair, &stop).await;
+        let outcome = deployer
+            .deploy(&target, &config, &pair, &stop)
+            .await
+            .outcome;
         assert!(
             matches!(outcome, Outcome::Confirmed { changed: true, .. }),
             "{outcome:?}"
@@ -115,7 +118,10 @@ async fn cut(kind: &str, done: u32, k: usize, count: usize) -> bool {
     });
     let (deployer, _, tasks) = host.deployer(failing.clone());
     deployer.recover().await;
-    let outcome = deployer.deploy(&target, &config, &pair, &stop).await;
+    let outcome = deployer
+        .deploy(&target, &config, &pair, &stop)
+        .await
+        .outcome;
     tasks.abort_all();
     let case = format!("{kind} {done} {k} {count}: {outcome:?}");
 
@@ -168,7 +174,10 @@ async fn cut(kind: &str, done: u32, k: usize, count: usize) -> bool {
         );
     }
 
-    let again = deployer.deploy(&target, &config, &pair, &stop).await;
+    let again = deployer
+        .deploy(&target, &config, &pair, &stop)
+        .await
+        .outcome;
     assert!(
         matches!(again, Outcome::Confirmed { .. }),
         "{case}, then {again:?}"

@@ -13,7 +13,7 @@ use certctl::{
     id::Id,
     net::{CallError, Dialer, Guard, Probe, Resolver, TlsProbe, Transport},
     pki::{Chain, KeyAlgorithm},
-    sys::{Disk, Files, Tasks},
+    sys::{Disk, Files, Programs, Tasks},
 };
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -282,6 +282,7 @@ impl Host {
             files: self.files.clone(),
             probe: self.probe.clone(),
             sites: sites.clone(),
+            exec: Arc::new(Programs),
             tasks,
         };
         (env, sites)
@@ -311,14 +312,14 @@ impl Host {
     pub fn deployer(&self, files: Arc<dyn Files>) -> (Deployer, Arc<TlsSites>, Tasks) {
         let tasks = Tasks::new();
         let sites = Arc::new(TlsSites::new(tasks.clone()));
-        let clock = Arc::new(SystemClock);
-        let deployer = Deployer::new(
-            clock,
+        let on = certctl::deploy::Host {
+            clock: Arc::new(SystemClock),
             files,
-            self.probe.clone(),
-            sites.clone(),
-            self.paths.clone(),
-        );
+            probe: self.probe.clone(),
+            sites: sites.clone(),
+            exec: Arc::new(Programs),
+        };
+        let deployer = Deployer::new(on, self.paths.clone());
         (deployer, sites, tasks)
     }
 

@@ -80,7 +80,8 @@ impl AgentHost {
             crypto: Arc::new(SeededCrypto(self.chance.clone())),
             files,
             probe: host.clone(),
-            sites: host,
+            sites: host.clone(),
+            exec: host,
             tasks: tasks.clone(),
         };
         let wire = Arc::new(Wire {

@@ -8,11 +8,12 @@ use certctl::{
     id::Id,
     net::{Endpoint, Probe, ProbeError, Served},
     pki::{Certificate, Chain},
-    sys::Files,
+    sys::{Command, Exec, ExecError, Files, Finished},
 };
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -59,6 +60,24 @@ impl Host {
         let mut sites = sites.values();
         let (_, pair) = sites.find(|(site, _)| site.address.to_string() == at)?;
         Some(der(pair.chain()))
+    }
+}
+
+/// The machine has no other programs.
+#[async_trait]
+impl Exec for Host {
+    async fn run(&self, command: &Command) -> Result<Finished, ExecError> {
+        Err(ExecError::Start {
+            program: command.argv[0].clone(),
+            source: std::io::ErrorKind::NotFound.into(),
+        })
+    }
+
+    fn hang_up(&self, pid_file: &Path, _: &Path) -> Result<(), ExecError> {
+        Err(ExecError::Signal {
+            pid_file: pid_file.to_owned(),
+            problem: "there is no such file".into(),
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The operating system.
 
+mod exec;
 mod files;
 mod nss;
 mod signals;
