@@ -13,21 +13,24 @@ pub enum Permission {
     TargetEdit,
     /// Read agents.
     AgentRead,
-    /// Make join tokens.
+    /// Make and revoke join tokens.
     AgentEdit,
+    /// Retire agents.
+    AgentRetire,
     /// Read the audit log.
     AuditRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CertRead,
         Self::CertIssue,
         Self::TargetRead,
         Self::TargetEdit,
         Self::AgentRead,
         Self::AgentEdit,
+        Self::AgentRetire,
         Self::AuditRead,
     ];
 
@@ -40,6 +43,7 @@ impl Permission {
             Self::TargetEdit => "target.edit",
             Self::AgentRead => "agent.read",
             Self::AgentEdit => "agent.edit",
+            Self::AgentRetire => "agent.retire",
             Self::AuditRead => "audit.read",
         }
     }
@@ -79,9 +83,10 @@ impl Role {
 
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
-        use Permission::{AgentRead, AuditRead, CertRead, TargetRead};
+        use Permission::{AgentRead, AgentRetire, AuditRead, CertRead, TargetRead};
         match self {
-            Self::Admin | Self::Operator => true,
+            Self::Admin => true,
+            Self::Operator => permission != AgentRetire,
             Self::Viewer => matches!(permission, CertRead | TargetRead | AgentRead | AuditRead),
             Self::Auditor => matches!(permission, AuditRead),
         }

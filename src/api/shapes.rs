@@ -1,5 +1,9 @@
 //! The bodies of the REST API: what is read and what is answered.
 
+mod agents;
+
+pub use agents::*;
+
 use crate::{
     app::views::{CertificateView, Deployed, Event},
     domain::{
@@ -507,46 +511,6 @@ impl From<&Deployed> for TargetShape {
             ..Self::from(&d.target)
         }
     }
-}
-
-/// A join token to make.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TokenNew {
-    /// A name for people.
-    pub name: String,
-    /// How long it lets agents in.
-    pub expires_in_seconds: u64,
-    /// How many agents it lets in.
-    pub max_uses: u32,
-    /// It may replace an agent that has been silent for ten minutes.
-    pub replace: bool,
-}
-
-impl Default for TokenNew {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            expires_in_seconds: 3600,
-            max_uses: 1,
-            replace: false,
-        }
-    }
-}
-
-/// A join token, shown this once.
-#[derive(Serialize, Deserialize)]
-pub struct TokenShape {
-    /// Its id.
-    pub id: String,
-    /// The secret.
-    pub token: String,
-    /// Its end.
-    pub expires_at: String,
-    /// The system CA's public key, for `--ca-pin`.
-    pub ca_pin: String,
-    /// What to run on the host.
-    pub command: String,
 }
 
 /// An event of the audit log.

@@ -84,7 +84,7 @@ impl App {
         Ok(())
     }
 
-    async fn set_aside(
+    pub(super) async fn set_aside(
         &self,
         unit: &mut Unit<'_>,
         deployment: &mut Deployment,

@@ -8,9 +8,9 @@ use crate::{
     },
     clock::Time,
     domain::{
-        AuditEvent, Category, Certificate, Chain, Deployment, DeploymentState, Executor,
-        FailureClass, Holder, Job, JobKind, JobState, Lease, Order, Principal, Profile, Target,
-        Version, deployment,
+        Agent, AuditEvent, Category, Certificate, Chain, Deployment, DeploymentState, Executor,
+        FailureClass, Holder, Job, JobKind, JobState, Lease, Order, Principal, Profile, Retired,
+        Target, Version, deployment,
         job::{LEASE, NotLeased},
     },
     id::Id,
@@ -53,9 +53,18 @@ impl App {
                 () = draining.cancelled() => {
                     return Ok(Work { jobs: Vec::new(), count: 0 });
                 }
-                () = bell.rung() => {}
+                () = bell.rung() => self.not_retired(agent).await?,
                 () = tokio::time::sleep_until(until) => {}
             }
+        }
+    }
+
+    /// Refuses an agent that was retired while it waited.
+    async fn not_retired(&self, agent: &Id) -> Result<(), AppError> {
+        let agent = self.store.get::<Agent>(agent).await?;
+        match agent.and_then(|agent| agent.into_value().retired) {
+            Some(Retired { at, reason }) => Err(AppError::Retired { at, reason }),
+            None => Ok(()),
         }
     }
 

@@ -37,10 +37,10 @@ enum Action {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("how").required(true).args(["token", "token_file"]))]
 struct EnrolArgs {
-    /// The join token
+    /// The join token; every user of this machine sees it: prefer --token-file
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// File that holds the join token
+    /// File that holds the join token; `-` is standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Public key of the server's system CA, `sha256:` and 64 hexadecimal digits; or --ca-bundle
@@ -76,6 +76,7 @@ async fn enrol_host(
     };
     let token = match (&args.token, &args.token_file) {
         (Some(token), _) => token.clone(),
+        (None, Some(file)) if file.as_os_str() == "-" => host::from_stdin("join token", MAX_TOKEN)?,
         (None, Some(file)) => String::from_utf8_lossy(&host::read(file, MAX_TOKEN)?)
             .trim()
             .to_owned(),

@@ -2,6 +2,7 @@
 //! unix socket of a server on this machine or over HTTPS.
 
 mod agent;
+mod agents;
 mod bench;
 mod certs;
 mod client;
@@ -73,6 +74,9 @@ enum Command {
     Server(server::Server),
     /// Run or enrol an agent
     Agent(agent::AgentCommand),
+    /// Let agents join, list and show them, retire them
+    #[command(subcommand)]
+    Agents(agents::Agents),
     /// List, show and renew certificates
     #[command(subcommand)]
     Certs(certs::Certs),
@@ -149,6 +153,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Agent(command) => {
             logging(&env, config::logging(&env)?, None)?;
             runtime(true, agent::run(command, &global, &env))
+        }
+        Command::Agents(command) => {
+            config::logging(&env)?;
+            runtime(false, agents::run(command, &global, &env))
         }
         Command::Certs(command) => {
             config::logging(&env)?;
