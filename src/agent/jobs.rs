@@ -124,6 +124,12 @@ impl Jobs {
         true
     }
 
+    /// Waits until no job is in hand.
+    pub async fn ended(&self) {
+        // The semaphore is never closed.
+        let _ = self.0.in_hand.acquire_many(IN_HAND as u32).await;
+    }
+
     /// Tells every job to stop and undo.
     pub fn stop_all(&self) {
         self.0.running().values().for_each(|job| job.stop.cancel());
@@ -193,7 +199,9 @@ impl Shared {
                     return End::Withdrawn;
                 }
                 Ok(_) => held = asked,
-                Err(error @ (Refusal::Lost(_) | Refusal::Rejected { .. } | Refusal::Retired)) => {
+                Err(
+                    error @ (Refusal::Lost(_) | Refusal::Rejected { .. } | Refusal::Retired(_)),
+                ) => {
                     tracing::warn!(%job, %error, "the job is dropped");
                     return End::Lost;
                 }
@@ -253,7 +261,7 @@ impl Shared {
             let error = match sent {
                 Ok(()) => return Ok(()),
                 // The next lease of the job sends the same key's request again.
-                Err(error @ (Refusal::Lost(_) | Refusal::Retired)) => {
+                Err(error @ (Refusal::Lost(_) | Refusal::Retired(_))) => {
                     tracing::warn!(%job, %certificate, %error, "the job is dropped");
                     return Ok(());
                 }

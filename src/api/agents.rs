@@ -153,9 +153,7 @@ pub async fn tokens(
     Query(pages): Query<Pages>,
 ) -> Result<Json<List<TokenShape>>, Problem> {
     let at = pages.place()?;
-    let page = app
-        .join_tokens(&who, at.cursor, at.skip, at.limit)
-        .await?;
+    let page = app.join_tokens(&who, at.cursor, at.skip, at.limit).await?;
     let rows = page.rows.iter().map(TokenShape::from).collect();
     Ok(Json(at.list(rows, page.total, page.next)))
 }

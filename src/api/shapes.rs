@@ -470,12 +470,18 @@ pub struct TargetShape {
     pub agent_id: String,
     /// Its configuration.
     pub config: serde_json::Value,
-    /// Always true.
+    /// False once it is retired.
     pub enabled: bool,
     /// When it was made.
     pub created_at: String,
     /// When it was last edited.
     pub updated_at: String,
+    /// When it was retired, with its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_at: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_reason: Option<String>,
     /// Of one certificate's targets: its newest deployment there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentShape>,
@@ -493,9 +499,11 @@ impl From<&Target> for TargetShape {
             kind: t.kind.clone(),
             agent_id: t.agent.to_string(),
             config,
-            enabled: true,
+            enabled: t.retired.is_none(),
             created_at: t.created_at.to_string(),
             updated_at: t.updated_at.to_string(),
+            retired_at: t.retired.as_ref().map(|r| r.at.to_string()),
+            retired_reason: t.retired.as_ref().map(|r| r.reason.clone()),
             deployment: None,
         }
     }

@@ -207,12 +207,12 @@ impl App {
         let of_target = Key::new().text(target.as_str()).bytes();
         let scan = Scan::under(DEPLOYMENT_OPEN, of_target, SHOWN);
         let open = self.store.scan::<Deployment>(scan).await?;
-        let mut reasons = open
-            .into_iter()
-            .filter_map(|deployment| match deployment.into_value().state {
-                DeploymentState::Failed { reason, .. } => Some(reason),
-                _ => None,
-            });
+        let mut reasons =
+            open.into_iter()
+                .filter_map(|deployment| match deployment.into_value().state {
+                    DeploymentState::Failed { reason, .. } => Some(reason),
+                    _ => None,
+                });
         Ok(reasons.next())
     }
 
@@ -358,8 +358,15 @@ impl App {
                     "this secret was in use before: make a new one",
                 ));
             }
-            let known = [Some(&agent.secret_sha256), agent.next_secret_sha256.as_ref()];
-            if known.into_iter().flatten().all(|hash| hash != secret_sha256) {
+            let known = [
+                Some(&agent.secret_sha256),
+                agent.next_secret_sha256.as_ref(),
+            ];
+            if known
+                .into_iter()
+                .flatten()
+                .all(|hash| hash != secret_sha256)
+            {
                 agent.next_secret_sha256 = Some(secret_sha256.to_owned());
                 unit.put(agent);
             }

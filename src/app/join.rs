@@ -11,9 +11,7 @@ use crate::{
         agent::REPLACEABLE_AFTER,
     },
     id::Id,
-    store::{
-        AGENT_GONE, AGENT_NAME, Cursor, Key, List, Loaded, TOKEN_CREATED, TOKEN_SECRET,
-    },
+    store::{AGENT_GONE, AGENT_NAME, Cursor, Key, List, Loaded, TOKEN_CREATED, TOKEN_SECRET},
 };
 use std::time::Duration;
 
@@ -339,8 +337,9 @@ impl App {
     }
 }
 
-const REFUSED: AppError =
-    AppError::Unauthenticated("this join token is unknown, has expired, was revoked, or has been used up");
+const REFUSED: AppError = AppError::Unauthenticated(
+    "this join token is unknown, has expired, was revoked, or has been used up",
+);
 
 /// The counter of a join token's uses.
 fn uses_of(token: &Id) -> Key {

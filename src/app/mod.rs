@@ -22,9 +22,7 @@ pub mod views;
 mod work;
 
 pub use access::{Credential, SESSION_LIFETIME};
-pub use agents::{
-    AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION,
-};
+pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use certificates::NewCertificate;
 pub use error::AppError;
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};

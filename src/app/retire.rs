@@ -228,8 +228,7 @@ impl App {
         agent: &Agent,
         now: Time,
     ) -> Result<Vec<Id>, AppError> {
-        let mut certificate: Loaded<Certificate> =
-            need(unit, "certificate", certificate).await?;
+        let mut certificate: Loaded<Certificate> = need(unit, "certificate", certificate).await?;
         let holder = Holder::Agent(agent.id.clone());
         let reason = format!("agent {}, which held the key, was retired", agent.name);
         let mut jobs = Vec::new();

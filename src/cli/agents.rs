@@ -333,7 +333,10 @@ fn show(detail: &AgentDetailShape, output: Output) -> Result<(), CliError> {
         ),
         ("status", a.status.clone()),
         ("last heard", output::moment(a.last_heartbeat_at.as_deref())),
-        ("version", format!("{}, the server's: {}", a.version, a.version_skew)),
+        (
+            "version",
+            format!("{}, the server's: {}", a.version, a.version_skew),
+        ),
         ("clock", clock(a.clock_ahead_ms)),
         ("enrolled", output::moment(Some(&a.registered_at))),
         (
@@ -358,7 +361,12 @@ fn show(detail: &AgentDetailShape, output: Output) -> Result<(), CliError> {
             &["TARGET", "NAME", "TYPE", "PROBLEM"],
             detail.targets.iter().map(|t| {
                 let problem = t.problem.as_deref().unwrap_or_default();
-                vec![t.id.clone(), t.name.clone(), t.kind.clone(), or_dash(problem)]
+                vec![
+                    t.id.clone(),
+                    t.name.clone(),
+                    t.kind.clone(),
+                    or_dash(problem),
+                ]
             }),
         );
     }
@@ -380,7 +388,14 @@ fn show(detail: &AgentDetailShape, output: Output) -> Result<(), CliError> {
         output::line("It has no open jobs.");
     } else {
         output::table(
-            &["JOB", "TYPE", "CERTIFICATE", "STATUS", "ATTEMPTS", "LAST ERROR"],
+            &[
+                "JOB",
+                "TYPE",
+                "CERTIFICATE",
+                "STATUS",
+                "ATTEMPTS",
+                "LAST ERROR",
+            ],
             detail.jobs.iter().map(|j| {
                 vec![
                     j.id.clone(),

@@ -109,7 +109,9 @@ impl Client {
 
     /// Ends something.
     pub async fn delete(&self, path: &str) -> Result<(), CliError> {
-        self.send(Method::DELETE, path, Bytes::new()).await.map(drop)
+        self.send(Method::DELETE, path, Bytes::new())
+            .await
+            .map(drop)
     }
 
     async fn call<T: DeserializeOwned>(

@@ -72,7 +72,7 @@ enum Command {
     Quickstart(quickstart::Quickstart),
     /// Run the control plane
     Server(server::Server),
-    /// Run or enrol an agent
+    /// Run an agent, enrol it, or try its way to the server
     Agent(agent::AgentCommand),
     /// Let agents join, list and show them, retire them
     #[command(subcommand)]

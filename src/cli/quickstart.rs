@@ -12,7 +12,7 @@ use crate::{
     agent::{Agent, EnrolWish, Identity, Paths, enrol},
     api::shapes::{
         CertificateNew, CertificateShape, DeploymentShape, List, RenewalTriggered, TargetNew,
-        TargetShape, TokenNew, TokenMadeShape,
+        TargetShape, TokenMadeShape, TokenNew,
     },
     app::{FIRST_START, SYSTEM_CA_FILE},
     config::{self, Environment, Flags},

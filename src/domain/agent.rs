@@ -317,9 +317,11 @@ impl FromStr for NameScope {
         if fits && !name.chars().any(char::is_control) {
             Ok(scope(name.to_owned()))
         } else {
-            Err("a name of 1 to 128 printable characters is accepted, or the beginning of names \
+            Err(
+                "a name of 1 to 128 printable characters is accepted, or the beginning of names \
                  and a `*`, such as web-*"
-                .into())
+                    .into(),
+            )
         }
     }
 }

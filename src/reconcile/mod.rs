@@ -6,7 +6,10 @@ use crate::{
     clock::Time,
     domain::{Agent, Certificate, Deployment, Job},
     id::Id,
-    store::{AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE, Key, Scan},
+    store::{
+        AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE,
+        Key, Scan,
+    },
 };
 use futures_util::FutureExt;
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};

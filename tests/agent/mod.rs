@@ -7,4 +7,5 @@ mod enrol;
 mod jobs;
 mod load;
 mod recovery;
+mod rotation;
 mod support;

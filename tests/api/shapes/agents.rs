@@ -99,8 +99,8 @@ async fn a_join_token_and_an_enrolment() {
     assert_eq!(
         text(&token["command"]),
         format!(
-            "certctl agent enrol --server https://certctl.example.org:8443 --token {secret} \
-             --ca-pin {pin}"
+            "echo {secret} | certctl agent enrol --server https://certctl.example.org:8443 \
+             --ca-pin {pin} --token-file -"
         )
     );
     let wish = TestAgent::wish("host", &secret, "secret");
