@@ -22,7 +22,7 @@ async fn joined(home: &Home) -> (Process, String) {
 }
 
 impl Home {
-    fn agent(&self) -> Process {
+    fn joined_agent(&self) -> Process {
         let agent = Process::start(&mut self.host(""));
         agent.line("agent opened");
         agent
@@ -139,7 +139,7 @@ async fn a_join_token_is_read_from_a_file_or_standard_input() {
 async fn a_retired_agent_stops_well_and_stays_stopped() {
     let home = Home::new();
     let (_server, id) = joined(&home).await;
-    let agent = home.agent();
+    let agent = home.joined_agent();
     home.certificate("www", &id).await;
     home.api().deployed("www").await;
     let listed = home.run("agents list").good();
@@ -205,7 +205,7 @@ async fn a_retired_agent_stops_well_and_stays_stopped() {
     fs::remove_dir_all(home.beside("host/identity")).unwrap();
     let said = run(&mut home.enrol(&token, &[])).good_with_log();
     assert_ne!(agent_of(&said), id);
-    let agent = home.agent();
+    let agent = home.joined_agent();
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.end().status.code(), Some(0));
 }
@@ -231,7 +231,7 @@ async fn a_ping_says_that_the_way_is_good_and_disturbs_nothing() {
     assert!(!said.contains("FAILED"), "{said}");
     assert_eq!(heard(&home), before, "a ping is no sign of life");
     // Beside a running agent too, and by the agent's own name.
-    let _agent = home.agent();
+    let _agent = home.joined_agent();
     let name = home.beside("certctl-agent");
     symlink(env!("CARGO_BIN_EXE_certctl"), &name).unwrap();
     let mut command = Command::new(&name);
