@@ -28,8 +28,8 @@ use std::sync::Arc;
 /// Paging, as the query says it. What is no number counts as not given.
 #[derive(Debug, Deserialize)]
 pub struct Paging {
-    page: Option<String>,
-    per_page: Option<String>,
+    pub(super) page: Option<String>,
+    pub(super) per_page: Option<String>,
 }
 
 impl Paging {
@@ -108,7 +108,7 @@ impl CertificateQuery {
     }
 }
 
-fn given(text: Option<String>) -> Option<String> {
+pub(super) fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 

@@ -1,6 +1,6 @@
 //! Every route of the API.
 
-use super::{agents, audit, certificates, problem, targets};
+use super::{agents, audit, certificates, jobs, problem, targets};
 use crate::{
     app::{App, NotReady},
     web,
@@ -56,6 +56,9 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/certificates/{id}/renew", post(certificates::renew))
         .route("/orders/{id}", get(certificates::order))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/targets", get(targets::list).post(targets::create))
         .route("/targets/{id}", get(targets::show))
         .route("/agents/tokens", post(agents::create_token))

@@ -10,6 +10,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+pub use super::job_shapes::{AttemptShape, JobShape, LeafShape, ServedShape};
+
 /// A list.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct List<T> {
@@ -374,6 +376,9 @@ pub struct DeploymentShape {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,
+    /// The last attempt that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<AttemptShape>,
 }
 
 /// What an endpoint serves in place of what it should.
@@ -398,6 +403,7 @@ impl DeploymentShape {
             error: None,
             still_served: Vec::new(),
             retry_at: None,
+            last_attempt: d.last.as_ref().map(AttemptShape::from),
         };
         match &d.state {
             DeploymentState::Pending => {}

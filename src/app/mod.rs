@@ -11,8 +11,10 @@ mod certificates;
 mod deploy;
 mod error;
 mod issue;
+mod jobs;
 mod lifecycle;
 pub mod lists;
+mod report;
 mod start;
 mod system_ca;
 mod targets;
@@ -23,6 +25,7 @@ pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{NewToken, TokenMade};
 pub use certificates::NewCertificate;
 pub use error::AppError;
+pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
