@@ -69,6 +69,39 @@ pub struct JobShape {
     pub last_attempt: Option<AttemptShape>,
 }
 
+/// What to deploy where.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeployWish {
+    /// One of the certificate's targets; all of them when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_id: Option<String>,
+    /// Say what it would change, and change nothing.
+    pub dry_run: bool,
+}
+
+/// The answer to a wish to deploy.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DeployTriggered {
+    /// `deployment_triggered` or `dry_run_triggered`.
+    pub status: String,
+    /// The jobs, one for each target.
+    pub jobs: Vec<JobShape>,
+}
+
+/// The answer to a wish to test a target.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TestTriggered {
+    /// `test_triggered`.
+    pub status: String,
+    /// The job.
+    pub job_id: String,
+    /// What it waits for, a sentence.
+    pub message: String,
+    /// The job whole.
+    pub job: JobShape,
+}
+
 /// An attempt at a job that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptShape {

@@ -8,6 +8,7 @@ mod access;
 mod agents;
 mod birth;
 mod certificates;
+mod demand;
 mod deploy;
 mod error;
 mod issue;
@@ -24,6 +25,7 @@ mod work;
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{NewToken, TokenMade};
 pub use certificates::NewCertificate;
+pub use demand::Demand;
 pub use error::AppError;
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use start::{

@@ -207,7 +207,7 @@ pub const JOB_TYPE: Index = Index::new(Job::COLL, "job.type").counted();
 pub const JOB_EXECUTOR: Index = Index::new(Job::COLL, "job.executor").counted();
 /// Jobs of a certificate: (certificate).
 pub const JOB_CERT: Index = Index::new(Job::COLL, "job.cert");
-/// Jobs of a target: (target).
+/// Jobs of a target: (target, type on the wire, time).
 pub const JOB_TARGET: Index = Index::new(Job::COLL, "job.target");
 /// Jobs that may be begun: (executor, time).
 pub const JOB_DUE: Index = Index::new(Job::COLL, "job.due");
@@ -245,10 +245,12 @@ document!(
         keys.put(JOB_STATUS, text(self.wire_status()));
         keys.put(JOB_TYPE, text(self.kind.wire_type()));
         keys.put(JOB_EXECUTOR, executor());
-        for (index, id) in [(JOB_CERT, &self.certificate), (JOB_TARGET, &self.target)] {
-            if let Some(id) = id {
-                keys.put(index, text(id.as_str()));
-            }
+        if let Some(id) = &self.certificate {
+            keys.put(JOB_CERT, text(id.as_str()));
+        }
+        if let Some(id) = &self.target {
+            let of_type = text(id.as_str()).text(self.kind.wire_type());
+            keys.put(JOB_TARGET, of_type.time(self.created_at));
         }
         if let Some(at) = self.ready_at() {
             keys.put(JOB_DUE, executor().time(at));
