@@ -7,4 +7,4 @@ mod enrol;
 mod jobs;
 mod load;
 mod recovery;
-mod support;
+pub mod support;
