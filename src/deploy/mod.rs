@@ -9,6 +9,7 @@ mod driver;
 mod file;
 mod journal;
 mod listener;
+mod rehearsal;
 mod site;
 mod vault;
 mod verify;
@@ -19,6 +20,7 @@ pub use config::{ConfigError, TargetConfig};
 pub use driver::Deployer;
 pub use journal::{Journal, Phase};
 pub use listener::TlsSites;
+pub use rehearsal::Examined;
 pub use site::{Site, Sites};
 pub use vault::{MAX_KEY_BYTES, Vault, VaultError};
 
@@ -351,6 +353,15 @@ pub trait Target: Send + Sync {
     async fn before(&self) -> Result<Before, Fault>;
     /// Whether `before` says that `version` is in place exactly as configured.
     fn in_place(&self, before: &Before, version: &VersionRef) -> bool;
+    /// What the place's endpoints serve now, where [`before`](Self::before) has looked already.
+    async fn seen(&self, before: &Before) -> Vec<Seen> {
+        before.seen.clone()
+    }
+    /// Whether the place could be used, as far as that can be seen without a change: what was
+    /// found, a sentence each.
+    async fn inspect(&self) -> Result<Vec<String>, Fault> {
+        Ok(Vec::new())
+    }
     /// Puts a staged version in place, at once or not at all.
     async fn commit(&self, pair: &Pair) -> Result<(), Fault>;
     /// Makes what runs take up what is in place.

@@ -11,4 +11,5 @@ mod load;
 mod real;
 mod recovery;
 mod support;
+mod trials;
 mod two;
