@@ -84,8 +84,12 @@ impl Refusal {
 /// The answer to a poll; its jobs are read one by one, so that one that is not understood does not
 /// hide the others.
 #[derive(Deserialize)]
-struct Jobs {
-    jobs: Vec<serde_json::Value>,
+pub struct Answered {
+    /// Leased jobs.
+    pub jobs: Vec<serde_json::Value>,
+    /// Jobs to undo and report.
+    #[serde(default)]
+    pub cancel: Vec<Id>,
 }
 
 impl Server {
@@ -128,7 +132,7 @@ impl Server {
     }
 
     /// Asks for work, which the server may take `wait` seconds to have.
-    pub async fn work(&self, wait: u64, of: Of) -> Result<Vec<serde_json::Value>, Refusal> {
+    pub async fn work(&self, wait: u64, of: Of) -> Result<Answered, Refusal> {
         let deadline = Duration::from_secs(wait + 20);
         let Of {
             fresh,
@@ -141,8 +145,7 @@ impl Server {
         );
         let mut request = self.request(Method::GET, &path, Bytes::new())?;
         request.extensions_mut().insert(Deadline(deadline));
-        let work: Jobs = json(self.call(request).await?)?;
-        Ok(work.jobs)
+        json(self.call(request).await?)
     }
 
     /// Renews the lease of a job.

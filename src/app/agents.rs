@@ -1,14 +1,14 @@
 //! Agents as they stand: which there are, when they were heard, what hangs on them, and their
 //! credentials.
 
-use super::{App, AppError, audit, need, require, require_agent};
+use super::{App, AppError, audit, need, require, require_agent, work::executor_key};
 use crate::{
     access::Permission,
     agent::protocol::{Pong, wire_time},
     clock::Time,
     domain::{
-        Agent, AgentStatus, AuditEvent, Category, Certificate, Deployment, DeploymentState,
-        Executor, Job, Presence, Principal, Said, Skew, Target,
+        Agent, AgentStatus, AuditEvent, Category, Certificate, Deployment, DeploymentState, Job,
+        Presence, Principal, Said, Skew, Target,
         agent::{self, ONLINE_WITHIN},
     },
     id::Id,
@@ -287,6 +287,11 @@ impl App {
         Ok(of_late)
     }
 
+    /// When an agent was last heard, by this process or another.
+    pub async fn last_heard(&self, agent: &Id) -> Result<Option<Time>, AppError> {
+        Ok(self.presence(agent).await?.map(|p| p.heard_at))
+    }
+
     /// Whether an agent counts as online.
     pub async fn is_online(&self, agent: &Id) -> Result<bool, AppError> {
         self.heard_within(agent, ONLINE_WITHIN).await
@@ -482,11 +487,6 @@ fn status(agent: &Agent, heard: bool, said: &Said, now: Time) -> AgentStatus {
     } else {
         AgentStatus::Degraded
     }
-}
-
-/// The place of an agent's jobs.
-pub(super) fn executor_key(agent: &Id) -> Key {
-    Key::new().text(&Executor::Agent(agent.clone()).to_string())
 }
 
 /// Refuses what is no SHA-256 in lower hex.

@@ -8,12 +8,15 @@ mod access;
 mod agents;
 mod birth;
 mod certificates;
+mod demand;
 mod deploy;
 mod error;
 mod issue;
+mod jobs;
 mod join;
 mod lifecycle;
 pub mod lists;
+mod report;
 mod retire;
 mod start;
 mod system_ca;
@@ -24,7 +27,9 @@ mod work;
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use certificates::NewCertificate;
+pub use demand::Demand;
 pub use error::AppError;
+pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
 pub use retire::Retirement;
 pub use start::{
@@ -32,7 +37,7 @@ pub use start::{
     Started,
 };
 pub use system_ca::SystemCa;
-pub use targets::NewTarget;
+pub use targets::{NewTarget, TargetView};
 
 use crate::{
     access::{Permission, Role},

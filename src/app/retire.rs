@@ -5,7 +5,7 @@
 //! last one asserts that nothing is left.
 
 use super::{
-    App, AppError, Dependents, agents::executor_key, audit, lifecycle, need, printable, require,
+    App, AppError, Dependents, audit, lifecycle, need, printable, require, work::executor_key,
 };
 use crate::{
     access::Permission,
@@ -190,7 +190,10 @@ impl App {
             let scan = Scan::under(index, executor_key(&agent.id).bytes(), 2 * AT_ONCE);
             for job in self.store.scan::<Job>(scan).await? {
                 if ended.insert(job.id.clone()) {
-                    cancel(unit, &job.id, now).await?;
+                    abandon(unit, &job.id, now).await?;
+                    if let JobKind::Deploy { deployment } = &job.kind {
+                        put_aside(unit, deployment, now).await?;
+                    }
                     rows += 2;
                 }
                 if rows >= AT_ONCE {
@@ -236,7 +239,7 @@ impl App {
         if let Some(Plan::InFlight { order }) = plan {
             let by_order = Key::new().text(order.as_str());
             if let Some(job) = self.store.first::<Job>(JOB_OPEN, by_order).await? {
-                cancel(unit, &job.id, now).await?;
+                abandon(unit, &job.id, now).await?;
                 jobs.push(job.id.clone());
             }
             let mut order: Loaded<Order> = need(unit, "order", &order).await?;
@@ -268,8 +271,11 @@ impl App {
                 .await?
             {
                 let mut open: Loaded<Deployment> = need(unit, "deployment", &open.id).await?;
-                jobs.push(open.job.clone());
-                self.set_aside(unit, &mut open, now).await?;
+                if open.is_pending() {
+                    abandon(unit, &open.job, now).await?;
+                    jobs.push(open.job.clone());
+                }
+                open.state = DeploymentState::Superseded { at: now };
                 unit.put(open);
             }
         }
@@ -299,20 +305,22 @@ impl App {
     }
 }
 
-/// Cancels a job, and puts aside the deployment that waits for it.
-async fn cancel(unit: &mut Unit<'_>, id: &Id, now: Time) -> Result<(), AppError> {
+/// Cancels a job whose agent cannot be asked to stop it.
+async fn abandon(unit: &mut Unit<'_>, id: &Id, now: Time) -> Result<(), AppError> {
     let mut job: Loaded<Job> = need(unit, "job", id).await?;
-    if !job.is_open() {
-        return Ok(());
+    if job.is_open() {
+        job.abandon("its agent was retired".into(), now);
+        unit.put(job);
     }
-    job.cancel(now);
-    if let JobKind::Deploy { deployment } = &job.kind {
-        let mut deployment: Loaded<Deployment> = need(unit, "deployment", deployment).await?;
-        if deployment.state == DeploymentState::Pending {
-            deployment.state = DeploymentState::Superseded { at: now };
-            unit.put(deployment);
-        }
+    Ok(())
+}
+
+/// Puts aside a deployment whose job is over.
+async fn put_aside(unit: &mut Unit<'_>, id: &Id, now: Time) -> Result<(), AppError> {
+    let mut deployment: Loaded<Deployment> = need(unit, "deployment", id).await?;
+    if deployment.is_pending() {
+        deployment.state = DeploymentState::Superseded { at: now };
+        unit.put(deployment);
     }
-    unit.put(job);
     Ok(())
 }

@@ -400,7 +400,7 @@ fn show(detail: &AgentDetailShape, output: Output) -> Result<(), CliError> {
                 vec![
                     j.id.clone(),
                     j.kind.clone(),
-                    j.certificate_id.clone(),
+                    or_dash(j.certificate_id.as_deref().unwrap_or_default()),
                     j.status.clone(),
                     j.attempts.to_string(),
                     or_dash(j.last_error.as_deref().unwrap_or_default()),

@@ -103,13 +103,13 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<Option<T>, CliError> {
         let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
-        let answer = self.send(Method::POST, path, body.into()).await?;
+        let answer = self.answer(Method::POST, path, body.into()).await?;
         (!answer.is_empty()).then(|| read(&answer)).transpose()
     }
 
-    /// Ends something.
+    /// Deletes.
     pub async fn delete(&self, path: &str) -> Result<(), CliError> {
-        self.send(Method::DELETE, path, Bytes::new())
+        self.answer(Method::DELETE, path, Bytes::new())
             .await
             .map(drop)
     }
@@ -120,11 +120,11 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, CliError> {
-        read(&self.send(method, path, body).await?)
+        read(&self.answer(method, path, body).await?)
     }
 
     /// The body of a good answer.
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, CliError> {
+    async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, CliError> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1{path}", self.base))

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod attempt;
 pub mod audit;
 pub mod certificate;
 pub mod deployment;
@@ -18,6 +19,7 @@ pub use access::{ApiKey, Principal, PrincipalKind, Session};
 pub use agent::{
     Agent, AgentStatus, JoinToken, NameScope, Presence, Retired, Said, Skew, TokenState,
 };
+pub use attempt::{Attempt, Ending};
 pub use audit::{AuditEvent, Category};
 pub use certificate::{Certificate, Current, EXPIRING_WITHIN, Holder, HolderState, Plan, Status};
 pub use deployment::{Deployment, DeploymentState};

@@ -2,7 +2,7 @@
 
 use crate::{
     app::{AgentDetail, AgentView, Dependents, TokenView},
-    domain::{AgentStatus, Job, JobKind, Skew, agent::Retired},
+    domain::{AgentStatus, Job, Skew, agent::Retired},
 };
 use serde::{Deserialize, Serialize};
 
@@ -228,11 +228,12 @@ pub struct AgentCertificate {
 pub struct AgentJob {
     /// Its id.
     pub id: String,
-    /// `Issuance`, `Renewal` or `Deployment`.
+    /// E.g. `Renewal`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The certificate.
-    pub certificate_id: String,
+    /// The certificate; none when a target is tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_id: Option<String>,
     /// `Pending` or `Running`.
     pub status: String,
     /// How often it was begun.
@@ -246,13 +247,8 @@ impl From<&Job> for AgentJob {
     fn from(job: &Job) -> Self {
         Self {
             id: job.id.to_string(),
-            kind: match job.kind {
-                JobKind::Issue { first: true, .. } => "Issuance",
-                JobKind::Issue { .. } => "Renewal",
-                JobKind::Deploy { .. } => "Deployment",
-            }
-            .into(),
-            certificate_id: job.certificate.to_string(),
+            kind: job.kind.wire_type().into(),
+            certificate_id: job.certificate.as_ref().map(ToString::to_string),
             status: job.wire_status().into(),
             attempts: job.attempts,
             last_error: job.last_error.clone(),
