@@ -11,7 +11,7 @@ use certctl::{
     crypt::secret,
     domain,
     net::{CallError, Transport},
-    sys::{Disk, FileError, Files, Metadata},
+    sys::{Disk, FileError, Files, Metadata, Owner},
 };
 use http::{Request, Response};
 use serde_json::json;
@@ -109,6 +109,15 @@ impl Plugged {
 impl Files for Plugged {
     fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         self.change(path, || Disk.write_durable(path, bytes, mode))
+    }
+    fn write_owned(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        owner: Owner,
+    ) -> Result<(), FileError> {
+        self.change(path, || Disk.write_owned(path, bytes, mode, owner))
     }
     fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
         Disk.make_dir(path, mode)
