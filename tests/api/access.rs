@@ -27,7 +27,7 @@ enum Door {
 use Door::{Auditors, Open, Operators, ThatAgent, Viewers};
 
 /// Every route: who is let in, and what the right caller is answered.
-const ROUTES: [(&str, Door, u16); 23] = [
+const ROUTES: [(&str, Door, u16); 26] = [
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
     ("GET /api/v1/certificates", Viewers, 200),
@@ -37,6 +37,7 @@ const ROUTES: [(&str, Door, u16); 23] = [
     ("POST /api/v1/certificates/{id}/versions", Operators, 201),
     ("GET /api/v1/certificates/{id}/deployments", Viewers, 200),
     ("POST /api/v1/certificates/{id}/renew", Operators, 202),
+    ("POST /api/v1/certificates/{id}/deploy", Operators, 202),
     ("GET /api/v1/orders/{id}", Viewers, 200),
     ("GET /api/v1/jobs", Viewers, 200),
     ("GET /api/v1/jobs/{id}", Viewers, 200),
@@ -44,6 +45,8 @@ const ROUTES: [(&str, Door, u16); 23] = [
     ("GET /api/v1/targets", Viewers, 200),
     ("POST /api/v1/targets", Operators, 201),
     ("GET /api/v1/targets/{id}", Viewers, 200),
+    ("DELETE /api/v1/targets/{id}", Operators, 204),
+    ("POST /api/v1/targets/{id}/test", Operators, 202),
     ("POST /api/v1/agents/tokens", Operators, 201),
     ("POST /api/v1/agents/enrol", Open, 201),
     ("GET /api/v1/agents/{id}/work", ThatAgent, 200),
@@ -142,7 +145,14 @@ impl World {
         let other = app.agent("other").await;
         let target = app.target(&agent, "web").await;
         app.certificate("web", &[&target]).await;
-        let job = agent.job(&app).await;
+        app.certificate("deployed", &[&target]).await;
+        let jobs = agent.work(&app).await;
+        let of = |name: &str| {
+            let named = |job: &&WorkItem| job.certificate_id.as_ref().unwrap().as_str() == name;
+            jobs.iter().find(named).unwrap()
+        };
+        agent.submit_csr(&app, of("deployed")).await.expect(202);
+        let job = of("web").clone();
         let version_csr = agent.make_csr(&job);
         let order = text(&app.shown("web").await["holders"][0]["order_id"]);
         Self {
@@ -217,7 +227,14 @@ impl World {
                 (of(self.leased().await.id.as_str()), Value::Null)
             }
             "GET /api/v1/orders/{id}" => (of(&self.order), Value::Null),
-            "GET /api/v1/targets/{id}" => (of(&self.target), Value::Null),
+            "GET /api/v1/targets/{id}" | "POST /api/v1/targets/{id}/test" => {
+                (of(&self.target), Value::Null)
+            }
+            "DELETE /api/v1/targets/{id}" => {
+                let free = self.app.target(&self.agent, &fresh).await;
+                (of(&free), Value::Null)
+            }
+            "POST /api/v1/certificates/{id}/deploy" => (of("deployed"), Value::Null),
             _ if path.contains("{job}") => {
                 let job = self.leased().await;
                 let csr = self.agent.make_csr(&job);

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// One certificate on an agent with two targets, its version issued; the deployment jobs.
-async fn issued(desk: &Desk) -> ((String, String), Vec<Value>) {
+pub async fn issued(desk: &Desk) -> ((String, String), Vec<Value>) {
     let agent = desk.agent("web1").await;
     for (id, name) in [("tgt-a", "storefront"), ("tgt-b", "files")] {
         let body = json!({
