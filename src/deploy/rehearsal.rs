@@ -2,7 +2,7 @@
 
 use super::{
     Before, Deployer, Fault, Journal, Pair, Phase, Seen, Target, TargetConfig, VersionRef,
-    driver::STOPPED, verify,
+    driver::STOPPED, programs::Programs, verify,
 };
 use crate::id::Id;
 use tokio_util::sync::CancellationToken;
@@ -59,13 +59,16 @@ impl Deployer {
         let leaf = pair.chain().leaf();
         let name = found.note(verify::server_name(config.server_name(), leaf));
         self.last_deployment(target, &mut found)?;
+        let programs = Programs::new(&*self.host.exec);
         let place = self.place(
             target,
             config,
             &version.certificate,
             name.unwrap_or_default(),
+            &programs,
         );
         let Some(before) = self.look_at(&*place, &mut found).await else {
+            found.output = programs.output();
             return Ok(found);
         };
         let serial = &version.serial;
@@ -80,12 +83,20 @@ impl Deployer {
             None => format!("serial {serial} would be the first in place"),
         });
         let was_staged = self.is_staged(version)?;
-        found.note(self.vault.stage(pair));
+        if found.note(self.vault.stage(pair)).is_some() {
+            let rehearsed = tokio::select! {
+                biased;
+                () = stop.cancelled() => Err(Fault::transient(STOPPED)),
+                rehearsed = place.rehearse(pair) => rehearsed,
+            };
+            found.note(rehearsed);
+        }
         if !was_staged && !self.versions_in_use()?.contains(version) {
             // The key stays: the deployment that is to come needs it.
             let staged = self.paths.version(version);
             self.host.files.remove_tree(&staged)?;
         }
+        found.output = programs.output();
         Ok(found)
     }
 
@@ -119,7 +130,8 @@ impl Deployer {
         };
         // A place that knows its certificate by name is looked at as the last one's, or as nobody's.
         let certificate = last.as_ref().map_or(target, |version| &version.certificate);
-        let place = self.place(target, config, certificate, name);
+        let programs = Programs::new(&*self.host.exec);
+        let place = self.place(target, config, certificate, name, &programs);
         if let Some(before) = self.look_at(&*place, &mut found).await
             && before.version.is_none()
         {
@@ -127,6 +139,7 @@ impl Deployer {
                 .findings
                 .push("nothing of this agent is in place".into());
         }
+        found.output = programs.output();
         Ok(found)
     }
 

@@ -1,8 +1,9 @@
 //! Target `Site`: an HTTPS listener of the agent's own, whose pair is swapped in memory.
 
 use super::{
-    Before, Fault, Pair, Seen, Target, Unverified, Vault, VersionRef, config::SiteConfig,
-    verify::Watch,
+    Before, Fault, Pair, Seen, Target, Unverified, Vault, VersionRef,
+    config::SiteConfig,
+    verify::{IN_A_ROW, Watch},
 };
 use crate::{
     id::Id,
@@ -79,6 +80,7 @@ impl SiteTarget<'_> {
             endpoints,
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
+            in_a_row: IN_A_ROW,
         }
     }
 }
@@ -104,7 +106,7 @@ impl Target for SiteTarget<'_> {
             Some(site) => Before {
                 version: Some(site.version),
                 listen: Some(site.listen),
-                seen: Vec::new(),
+                ..Before::default()
             },
         })
     }
@@ -139,7 +141,7 @@ impl Target for SiteTarget<'_> {
         before.version.as_ref() == Some(version) && before.listen == Some(self.config.listen)
     }
 
-    async fn commit(&self, pair: &Pair) -> Result<(), Fault> {
+    async fn commit(&self, pair: &Pair, _: &Before) -> Result<(), Fault> {
         self.serve(self.config.listen, pair).await
     }
 
