@@ -234,7 +234,7 @@ impl World {
                 let free = self.app.target(&self.agent, &fresh).await;
                 (of(&free), Value::Null)
             }
-            "POST /api/v1/certificates/{id}/deploy" => (of("deployed"), Value::Null),
+            "POST /api/v1/certificates/{id}/deploy" => (of("deployed"), json!({})),
             _ if path.contains("{job}") => {
                 let job = self.leased().await;
                 let csr = self.agent.make_csr(&job);

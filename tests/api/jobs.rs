@@ -134,7 +134,7 @@ async fn a_job_says_all_of_itself() {
     assert_eq!(fields, expected);
     assert_eq!(job["agent_id"], b.as_str());
     assert_eq!(job["verification_status"], "");
-    assert_eq!(job["waits_for"], "waits for agent b, which was never heard");
+    assert_eq!(job["waits_for"], "waits for agent b");
     let job = &app.list("/api/v1/jobs?type=deployment").await[0];
     assert_eq!(job["verification_status"], "success");
     assert_eq!(job["verified_at"], job["completed_at"]);

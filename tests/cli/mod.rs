@@ -4,6 +4,7 @@ pub mod home;
 pub mod process;
 
 mod commands;
+mod demand;
 mod disk;
 mod faults;
 mod proxy;

@@ -106,7 +106,9 @@ async fn a_trial_touches_no_deployment(mut app: TestApp) {
     );
     let test = format!("/api/v1/targets/{}/test", targets[0]);
     let tested = app.post(&test, json!({})).await.expect(202);
-    assert_eq!(tested["message"], "waits for agent host");
+    // A server that has just started has not heard of it yet.
+    let message = text(&tested["message"]);
+    assert!(message.starts_with("waits for agent host"), "{message}");
     let again = app.post(&test, json!({})).await.expect(202);
     assert_eq!(again["job_id"], tested["job_id"]);
     app.step().await;
