@@ -188,6 +188,9 @@ impl Agent {
             match self.server.work(wait, fresh).await {
                 Ok(items) => {
                     fresh = false;
+                    if backoff.failures() > 0 {
+                        tracing::info!(failures = backoff.failures(), "the server answers again");
+                    }
                     backoff = Backoff::default();
                     let taken = items
                         .into_iter()
@@ -200,7 +203,9 @@ impl Agent {
                 Err(Refusal::Retired) => return,
                 Err(error) => {
                     let pause = backoff.next(&*self.env.rng, error.retry_after());
-                    tracing::warn!(%error, ?pause, "no work from the server");
+                    if backoff.is_news() {
+                        tracing::warn!(%error, ?pause, "no work from the server");
+                    }
                     sleep(pause).await;
                 }
             }
