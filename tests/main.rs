@@ -12,6 +12,7 @@ mod layout;
 mod lifecycle;
 mod net;
 mod pki;
+mod promises;
 mod sim;
 mod store;
 mod support;
