@@ -460,7 +460,8 @@ async fn a_job_that_cannot_be_run_fails_and_keeps_no_other_back() {
     let mut unit = app.app.store.unit(app.unit_id(), app.now());
     unit.delete(target);
     unit.commit().await.unwrap();
-    assert_eq!(agent.job(&app).await.certificate_id.as_str(), "web");
+    let web = agent.job(&app).await.certificate_id;
+    assert_eq!(web.unwrap().as_str(), "web");
     let told = &app.list("/api/v1/audit").await[0];
     assert_eq!(told["action"], "deployment_failed");
     assert_eq!(told["resource_id"], "broken");
