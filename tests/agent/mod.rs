@@ -12,6 +12,7 @@ mod jobs;
 mod load;
 mod real;
 mod recovery;
+mod rotation;
 pub mod support;
 mod trials;
 mod two;
