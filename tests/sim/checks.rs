@@ -3,12 +3,11 @@
 use super::{agents::AgentHost, network::Acknowledged};
 use certctl::{
     clock::{Clock, Time},
-    deploy::{Journal, Pair, Phase, Vault, VersionRef},
+    deploy::{Journal, Phase},
     domain::{
         Agent, Certificate, Deployment, DeploymentState, Holder, Job, JobState, Order, OrderState,
         Plan, Target, Version,
     },
-    id::Id,
     store::{
         CERT_CREATED, DEPLOYMENT_CERT, Document, Index, JOB_OPEN, Key, Loaded, Scan, Store,
         VERSION_CERT,
@@ -83,33 +82,11 @@ pub fn served(agent: &AgentHost) {
     let Some(host) = agent.running.lock().unwrap().clone() else {
         return;
     };
-    let vault = Vault::new(host.files.clone(), host.paths.clone());
-    let good = |pair: &Pair| {
-        let version = pair.version();
-        pair.valid_at(agent.clock.now())
-            .unwrap_or_else(|e| panic!("{}: {version} is in place: {e}", agent.name));
-        let spki = pair.chain().leaf().spki_sha256();
-        let key = vault.key(&version.certificate, spki).unwrap();
-        assert!(key.is_some(), "{}: {version} has no key", agent.name);
-    };
+    let (kept, now) = (host.kept(&agent.name), agent.clock.now());
     for (_, pair) in host.served() {
-        good(&pair);
+        kept.good(&pair, now);
     }
-    for link in host.files.list(&host.paths.live).unwrap_or_default() {
-        let name = link.to_str().unwrap();
-        if name.starts_with(certctl::sys::TEMP_PREFIX) {
-            continue;
-        }
-        let certificate: Id = name.parse().unwrap();
-        let to = host.files.read_link(&host.paths.link(&certificate));
-        let to = to.unwrap().expect("a link");
-        let serial = to.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        let version = VersionRef {
-            certificate,
-            serial,
-        };
-        good(&vault.load(&version).unwrap());
-    }
+    kept.links(now);
 }
 
 /// Whether no job is open.
@@ -183,42 +160,7 @@ pub async fn settled(store: &Store, agents: &[std::sync::Arc<AgentHost>]) -> Res
 /// A host keeps what it serves and would go back to, with the keys of it, and nothing else.
 pub fn tidy(agent: &AgentHost) {
     let host = agent.running.lock().unwrap().clone().expect("it runs");
-    let (mut needed, mut keys) = (BTreeSet::new(), BTreeSet::new());
-    let mut kept = BTreeSet::new();
-    for target in Journal::targets(&*host.files, &host.paths).unwrap() {
-        let journal = Journal::load(&*host.files, &host.paths, &target).unwrap();
-        kept.extend(journal.unwrap().versions().cloned());
-    }
-    let vault = Vault::new(host.files.clone(), host.paths.clone());
-    for version in &kept {
-        let pair = vault.load(version).unwrap();
-        needed.insert(pair.chain().leaf().spki_sha256().to_owned());
-    }
-    for path in agent.volume.paths() {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let shown = path.display();
-        assert!(
-            !name.starts_with(certctl::sys::TEMP_PREFIX),
-            "{}: a crash left {shown}",
-            agent.name
-        );
-        if let Some(spki) = name.strip_suffix(".key") {
-            keys.insert(spki.to_owned());
-        }
-        let leftover = path.starts_with(host.paths.state.join("pending"))
-            || path.starts_with(host.paths.state.join("outbox"));
-        assert!(
-            !(leftover && name.ends_with(".json")),
-            "{}: {shown} stays",
-            agent.name
-        );
-        if name == "privkey.pem" {
-            let dir = path.parent().unwrap();
-            let of = kept.iter().any(|v| host.paths.version(v) == dir);
-            assert!(of, "{}: {shown} is of no use", agent.name);
-        }
-    }
-    assert_eq!(keys, needed, "{}: keys and what needs them", agent.name);
+    host.kept(&agent.name).tidy(agent.volume.paths());
 }
 
 /// How many versions each certificate has had at each holder.

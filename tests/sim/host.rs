@@ -2,6 +2,7 @@
 //! the files.
 
 use super::{chance::Chance, machine::Machine};
+use crate::support::Kept;
 use async_trait::async_trait;
 use certctl::{
     deploy::{Fault, Pair, Paths, Site, Sites},
@@ -34,6 +35,15 @@ pub struct Host {
 }
 
 impl Host {
+    /// What the agent of this name keeps here.
+    pub fn kept<'a>(&self, name: &'a str) -> Kept<'a> {
+        Kept {
+            name,
+            files: self.files.clone(),
+            paths: self.paths.clone(),
+        }
+    }
+
     /// The sites that are served, with what they serve.
     pub fn served(&self) -> Vec<(Id, Pair)> {
         let sites = self.sites.lock().unwrap();
