@@ -6,7 +6,7 @@ mod call;
 pub mod invariants;
 mod kept;
 
-pub use agent::TestAgent;
+pub use agent::{TestAgent, fit};
 pub use call::{Answer, Call};
 pub use kept::Kept;
 
