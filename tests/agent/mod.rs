@@ -10,5 +10,5 @@ mod jobs;
 mod load;
 mod real;
 mod recovery;
-mod support;
+pub mod support;
 mod two;
