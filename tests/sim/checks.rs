@@ -3,9 +3,9 @@
 use super::{agents::AgentHost, network::Acknowledged};
 use certctl::{
     clock::{Clock, Time},
-    deploy::{Journal, Phase},
+    deploy::{Journal, Pair, Phase, TargetConfig},
     domain::{
-        Agent, Certificate, Deployment, DeploymentState, Holder, Job, JobState, Order, OrderState,
+        Agent, Certificate, Deployment, DeploymentState, Ending, Holder, Job, JobState, Order, OrderState,
         Plan, Target, Version,
     },
     store::{
@@ -72,6 +72,7 @@ pub async fn kept(store: &Store, acknowledged: &[Acknowledged]) {
 
 /// Whatever is in place on a host that runs is whole, valid, and its key is on that host.
 pub fn served(agent: &AgentHost) {
+    agent.nginx.check();
     let Some(host) = agent.running.lock().unwrap().clone() else {
         return;
     };
@@ -79,7 +80,51 @@ pub fn served(agent: &AgentHost) {
     for (_, pair) in host.served() {
         kept.good(&pair, now);
     }
+    for (port, pair) in agent.nginx.served() {
+        // One that was made by hand is not of the agent's keeping.
+        if pair.chain().certificates().count() == 1 {
+            let there = agent.volume.holds(pair.key().to_pkcs8_pem().as_bytes());
+            assert!(there, "{}: the key served at {port} is gone", agent.name);
+        } else {
+            kept.good(&pair, now);
+        }
+    }
     kept.links(now);
+}
+
+/// With no job open, each nginx serves what the last attempt at a deployment said.
+pub async fn told(store: &Store, agents: &[std::sync::Arc<AgentHost>]) {
+    for target in all::<Target>(store, TARGET_CREATED).await {
+        let Ok(TargetConfig::Nginx(config)) = TargetConfig::parse(&target.kind, &target.config)
+        else {
+            continue;
+        };
+        let of = Key::new().text(target.id.as_str()).bytes();
+        let deployments: Vec<Loaded<Deployment>> = store
+            .scan(Scan::under(DEPLOYMENT_TARGET, of, ALL))
+            .await
+            .unwrap();
+        let attempts = deployments.iter().filter_map(|d| d.last.as_ref());
+        let Some(last) = attempts.max_by_key(|attempt| attempt.ended_at) else {
+            continue;
+        };
+        let said = match last.ending {
+            Ending::Changed | Ending::Unchanged => &last.new,
+            Ending::RolledBack => &last.old,
+            _ => continue,
+        };
+        let name = row::<Agent>(store, target.agent.as_str())
+            .await
+            .name
+            .clone();
+        let host = agents.iter().find(|a| a.name == name).unwrap();
+        let Some(pair) = host.nginx.now(config.endpoints[0].port) else {
+            continue;
+        };
+        let said = said.as_ref().map(|leaf| leaf.fingerprint_sha256.as_str());
+        let served = pair.chain().leaf().fingerprint_sha256();
+        assert_eq!(said, Some(served), "{}: {last:?}", target.id);
+    }
 }
 
 /// Whether no job is open.
@@ -136,6 +181,13 @@ pub async fn settled(store: &Store, agents: &[std::sync::Arc<AgentHost>]) -> Res
                 "File" => {
                     let to = host.files.read_link(&host.paths.link(id)).unwrap();
                     to.is_some_and(|to| to.ends_with(Path::new(&serial)))
+                }
+                "NGINX" => {
+                    let of_this = |(_, pair): &(u16, Pair)| pair.version().certificate == *id;
+                    let mut pairs: Vec<_> = host.nginx.served();
+                    pairs.retain(of_this);
+                    let current = |(_, pair): &(u16, Pair)| pair.version().serial == current.serial;
+                    !pairs.is_empty() && pairs.iter().all(current)
                 }
                 _ => host
                     .served()

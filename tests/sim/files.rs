@@ -104,6 +104,46 @@ impl Volume {
         }
     }
 
+    /// A file or link's content, for a program that is not the agent.
+    pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self.state().at(path)? {
+            Node::File { bytes, .. } => Ok(bytes.clone()),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Whether some file has exactly this content.
+    pub fn holds(&self, content: &[u8]) -> bool {
+        let state = self.state();
+        let mut nodes = state.now.values();
+        nodes.any(|node| matches!(node, Node::File { bytes, .. } if bytes == content))
+    }
+
+    /// Puts a file there that was always there.
+    pub fn plant(&self, path: &str, bytes: &[u8], mode: u32) {
+        let mut state = self.state();
+        let node = Node::File {
+            bytes: bytes.to_vec(),
+            mode,
+            inode: state.next_inode(),
+            whole: true,
+        };
+        state.plant(Path::new(path), node);
+    }
+
+    /// Puts a directory there that was always there, with those above it.
+    pub fn plant_dir(&self, path: &str) {
+        let mut state = self.state();
+        let path = Path::new(path);
+        let above: Vec<&Path> = path.ancestors().filter(|p| *p != Path::new("/")).collect();
+        for dir in above.into_iter().rev().filter(|dir| !dir.as_os_str().is_empty()) {
+            if !state.is_dir(dir) {
+                let (mode, inode) = (0o755, state.next_inode());
+                state.plant(dir, Node::Dir { mode, inode });
+            }
+        }
+    }
+
     /// All that there is, for looking at from outside.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.state().now.keys().cloned().collect()
@@ -111,6 +151,11 @@ impl Volume {
 }
 
 impl State {
+    fn plant(&mut self, path: &Path, node: Node) {
+        self.now.insert(path.to_owned(), node.clone());
+        self.synced.insert(path.to_owned(), node);
+    }
+
     fn enter(&mut self, path: &Path, node: Option<Node>) {
         match &node {
             Some(node) => drop(self.now.insert(path.to_owned(), node.clone())),
