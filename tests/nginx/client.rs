@@ -21,11 +21,13 @@ pub struct Connection {
 }
 
 /// Why a request has no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Cut {
     /// The connection ended before any byte of one.
+    #[error("closed before any byte of an answer")]
     Before,
     /// Anything else.
+    #[error("{0}")]
     Within(String),
 }
 

@@ -113,7 +113,8 @@ async fn every_new_connection_sees_the_old_or_the_new_chain_and_none_fails() {
                     let mut connection = client.connect().await.map_err(|e| e.to_string())?;
                     match connection.get().await {
                         Ok(200) => Ok(connection.chain),
-                        other => Err(format!("{other:?}")),
+                        Ok(status) => Err(format!("status {status}")),
+                        Err(cut) => Err(cut.to_string()),
                     }
                 };
                 match answer.await {
@@ -188,7 +189,8 @@ async fn every_answer_on_kept_connections_is_200_and_what_was_cut_is_repeated_on
                             faults.lock().unwrap().push(format!("again: {answer:?}"));
                         }
                     }
-                    other => faults.lock().unwrap().push(format!("{other:?}")),
+                    Ok(status) => faults.lock().unwrap().push(format!("status {status}")),
+                    Err(cut) => faults.lock().unwrap().push(cut.to_string()),
                 }
                 done.fetch_add(1, SeqCst);
             }
