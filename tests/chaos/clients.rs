@@ -2,7 +2,7 @@
 
 use super::{
     dice::Dice,
-    fleet::{Fleet, Kind, Place, named},
+    fleet::{Fleet, Place, named},
     ledger::Ledger,
     moment::{Heard, Who},
 };
@@ -49,10 +49,7 @@ impl Clients {
     /// They begin.
     pub fn start(fleet: &Fleet, seed: u64) -> Self {
         let target = |place: Place| {
-            let (kind, config) = match place.kind {
-                Kind::File => ("File", json!({})),
-                Kind::Site => ("Site", json!({"listen": fleet.site(place).to_string()})),
-            };
+            let (kind, config) = fleet.target(place);
             let id = place.to_string();
             json!({
                 "id": id, "name": id, "type": kind, "agent_id": fleet.agents[place.agent],
@@ -121,6 +118,10 @@ impl Shared {
             match create.then(next).flatten() {
                 Some(number) => self.make(api, number).await,
                 None if made.is_empty() => tokio::task::yield_now().await,
+                None if dice.roll(4) == 0 => {
+                    let wish = json!({"dry_run": dice.roll(3) == 0});
+                    self.deploy(api, dice.pick(&made), wish).await;
+                }
                 None => self.renew(api, dice.pick(&made)).await,
             }
         }
@@ -148,6 +149,16 @@ impl Shared {
         for order in answer["order_ids"].as_array().unwrap() {
             let order = order.as_str().unwrap().to_owned();
             self.acknowledged(|ledger| ledger.orders.insert(order));
+        }
+    }
+
+    async fn deploy(&self, api: &Api, number: usize, wish: Value) {
+        let path = format!("/api/v1/certificates/{}/deploy", named(number));
+        let answer = self.post(api, &path, &wish).await;
+        // Nothing is to be deployed before the first version is there.
+        for job in answer["jobs"].as_array().into_iter().flatten() {
+            let job = job["id"].as_str().unwrap().to_owned();
+            self.acknowledged(|ledger| ledger.jobs.insert(job));
         }
     }
 

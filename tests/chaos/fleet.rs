@@ -1,6 +1,9 @@
 //! The processes: a server, and agents on hosts of their own.
 
-use super::moment::{Heard, Moment, Who};
+use super::{
+    moment::{Heard, Moment, Who},
+    nginx::Nginx,
+};
 use crate::{
     cli::{
         home::{Home, leaf, served},
@@ -11,10 +14,11 @@ use crate::{
 use certctl::{
     agent::Paths,
     clock::{Clock, SystemClock},
+    id::Id,
     pki::{Certificate, Chain},
     sys::{Disk, TEMP_PREFIX},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -28,12 +32,15 @@ use tokio::{
 };
 
 pub const AGENTS: usize = 2;
+/// So many certificates, the first ones, are served by an nginx too.
+const AT_NGINX: usize = 4;
 
 /// How a certificate is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     File,
     Site,
+    Nginx,
 }
 
 /// A place where a certificate is served.
@@ -69,12 +76,16 @@ impl Place {
             agent,
             kind,
         };
-        match certificate % 4 {
+        let mut places = match certificate % 4 {
             0 => vec![place(here, Kind::File)],
             1 => vec![place(here, Kind::Site)],
             2 => vec![place(here, Kind::Site), place(here, Kind::File)],
             _ => vec![place(here, Kind::File), place(there, Kind::Site)],
+        };
+        if certificate < AT_NGINX {
+            places.push(place(there, Kind::Nginx));
         }
+        places
     }
 }
 
@@ -83,6 +94,7 @@ pub struct Fleet {
     /// Their ids.
     pub agents: Vec<String>,
     running: BTreeMap<Who, Process>,
+    nginx: Vec<Nginx>,
     heard: UnboundedReceiver<Heard>,
     ears: UnboundedSender<Heard>,
 }
@@ -95,6 +107,7 @@ impl Fleet {
             home: Home::new(),
             agents: Vec::new(),
             running: BTreeMap::new(),
+            nginx: Vec::new(),
             heard,
             ears,
         };
@@ -112,6 +125,12 @@ impl Fleet {
             let (_, id) = said.split_once('(').unwrap();
             fleet.agents.push(id.split_once(')').unwrap().0.to_owned());
             fleet.launch(Who::Agent(n));
+            let sites = fleet
+                .at_nginx(n)
+                .map(|p| (named(p.certificate), fleet.address(p)));
+            let sites: Vec<_> = sites.collect();
+            let dir = fleet.home.beside(&format!("nginx-{n}"));
+            fleet.nginx.push(Nginx::start(dir, &sites));
         }
         fleet
     }
@@ -194,9 +213,52 @@ impl Fleet {
             .links(SystemClock.now())
     }
 
-    /// Where a site is.
-    pub fn site(&self, place: Place) -> SocketAddr {
-        let port = 9500 + 100 * place.agent + place.certificate;
+    /// The places of an agent's nginx.
+    fn at_nginx(&self, agent: usize) -> impl Iterator<Item = Place> + use<> {
+        let all = (0..AT_NGINX).flat_map(Place::all);
+        all.filter(move |place| (place.agent, place.kind) == (agent, Kind::Nginx))
+    }
+
+    /// Type and configuration of a target.
+    pub fn target(&self, place: Place) -> (&'static str, Value) {
+        let address = self.address(place);
+        match place.kind {
+            Kind::File => ("File", json!({})),
+            Kind::Site => ("Site", json!({"listen": address.to_string()})),
+            Kind::Nginx => {
+                let nginx = &self.nginx[place.agent];
+                ("NGINX", nginx.target(&named(place.certificate), address))
+            }
+        }
+    }
+
+    /// Whatever an agent's nginx serves is a whole chain, whose key is on the host.
+    pub async fn check_nginx(&self, agent: usize) {
+        for place in self.at_nginx(agent) {
+            let seen = served(self.address(place)).await;
+            // One that was made by hand stands alone.
+            if seen.len() > 1 {
+                let id = named(place.certificate).parse().unwrap();
+                self.has_key(agent, &id, &seen[0]);
+            } else {
+                assert_eq!(seen.len(), 1);
+                assert_eq!(seen[0].sans().len(), 1, "{place}: the chain is not whole");
+            }
+        }
+    }
+
+    fn has_key(&self, agent: usize, certificate: &Id, leaf: &Certificate) {
+        let kept = self.kept(&self.agents[agent], agent);
+        kept.has_key(certificate, leaf.spki_sha256());
+    }
+
+    /// Where a certificate is served.
+    fn address(&self, place: Place) -> SocketAddr {
+        let at = match place.kind {
+            Kind::Nginx => 8500,
+            _ => 9500,
+        };
+        let port = at + 100 * place.agent + place.certificate;
         SocketAddr::new(self.home.ip, u16::try_from(port).unwrap())
     }
 
@@ -207,9 +269,9 @@ impl Fleet {
         let id = certificate.parse().unwrap();
         let seen = match place.kind {
             Kind::File => vec![leaf(&kept.paths.link(&id))],
-            Kind::Site => served(self.site(place)).await,
+            Kind::Site | Kind::Nginx => served(self.address(place)).await,
         };
-        kept.has_key(&id, seen[0].spki_sha256());
+        self.has_key(place.agent, &id, &seen[0]);
         let serial = seen[0].serial().to_string();
         let staged = kept.paths.versions(&id).join(serial).join("fullchain.pem");
         let staged = Chain::from_pem(&fs::read_to_string(staged).unwrap()).unwrap();
@@ -226,7 +288,9 @@ impl Fleet {
         for (n, name) in self.agents.iter().enumerate() {
             self.kept(name, n).tidy(below(&self.state(n)));
         }
-        for path in below(&self.home.data()) {
+        let mut there = below(&self.home.data());
+        there.extend(self.nginx.iter().flat_map(|nginx| below(nginx.dir())));
+        for path in there {
             let name = path.file_name().unwrap().to_str().unwrap();
             assert!(!name.starts_with(TEMP_PREFIX), "{} stays", path.display());
         }

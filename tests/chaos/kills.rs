@@ -65,7 +65,10 @@ async fn nothing_acknowledged_is_lost_and_everything_comes_to_its_end() {
         );
         for who in &victims {
             match who {
-                Who::Agent(n) => drop(fleet.links(*n)),
+                Who::Agent(n) => {
+                    fleet.links(*n);
+                    fleet.check_nginx(*n).await;
+                }
                 _ => ledger.check(&fleet.home).await,
             }
         }

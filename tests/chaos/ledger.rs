@@ -6,7 +6,7 @@ use crate::{
     support::invariants,
 };
 use certctl::{
-    domain::{Certificate, Order, Target},
+    domain::{Certificate, Job, Order, Target},
     store::{Committer, Document, Redb, Store},
 };
 use serde_json::Value;
@@ -19,6 +19,8 @@ pub struct Ledger {
     /// By their numbers.
     pub certificates: BTreeSet<usize>,
     pub orders: BTreeSet<String>,
+    /// Of deployments that were asked for.
+    pub jobs: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -40,6 +42,9 @@ impl Ledger {
         }
         for id in &self.orders {
             there::<Order>(&store, id).await;
+        }
+        for id in &self.jobs {
+            there::<Job>(&store, id).await;
         }
         invariants::check(&store).await;
     }

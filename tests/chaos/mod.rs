@@ -6,3 +6,4 @@ mod fleet;
 mod kills;
 mod ledger;
 mod moment;
+mod nginx;

@@ -5,12 +5,12 @@ use certctl::{
     clock::{Clock, Time},
     deploy::{Journal, Pair, Phase, TargetConfig},
     domain::{
-        Agent, Certificate, Deployment, DeploymentState, Ending, Holder, Job, JobState, Order, OrderState,
-        Plan, Target, Version,
+        Agent, Certificate, Deployment, DeploymentState, Ending, Holder, Job, JobState, Order,
+        OrderState, Plan, Target, Version,
     },
     store::{
         CERT_CREATED, DEPLOYMENT_CERT, Document, Index, JOB_OPEN, Key, Loaded, Scan, Store,
-        VERSION_CERT,
+        TARGET_NAME, VERSION_CERT,
     },
 };
 use std::{collections::BTreeSet, path::Path};
@@ -94,17 +94,14 @@ pub fn served(agent: &AgentHost) {
 
 /// With no job open, each nginx serves what the last attempt at a deployment said.
 pub async fn told(store: &Store, agents: &[std::sync::Arc<AgentHost>]) {
-    for target in all::<Target>(store, TARGET_CREATED).await {
+    let deployments = all::<Deployment>(store, DEPLOYMENT_CERT).await;
+    for target in all::<Target>(store, TARGET_NAME).await {
         let Ok(TargetConfig::Nginx(config)) = TargetConfig::parse(&target.kind, &target.config)
         else {
             continue;
         };
-        let of = Key::new().text(target.id.as_str()).bytes();
-        let deployments: Vec<Loaded<Deployment>> = store
-            .scan(Scan::under(DEPLOYMENT_TARGET, of, ALL))
-            .await
-            .unwrap();
-        let attempts = deployments.iter().filter_map(|d| d.last.as_ref());
+        let of_this = deployments.iter().filter(|d| d.target == target.id);
+        let attempts = of_this.filter_map(|d| d.last.as_ref());
         let Some(last) = attempts.max_by_key(|attempt| attempt.ended_at) else {
             continue;
         };

@@ -136,7 +136,11 @@ impl Volume {
         let mut state = self.state();
         let path = Path::new(path);
         let above: Vec<&Path> = path.ancestors().filter(|p| *p != Path::new("/")).collect();
-        for dir in above.into_iter().rev().filter(|dir| !dir.as_os_str().is_empty()) {
+        for dir in above
+            .into_iter()
+            .rev()
+            .filter(|dir| !dir.as_os_str().is_empty())
+        {
             if !state.is_dir(dir) {
                 let (mode, inode) = (0o755, state.next_inode());
                 state.plant(dir, Node::Dir { mode, inode });

@@ -83,13 +83,15 @@ enum Reload {
 
 impl Nginx {
     pub fn new(name: &str, volume: &Volume, chance: Arc<Chance>, trace: &Trace) -> Self {
-        Self(Arc::new(Inner {
+        let nginx = Self(Arc::new(Inner {
             name: format!("nginx of {name}"),
             volume: volume.clone(),
             chance,
             trace: trace.clone(),
             state: Mutex::default(),
-        }))
+        }));
+        nginx.configure();
+        nginx
     }
 
     /// The path of a site's certificate.
@@ -218,7 +220,8 @@ impl Nginx {
         }
         match self.read(Path::new(CONFIG)) {
             Ok(new) => {
-                let shown: Vec<_> = new.iter().map(|(p, v)| format!("{p}: {}", v.version()));
+                let shown = new.iter().map(|(p, v)| format!("{p}: {}", v.version()));
+                let shown: Vec<_> = shown.collect();
                 self.note(format_args!("serves {}", shown.join(", ")));
                 let until = Instant::now() + self.0.chance.between(Duration::ZERO, OVERLAP);
                 let mut state = self.state();
@@ -296,7 +299,10 @@ impl Nginx {
                 },
                 Err(error) => (Ending::Code(1), format!("nginx: {error}\n")),
             },
-            _ => (Ending::Code(1), format!("nginx: invalid option: {args:?}\n")),
+            _ => (
+                Ending::Code(1),
+                format!("nginx: invalid option: {args:?}\n"),
+            ),
         };
         Finished { ending, output }
     }
@@ -358,9 +364,15 @@ impl Nginx {
     /// All that is served, by workers old and new, by port.
     pub fn served(&self) -> Vec<(u16, Pair)> {
         let state = self.state();
-        let old = state.old.iter().filter(|(_, until)| Instant::now() < *until);
+        let old = state
+            .old
+            .iter()
+            .filter(|(_, until)| Instant::now() < *until);
         let workers = state.workers.iter().chain(old.map(|(old, _)| old));
-        workers.flatten().map(|(port, pair)| (*port, pair.clone())).collect()
+        workers
+            .flatten()
+            .map(|(port, pair)| (*port, pair.clone()))
+            .collect()
     }
 
     /// Its endpoints always serve a pair: the files were never anything else when it read them, and
@@ -368,13 +380,14 @@ impl Nginx {
     #[track_caller]
     pub fn check(&self) {
         let state = self.state();
-        if let Some(fault) = &state.fault {
-            panic!("{fault}");
-        }
+        let fault = state.fault.clone();
         let whole = state.sites.keys().all(|port| state.served.contains(port));
         let (on, broken) = (state.tasks.is_some(), state.broken);
         let runs = state.workers.is_some();
         drop(state);
+        if let Some(fault) = fault {
+            panic!("{fault}");
+        }
         if whole && !broken {
             if let Err(error) = self.read(Path::new(CONFIG)) {
                 panic!("{}: {error}", self.0.name);
@@ -425,4 +438,130 @@ fn servers(text: &str) -> Result<Vec<BTreeMap<String, String>>, String> {
     } else {
         Err("[emerg] unexpected end of file, expecting \"}\"".into())
     }
+}
+
+/// A machine that is on, and its disk.
+fn on(trace: &Trace) -> (Nginx, Volume) {
+    let volume = Volume::default();
+    let nginx = Nginx::new("host", &volume, Chance::new(1, "nginx"), trace);
+    nginx.site("www", 7000, true);
+    nginx.calm(true);
+    nginx.boot();
+    (nginx, volume)
+}
+
+/// Puts another pair at the site's paths, or its key alone.
+fn replace(nginx: &Nginx, volume: &Volume, whole: bool) {
+    let (chain, key) = nginx.own_pair("www");
+    if whole {
+        volume.plant(&Nginx::cert_path("www"), chain.as_bytes(), 0o644);
+    }
+    volume.plant(&Nginx::key_path("www"), key.as_bytes(), 0o640);
+}
+
+fn leaf(pair: Option<Pair>) -> Option<String> {
+    Some(pair?.chain().leaf().fingerprint_sha256().to_owned())
+}
+
+async fn says(nginx: &Nginx, args: &[&str]) -> Finished {
+    let argv = [&[BINARY], args].concat();
+    let argv = argv.into_iter().map(String::from).collect();
+    let limit = Duration::from_secs(5);
+    nginx.command(&Command { argv, limit }).await
+}
+
+#[test]
+fn simulated_workers_serve_what_they_were_started_with() {
+    super::simulate(1, async |trace, _| {
+        let (nginx, volume) = on(&trace);
+        let first = leaf(nginx.handshake(7000)).expect("it serves");
+        replace(&nginx, &volume, true);
+        assert_eq!(leaf(nginx.handshake(7000)).as_ref(), Some(&first));
+        nginx.hang_up().unwrap();
+        let mut seen = BTreeSet::new();
+        while leaf(nginx.now(7000)).as_ref() == Some(&first) {
+            seen.extend(leaf(nginx.handshake(7000)));
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(seen.len(), 1, "until the new workers are there");
+        let now = leaf(nginx.now(7000)).expect("it serves");
+        for _ in 0..100 {
+            seen.extend(leaf(nginx.handshake(7000)));
+        }
+        assert_eq!(seen, BTreeSet::from([first, now.clone()]), "side by side");
+        sleep(OVERLAP).await;
+        assert!((0..100).all(|_| leaf(nginx.handshake(7000)).as_ref() == Some(&now)));
+        nginx.check();
+    });
+}
+
+#[test]
+fn simulated_nginx_takes_no_broken_pair_or_configuration() {
+    super::simulate(1, async |trace, _| {
+        let (nginx, volume) = on(&trace);
+        let test = ["-t", "-q", "-c", CONFIG];
+        assert!(says(&nginx, &test).await.succeeded());
+        nginx.break_configuration(true);
+        let refused = says(&nginx, &test).await;
+        assert!(
+            refused.output.contains("unknown directive \"sevrer\""),
+            "{refused:?}"
+        );
+        assert!(
+            !says(&nginx, &["-s", "reload", "-c", CONFIG])
+                .await
+                .succeeded()
+        );
+        nginx.break_configuration(false);
+
+        let first = leaf(nginx.handshake(7000));
+        replace(&nginx, &volume, false);
+        let refused = says(&nginx, &test).await;
+        assert!(refused.output.contains("mismatch"), "{refused:?}");
+        nginx.hang_up().unwrap();
+        sleep(OVERLAP).await;
+        assert_eq!(
+            leaf(nginx.handshake(7000)),
+            first,
+            "it goes on with what it has"
+        );
+        let seen = std::panic::AssertUnwindSafe(|| nginx.check());
+        assert!(std::panic::catch_unwind(seen).is_err(), "it is told of");
+
+        // Its power gone, it has nothing.
+        nginx.power_off();
+        assert!(nginx.handshake(7000).is_none());
+        assert!(nginx.hang_up().is_err());
+        nginx.boot();
+        assert!(nginx.handshake(7000).is_none(), "it cannot start");
+        replace(&nginx, &volume, true);
+        sleep(2 * RESTART).await;
+        assert!(nginx.handshake(7000).is_some(), "it is started again");
+    });
+}
+
+#[test]
+fn simulated_reloads_fail_in_every_way() {
+    super::simulate(1, async |trace, _| {
+        let (nginx, volume) = on(&trace);
+        nginx.calm(false);
+        let mut endings = BTreeSet::new();
+        for _ in 0..500 {
+            replace(&nginx, &volume, true);
+            let before = leaf(nginx.now(7000));
+            let finished = says(&nginx, &["-s", "reload", "-c", CONFIG]).await;
+            sleep(Duration::from_secs(2)).await;
+            let changed = leaf(nginx.now(7000)) != before;
+            endings.insert((format!("{:?}", finished.ending), changed));
+            sleep(Duration::from_secs(10)).await;
+        }
+        let endings: Vec<_> = endings.iter().map(|(e, c)| (e.as_str(), *c)).collect();
+        let all = [
+            ("Code(0)", false),
+            ("Code(0)", true),
+            ("Code(1)", false),
+            ("TimedOut", false),
+        ];
+        assert_eq!(endings, all);
+    });
 }

@@ -65,11 +65,13 @@ impl Kept<'_> {
     #[track_caller]
     pub fn tidy(&self, there: impl IntoIterator<Item = PathBuf>) {
         let (name, files) = (self.name, &*self.files);
-        let mut kept = BTreeSet::new();
+        let (mut kept, mut backups) = (BTreeSet::new(), BTreeSet::new());
         for target in Journal::targets(files, &self.paths).unwrap() {
             let journal = Journal::load(files, &self.paths, &target).unwrap();
             let journal = journal.unwrap();
             assert_ne!(journal.phase, Phase::Begun, "{name}: {target} is undecided");
+            let backup = journal.before.backup.map(|n| n.to_string());
+            backups.extend(backup.map(|n| self.paths.backups(&target).join(n)));
             kept.extend(journal.versions().cloned());
         }
         let needed: BTreeSet<String> = kept
@@ -88,9 +90,19 @@ impl Kept<'_> {
             let waits = ["pending", "outbox"].map(|dir| self.paths.state.join(dir));
             let waits = waits.iter().any(|dir| path.starts_with(dir));
             assert!(!(waits && file.ends_with(".json")), "{name}: {shown} stays");
-            if let Some(spki) = file.strip_suffix(".key") {
+            let kept_keys = path.starts_with(self.paths.state.join("keys"));
+            if let Some(spki) = file.strip_suffix(".key").filter(|_| kept_keys) {
                 keys.insert(spki.to_owned());
             }
+            if file.ends_with(".pem") && path.starts_with(self.paths.state.join("backups")) {
+                let of = backups.contains(path.parent().unwrap());
+                assert!(of, "{name}: {shown} is nobody's backup");
+            }
+            let rehearsed = path.starts_with(self.paths.rehearsals().join(""));
+            assert!(
+                !rehearsed || path == self.paths.rehearsals(),
+                "{name}: {shown} stays"
+            );
             if file == "privkey.pem" && path.starts_with(self.paths.state.join("versions")) {
                 let dir = path.parent().unwrap();
                 let of = kept.iter().any(|v| self.paths.version(v) == dir);
