@@ -3,7 +3,7 @@
 use super::{chance::Chance, machine::Machine};
 use certctl::sys::{FileError, Files, Kind, Metadata, Owner, TEMP_PREFIX};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
     path::{Component, Path, PathBuf},
@@ -48,7 +48,10 @@ impl Volume {
     pub fn forget(&self) {
         let mut state = self.state();
         state.unsynced.clear();
-        state.now = state.synced.clone();
+        let mut left = state.synced.clone();
+        drop_lost(&mut left);
+        state.synced = left.clone();
+        state.now = left;
     }
 
     /// What the power's loss leaves: each unsynced change is there or not, an unsynced content is
@@ -83,15 +86,7 @@ impl Volume {
                 None => drop(left.remove(&path)),
             }
         }
-        let dirs: Vec<PathBuf> = left
-            .iter()
-            .filter(|(_, node)| matches!(node, Node::Dir { .. }))
-            .map(|(path, _)| path.clone())
-            .collect();
-        left.retain(|path, _| {
-            let above = path.parent().unwrap();
-            above == Path::new("/") || dirs.iter().any(|dir| dir == above)
-        });
+        drop_lost(&mut left);
         state.synced = left.clone();
         state.now = left;
     }
@@ -393,6 +388,18 @@ impl SimFiles {
             self.sync_parent(&from)
         }
     }
+}
+
+/// What was in a directory that is not there is lost with it. A directory comes before what is in it.
+fn drop_lost(left: &mut BTreeMap<PathBuf, Node>) {
+    let mut dirs = BTreeSet::from([PathBuf::from("/")]);
+    left.retain(|path, node| {
+        let there = dirs.contains(path.parent().unwrap());
+        if there && matches!(node, Node::Dir { .. }) {
+            dirs.insert(path.clone());
+        }
+        there
+    });
 }
 
 fn at(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
