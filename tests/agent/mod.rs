@@ -1,5 +1,6 @@
 //! The agent against an in-memory server, with real files, listeners and handshakes.
 
+mod apart;
 mod clocks;
 mod config;
 mod crash;
@@ -11,4 +12,5 @@ mod load;
 mod real;
 mod recovery;
 pub mod support;
+mod trials;
 mod two;
