@@ -2,7 +2,7 @@
 
 mod clocks;
 mod config;
-mod crash;
+pub mod crash;
 mod deploy;
 mod enrol;
 mod fleet;

@@ -2,6 +2,7 @@
 
 pub mod home;
 pub mod process;
+pub mod standalone;
 
 mod commands;
 mod disk;
@@ -10,4 +11,3 @@ mod proxy;
 mod quickstart;
 mod service;
 mod stale;
-mod standalone;
