@@ -11,4 +11,5 @@ mod load;
 mod real;
 mod recovery;
 pub mod support;
+mod trials;
 mod two;
