@@ -2,6 +2,7 @@
 
 pub mod home;
 pub mod process;
+pub mod standalone;
 
 mod agents;
 mod commands;
@@ -12,4 +13,3 @@ mod proxy;
 mod quickstart;
 mod service;
 mod stale;
-mod standalone;
