@@ -17,11 +17,13 @@ pub enum Permission {
     AgentEdit,
     /// Read the audit log.
     AuditRead,
+    /// Read metrics.
+    MetricsRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::CertRead,
         Self::CertIssue,
         Self::TargetRead,
@@ -29,6 +31,7 @@ impl Permission {
         Self::AgentRead,
         Self::AgentEdit,
         Self::AuditRead,
+        Self::MetricsRead,
     ];
 
     /// The name on the wire.
@@ -41,6 +44,7 @@ impl Permission {
             Self::AgentRead => "agent.read",
             Self::AgentEdit => "agent.edit",
             Self::AuditRead => "audit.read",
+            Self::MetricsRead => "metrics.read",
         }
     }
 }
@@ -79,10 +83,13 @@ impl Role {
 
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
-        use Permission::{AgentRead, AuditRead, CertRead, TargetRead};
+        use Permission::{AgentRead, AuditRead, CertRead, MetricsRead, TargetRead};
         match self {
             Self::Admin | Self::Operator => true,
-            Self::Viewer => matches!(permission, CertRead | TargetRead | AgentRead | AuditRead),
+            Self::Viewer => matches!(
+                permission,
+                CertRead | TargetRead | AgentRead | AuditRead | MetricsRead
+            ),
             Self::Auditor => matches!(permission, AuditRead),
         }
     }

@@ -5,6 +5,8 @@ mod agents;
 mod audit;
 mod certificates;
 mod extract;
+mod metrics;
+mod observe;
 mod problem;
 mod router;
 pub mod shapes;

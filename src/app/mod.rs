@@ -13,6 +13,7 @@ mod error;
 mod issue;
 mod lifecycle;
 pub mod lists;
+mod metrics;
 mod start;
 mod system_ca;
 mod targets;
@@ -23,6 +24,7 @@ pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{NewToken, TokenMade};
 pub use certificates::NewCertificate;
 pub use error::AppError;
+pub use metrics::{Issuance, Numbers};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
@@ -42,7 +44,7 @@ use crate::{
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
     sys::Tasks,
-    telemetry::Throttle,
+    telemetry::{Metrics, Throttle},
 };
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -77,6 +79,8 @@ pub struct App {
     pub pulse: Pulse,
     /// Refused calls, as far as the log tells of them.
     pub refusals: Throttle,
+    /// What this process measures of itself.
+    pub metrics: Metrics,
     /// When this process began: until a while later an agent's silence says nothing.
     pub started_at: Time,
     /// The settings.

@@ -62,6 +62,19 @@ impl Heard {
         heard.insert(agent.clone(), Beat { at, written: false });
     }
 
+    /// An agent was heard by another process, which wrote it down.
+    pub fn remember(&self, agent: &Id, at: Time) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let beat = Beat { at, written: true };
+        heard.entry(agent.clone()).or_insert(beat);
+    }
+
+    /// How many agents were heard after a moment.
+    pub fn count_after(&self, moment: Time) -> u64 {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.values().filter(|b| b.at > moment).count() as u64
+    }
+
     /// When an agent was last heard by this process.
     pub fn last(&self, agent: &Id) -> Option<Time> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,8 +7,8 @@ use crate::{
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder, Issuer,
-        Job, JobState, JoinToken, Order, Plan, Presence, Profile, RenewalPolicy, Session, Target,
-        Version, job::JobKind,
+        Job, JobState, JoinToken, Order, OrderState, Plan, Presence, Profile, RenewalPolicy,
+        Session, Target, Version, job::JobKind,
     },
     id::Id,
 };
@@ -17,8 +17,17 @@ use serde::{Deserialize, Serialize};
 /// The audit log's stream.
 pub const AUDIT: &str = "audit";
 
+/// A total of all rows that ever came to count towards it.
+pub fn total(of: &str) -> Key {
+    Key::new().text("total").text(of)
+}
+
 macro_rules! document {
     ($type:ty, $coll:literal, [$($index:ident),*], |$self:ident, $keys:ident| $body:block) => {
+        document!($type, $coll, [$($index),*], |$self, $keys| $body, |$self| { Vec::new() });
+    };
+    ($type:ty, $coll:literal, [$($index:ident),*], |$self:ident, $keys:ident| $body:block,
+     |$me:ident| $totals:block) => {
         impl Document for $type {
             const COLL: Coll = Coll($coll);
             const FORMAT: u16 = 1;
@@ -27,6 +36,7 @@ macro_rules! document {
                 &self.id
             }
             fn keys(&$self, $keys: &mut Keys) $body
+            fn totals(&$me) -> Vec<Key> $totals
         }
     };
 }
@@ -186,17 +196,44 @@ document!(Chain, "chain", [], |self, _keys| {});
 
 /// Orders that have not ended: (certificate, holder). At most one each.
 pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
-document!(Order, "order", [ORDER_OPEN], |self, keys| {
-    if self.is_open() {
-        keys.put(
-            ORDER_OPEN,
-            Key::new()
-                .text(self.certificate.as_str())
-                .text(&self.holder.to_string()),
-        );
+document!(
+    Order,
+    "order",
+    [ORDER_OPEN],
+    |self, keys| {
+        if self.is_open() {
+            keys.put(
+                ORDER_OPEN,
+                Key::new()
+                    .text(self.certificate.as_str())
+                    .text(&self.holder.to_string()),
+            );
+        }
+    },
+    |self| {
+        match &self.state {
+            OrderState::Open => Vec::new(),
+            OrderState::Issued { .. } => vec![issued_total(&self.issuer)],
+            OrderState::Failed { class, .. } => {
+                let class = class.error_class(self.is_renewal());
+                vec![refused_total(&self.issuer, &class)]
+            }
+        }
     }
-});
+);
 
+/// The total of what an issuer has issued.
+pub fn issued_total(issuer: &Id) -> Key {
+    total("issuance").text(issuer.as_str())
+}
+
+/// The total of what an issuer, or the way to it, has refused, by the class of the error.
+pub fn refused_total(issuer: &Id, class: &str) -> Key {
+    total("issuance_failure").text(issuer.as_str()).text(class)
+}
+
+/// Jobs by status: (word on the wire).
+pub const JOB_STATUS: Index = Index::new(Job::COLL, "job.status").counted();
 /// Jobs that may be begun: (executor, time).
 pub const JOB_DUE: Index = Index::new(Job::COLL, "job.due");
 /// Jobs being run, by the end of their lease: (time).
@@ -208,8 +245,9 @@ pub const JOB_OPEN: Index = Index::new(Job::COLL, "job.open").unique();
 document!(
     Job,
     "job",
-    [JOB_DUE, JOB_LEASE, JOB_LEASED, JOB_OPEN],
+    [JOB_STATUS, JOB_DUE, JOB_LEASE, JOB_LEASED, JOB_OPEN],
     |self, keys| {
+        keys.put(JOB_STATUS, Key::new().text(self.wire_status()));
         if let Some(at) = self.ready_at() {
             keys.put(
                 JOB_DUE,
@@ -227,8 +265,20 @@ document!(
             };
             keys.put(JOB_OPEN, Key::new().text(subject.as_str()));
         }
+    },
+    |self| {
+        if self.is_open() {
+            Vec::new()
+        } else {
+            vec![jobs_total(self.wire_status())]
+        }
     }
 );
+
+/// The total of jobs that ended in a status, by its word on the wire.
+pub fn jobs_total(status: &str) -> Key {
+    total("job").text(status)
+}
 
 /// Deployments of a certificate: (certificate, time).
 pub const DEPLOYMENT_CERT: Index = Index::new(Deployment::COLL, "deployment.cert");
@@ -285,21 +335,28 @@ document!(
 
 /// Agents by name.
 pub const AGENT_NAME: Index = Index::new(Agent::COLL, "agent.name").unique();
+/// Agents that are not retired, by enrolment: (time).
+pub const AGENT_ENROLLED: Index = Index::new(Agent::COLL, "agent.enrolled").counted_by(0);
 /// Agents that lost keys, until all of them are made good: (time).
 pub const AGENT_KEYS_LOST: Index = Index::new(Agent::COLL, "agent.keys_lost");
 document!(
     Agent,
     "agent",
-    [AGENT_NAME, AGENT_KEYS_LOST],
+    [AGENT_NAME, AGENT_ENROLLED, AGENT_KEYS_LOST],
     |self, keys| {
         keys.put(AGENT_NAME, Key::new().text(&self.name));
+        keys.put(AGENT_ENROLLED, Key::new().time(self.enrolled_at));
         if let Some(at) = self.keys_lost_at {
             keys.put(AGENT_KEYS_LOST, Key::new().time(at));
         }
     }
 );
 
-document!(Presence, "presence", [], |self, _keys| {});
+/// When agents were last heard, as far as it was written down: (time).
+pub const PRESENCE_HEARD: Index = Index::new(Presence::COLL, "presence.heard");
+document!(Presence, "presence", [PRESENCE_HEARD], |self, keys| {
+    keys.put(PRESENCE_HEARD, Key::new().time(self.heard_at));
+});
 
 /// Join tokens by the hash of their secret.
 pub const TOKEN_SECRET: Index = Index::new(JoinToken::COLL, "join_token.secret").unique();

@@ -36,6 +36,13 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// Puts the index keys of this value.
     fn keys(&self, keys: &mut Keys);
+
+    /// The totals this value counts towards. A total grows by one in the commit that first writes
+    /// a row that counts towards it, or that brings a row from not counting to counting, and never
+    /// falls, whatever becomes of the row.
+    fn totals(&self) -> Vec<Key> {
+        Vec::new()
+    }
 }
 
 /// The index keys of one document.
@@ -148,6 +155,18 @@ impl<T: Document> Loaded<T> {
             )),
             Err(reason) => Err(corrupt::<T>(row.id, reason)),
         }
+    }
+
+    /// The totals that the value now counts towards and the stored one does not.
+    pub(super) fn new_totals(&self) -> Vec<Key> {
+        let mut totals = self.value.totals();
+        if !totals.is_empty()
+            && let Ok(stored) = serde_json::from_slice::<T>(&self.stored)
+        {
+            let before = stored.totals();
+            totals.retain(|total| !before.contains(total));
+        }
+        totals
     }
 
     /// The JSON form of the value now, with the old row's fields that the type does not write.
