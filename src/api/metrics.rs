@@ -45,7 +45,7 @@ pub async fn show(
 }
 
 /// `GET /metrics/prometheus`
-pub async fn prometheus(
+pub async fn text(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
 ) -> Result<Response, Problem> {

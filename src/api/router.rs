@@ -66,7 +66,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/agents/{id}/jobs/{job}/report", post(agents::report))
         .route("/audit", get(audit::list))
         .route("/metrics", get(metrics::show))
-        .route("/metrics/prometheus", get(metrics::prometheus))
+        .route("/metrics/prometheus", get(metrics::text))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method);
     Router::new()

@@ -27,7 +27,7 @@ enum Door {
 use Door::{Auditors, Open, Operators, ThatAgent, Viewers};
 
 /// Every route: who is let in, and what the right caller is answered.
-const ROUTES: [(&str, Door, u16); 20] = [
+const ROUTES: [(&str, Door, u16); 22] = [
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
     ("GET /api/v1/certificates", Viewers, 200),
@@ -48,6 +48,8 @@ const ROUTES: [(&str, Door, u16); 20] = [
     ("POST /api/v1/agents/{id}/jobs/{job}/csr", ThatAgent, 202),
     ("POST /api/v1/agents/{id}/jobs/{job}/report", ThatAgent, 200),
     ("GET /api/v1/audit", Auditors, 200),
+    ("GET /api/v1/metrics", Viewers, 200),
+    ("GET /api/v1/metrics/prometheus", Viewers, 200),
 ];
 
 /// Who calls.
@@ -332,14 +334,21 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 #[test]
 fn roles_hold_what_the_catalogue_says() {
     use Permission::{
-        AgentEdit, AgentRead, AuditRead, CertIssue, CertRead, TargetEdit, TargetRead,
+        AgentEdit, AgentRead, AuditRead, CertIssue, CertRead, MetricsRead, TargetEdit, TargetRead,
     };
     let of = |role: Role| Permission::ALL.into_iter().filter(move |p| role.allows(*p));
     let all = [
-        CertRead, CertIssue, TargetRead, TargetEdit, AgentRead, AgentEdit, AuditRead,
+        CertRead,
+        CertIssue,
+        TargetRead,
+        TargetEdit,
+        AgentRead,
+        AgentEdit,
+        AuditRead,
+        MetricsRead,
     ];
     assert!(of(Role::Admin).eq(all));
     assert!(of(Role::Operator).eq(all));
-    assert!(of(Role::Viewer).eq([CertRead, TargetRead, AgentRead, AuditRead]));
+    assert!(of(Role::Viewer).eq([CertRead, TargetRead, AgentRead, AuditRead, MetricsRead]));
     assert!(of(Role::Auditor).eq([AuditRead]));
 }

@@ -4,5 +4,7 @@ mod access;
 mod garbage;
 mod join;
 mod leases;
+mod metrics;
+mod observe;
 mod routes;
 mod shapes;

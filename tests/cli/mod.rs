@@ -4,8 +4,11 @@ pub mod home;
 pub mod process;
 
 mod commands;
+mod config;
 mod disk;
 mod faults;
+mod logs;
+mod manual;
 mod proxy;
 mod quickstart;
 mod service;
