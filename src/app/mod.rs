@@ -8,12 +8,15 @@ mod access;
 mod agents;
 mod birth;
 mod certificates;
+mod demand;
 mod deploy;
 mod error;
 mod issue;
+mod jobs;
 mod lifecycle;
 pub mod lists;
 mod metrics;
+mod report;
 mod start;
 mod system_ca;
 mod targets;
@@ -23,14 +26,16 @@ mod work;
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{NewToken, TokenMade};
 pub use certificates::NewCertificate;
+pub use demand::Demand;
 pub use error::AppError;
+pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use metrics::{Issuance, Numbers};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
 };
 pub use system_ca::SystemCa;
-pub use targets::NewTarget;
+pub use targets::{NewTarget, TargetView};
 
 use crate::{
     access::{Permission, Role},

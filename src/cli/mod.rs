@@ -2,6 +2,7 @@
 //! unix socket of a server on this machine or over HTTPS.
 
 mod agent;
+mod attempts;
 mod bench;
 mod certs;
 mod client;
@@ -9,10 +10,12 @@ mod config;
 mod error;
 mod follow;
 mod host;
+mod jobs;
 mod manual;
 mod output;
 mod quickstart;
 mod server;
+mod targets;
 
 pub use error::{CliError, EXIT_CODES};
 
@@ -89,9 +92,15 @@ enum Command {
     Server(server::Server),
     /// Run or enrol an agent
     Agent(agent::AgentCommand),
-    /// List, show and renew certificates
+    /// List, show, renew and deploy certificates
     #[command(subcommand)]
     Certs(certs::Certs),
+    /// List, show, make, test and delete targets
+    #[command(subcommand)]
+    Targets(targets::Targets),
+    /// List, show and cancel jobs
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
     /// Check, show and list the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -200,6 +209,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Certs(command) => {
             env.sound()?;
             runtime(false, certs::run(command, &global, &env))
+        }
+        Command::Targets(command) => {
+            env.sound()?;
+            runtime(false, targets::run(command, &global, &env))
+        }
+        Command::Jobs(command) => {
+            env.sound()?;
+            runtime(false, jobs::run(command, &global, &env))
         }
         Command::Config(command) => config::run(&command, &global, env),
         Command::Bench(command) => {
