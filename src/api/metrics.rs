@@ -45,10 +45,7 @@ pub async fn show(
 }
 
 /// `GET /metrics/prometheus`
-pub async fn text(
-    State(app): State<Arc<App>>,
-    Caller(who): Caller,
-) -> Result<Response, Problem> {
+pub async fn text(State(app): State<Arc<App>>, Caller(who): Caller) -> Result<Response, Problem> {
     let text = app.scrape(&who).await?;
     Ok(([(header::CONTENT_TYPE, TEXT)], text).into_response())
 }

@@ -13,8 +13,9 @@ use crate::{
     id::Id,
     store::{
         AGENT_ENROLLED, CERT_CREATED, DEPLOYMENT_RETRY, Facet, ISSUER_NAME, JOB_STATUS, Key,
-        PRESENCE_HEARD, Scan, StoreError, issued_total, jobs_total, refused_total,
+        PRESENCE_HEARD, Scan, StoreError, attempts_total, issued_total, jobs_total, refused_total,
     },
+    sys::Usage,
     telemetry::{Series, Sheet},
 };
 use std::collections::BTreeMap;
@@ -25,6 +26,15 @@ const ISSUERS: usize = 1_000;
 const PAGE: usize = 1_000;
 /// The statuses of jobs that have not ended, by their words on the wire.
 const OPEN_JOBS: [&str; 4] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
+/// How attempts at deployments end, by the words on the wire.
+const ENDINGS: [&str; 6] = [
+    "changed",
+    "unchanged",
+    "rolled_back",
+    "rollback_failed",
+    "failed",
+    "lost",
+];
 
 /// The numbers that a scrape and `GET /metrics` tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +61,8 @@ pub struct Numbers {
     pub jobs_cancelled: u64,
     /// Deployments that failed and are tried again.
     pub failed_deployments: u64,
+    /// Attempts at deployments that ever ended, by how.
+    pub deploy_attempts: Vec<(&'static str, u64)>,
     /// What issuers did, by type.
     pub issuance: BTreeMap<&'static str, Issuance>,
 }
@@ -87,6 +99,10 @@ impl App {
             let jobs = Facet::is(JOB_STATUS, Key::new().text(status));
             open_jobs.push((status, store.count(&jobs).await?));
         }
+        let mut deploy_attempts = Vec::with_capacity(ENDINGS.len());
+        for ending in ENDINGS {
+            deploy_attempts.push((ending, store.total(attempts_total(ending)).await?));
+        }
         let certificates = self.certificate_counts().await?;
         let now = self.now();
         Ok(Numbers {
@@ -101,6 +117,7 @@ impl App {
             jobs_failed: store.total(jobs_total("Failed")).await?,
             jobs_cancelled: store.total(jobs_total("Cancelled")).await?,
             failed_deployments: store.count(&Facet::any(DEPLOYMENT_RETRY)).await?,
+            deploy_attempts,
             issuance: self.issuance().await?,
         })
     }
@@ -148,6 +165,7 @@ impl App {
         let numbers = self.numbers(who).await?;
         let mut sheet = Sheet::default();
         write(&mut sheet, &numbers);
+        write_usage(&mut sheet, &Usage::now(), self.started_at);
         Ok(sheet.into_text() + &self.metrics.text())
     }
 
@@ -175,74 +193,83 @@ impl App {
     }
 }
 
-fn write(sheet: &mut Sheet, numbers: &Numbers) {
-    let labelled = |label, of: &str, value| Series {
+/// One value by one label.
+fn labelled(label: &'static str, of: &str, value: u64) -> Series {
+    Series {
         labels: vec![(label, of.to_owned())],
-        value,
-    };
-    sheet.gauge(
-        "certctl_certificate_total",
-        "Certificates.",
-        numbers.certificates,
-    );
-    for (name, help, status) in [
+        value: value as f64,
+    }
+}
+
+fn write(sheet: &mut Sheet, numbers: &Numbers) {
+    let with = |status| numbers.with_status(status);
+    for (name, help, value) in [
+        (
+            "certctl_certificate_total",
+            "Certificates.",
+            numbers.certificates,
+        ),
         (
             "certctl_certificate_active",
             "Certificates that end in more than 30 days.",
-            "Active",
+            with("Active"),
         ),
         (
             "certctl_certificate_expiring_soon",
             "Certificates that end within 30 days and have not ended.",
-            "Expiring",
+            with("Expiring"),
         ),
         (
             "certctl_certificate_expired",
             "Certificates that have ended.",
-            "Expired",
+            with("Expired"),
         ),
         (
             "certctl_certificate_revoked",
             "Certificates that were revoked.",
-            "Revoked",
+            with("Revoked"),
         ),
         (
             "certctl_certificate_failing",
             "Certificates of which the last attempt at a version failed.",
-            "Failed",
+            with("Failed"),
+        ),
+        (
+            "certctl_deployment_failing",
+            "Deployments that failed and are tried again.",
+            numbers.failed_deployments,
+        ),
+        (
+            "certctl_agent_total",
+            "Agents that are not retired.",
+            numbers.agents,
+        ),
+        (
+            "certctl_agent_online",
+            "Agents heard within the last 5 minutes.",
+            numbers.agents_online,
+        ),
+        (
+            "certctl_job_pending",
+            "Jobs that have not ended.",
+            numbers.jobs_pending(),
+        ),
+        (
+            "certctl_uptime_seconds",
+            "Seconds since this process began.",
+            numbers.now.since(numbers.started_at).as_secs(),
         ),
     ] {
-        sheet.gauge(name, help, numbers.with_status(status));
+        sheet.gauge(name, help, value as f64);
     }
-    sheet.gauge(
-        "certctl_deployment_failing",
-        "Deployments that failed and are tried again.",
-        numbers.failed_deployments,
-    );
-    sheet.gauge(
-        "certctl_agent_total",
-        "Agents that are not retired.",
-        numbers.agents,
-    );
-    sheet.gauge(
-        "certctl_agent_online",
-        "Agents heard within the last 5 minutes.",
-        numbers.agents_online,
-    );
-    sheet.gauge(
-        "certctl_job_pending",
-        "Jobs that have not ended.",
-        numbers.jobs_pending(),
-    );
-    let states: Vec<Series> = numbers
-        .open_jobs
-        .iter()
+    let open = numbers.open_jobs.iter();
+    let open: Vec<Series> = open
         .map(|(status, n)| labelled("status", status, *n))
         .collect();
     sheet.gauges(
         "certctl_job_open",
         "Jobs that have not ended, by status.",
-        &states,
+        &open,
     );
     for (name, help, value) in [
         (
@@ -261,24 +288,58 @@ fn write(sheet: &mut Sheet, numbers: &Numbers) {
             numbers.jobs_cancelled,
         ),
     ] {
-        sheet.counter(name, help, value);
+        sheet.counter(name, help, value as f64);
     }
-    write_issuance(sheet, numbers);
-    sheet.gauge(
-        "certctl_uptime_seconds",
-        "Seconds since this process began.",
-        numbers.now.since(numbers.started_at).as_secs(),
+    let attempts = numbers.deploy_attempts.iter();
+    let attempts: Vec<Series> = attempts
+        .map(|(ending, n)| labelled("result", ending, *n))
+        .collect();
+    sheet.counters(
+        "certctl_deploy_attempts_total",
+        "Attempts at deployments, by how they ended.",
+        &attempts,
     );
+    write_issuance(sheet, numbers);
     let build = labelled("version", env!("CARGO_PKG_VERSION"), 1);
     sheet.gauges("certctl_build_info", "The running version.", &[build]);
+}
+
+/// What the process uses, under the names that all programs use.
+fn write_usage(sheet: &mut Sheet, usage: &Usage, started_at: Time) {
+    for (name, help, value) in [
+        (
+            "process_resident_memory_bytes",
+            "Resident memory.",
+            usage.resident_bytes,
+        ),
+        ("process_open_fds", "Open files.", usage.open_files),
+        (
+            "process_max_fds",
+            "Files that may be open.",
+            usage.max_files,
+        ),
+    ] {
+        if let Some(value) = value {
+            sheet.gauge(name, help, value as f64);
+        }
+    }
+    if let Some(micros) = usage.cpu_micros {
+        let seconds = micros as f64 / 1e6;
+        sheet.counter("process_cpu_seconds_total", "Processor time.", seconds);
+    }
+    sheet.gauge(
+        "process_start_time_seconds",
+        "When the process began, in seconds since 1970.",
+        started_at.micros() as f64 / 1e6,
+    );
 }
 
 fn write_issuance(sheet: &mut Sheet, numbers: &Numbers) {
     let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
     for (kind, issuance) in &numbers.issuance {
-        let series = |label, of: &str, value| Series {
+        let series = |label, of: &str, value: u64| Series {
             labels: vec![("issuer_type", (*kind).to_owned()), (label, of.to_owned())],
-            value,
+            value: value as f64,
         };
         let failed = issuance.failures.values().sum();
         outcomes.push(series("outcome", "success", issuance.issued));

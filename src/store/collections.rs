@@ -6,9 +6,9 @@ use crate::{
     clock::Time,
     crypt::RingDoc,
     domain::{
-        Agent, ApiKey, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder, Issuer,
-        Job, JoinToken, Order, OrderState, Plan, Presence, Profile, RenewalPolicy, Session, Target,
-        Version, job::JobKind,
+        Agent, ApiKey, Attempt, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder,
+        Issuer, Job, JoinToken, Order, OrderState, Plan, Presence, Profile, RenewalPolicy, Session,
+        Target, Version, job::JobKind,
     },
     id::Id,
 };
@@ -24,10 +24,10 @@ pub fn total(of: &str) -> Key {
 
 macro_rules! document {
     ($type:ty, $coll:literal, [$($index:ident),*], |$self:ident, $keys:ident| $body:block) => {
-        document!($type, $coll, [$($index),*], |$self, $keys| $body, |$self| { Vec::new() });
+        document!($type, $coll, [$($index),*], |$self, $keys| $body,);
     };
     ($type:ty, $coll:literal, [$($index:ident),*], |$self:ident, $keys:ident| $body:block,
-     |$me:ident| $totals:block) => {
+     $(|$me:ident, $before:ident| $totals:block)?) => {
         impl Document for $type {
             const COLL: Coll = Coll($coll);
             const FORMAT: u16 = 1;
@@ -36,7 +36,10 @@ macro_rules! document {
                 &self.id
             }
             fn keys(&$self, $keys: &mut Keys) $body
-            fn totals(&$me) -> Vec<Key> $totals
+            $(
+                const COUNTS: bool = true;
+                fn totals(&$me, $before: Option<&Self>) -> Vec<Key> $totals
+            )?
         }
     };
 }
@@ -210,8 +213,9 @@ document!(
             );
         }
     },
-    |self| {
+    |self, before| {
         match &self.state {
+            _ if before.is_some_and(|before| !before.is_open()) => Vec::new(),
             OrderState::Open => Vec::new(),
             OrderState::Issued { .. } => vec![issued_total(&self.issuer)],
             OrderState::Failed { class, .. } => {
@@ -302,8 +306,8 @@ document!(
             Some(at) => keys.put(JOB_ENDED, Key::new().time(at)),
         }
     },
-    |self| {
-        if self.is_open() {
+    |self, before| {
+        if self.is_open() || before.is_some_and(|before| !before.is_open()) {
             Vec::new()
         } else {
             vec![jobs_total(self.wire_status())]
@@ -366,8 +370,22 @@ document!(
         if let DeploymentState::Failed { retry_at, .. } = self.state {
             keys.put(DEPLOYMENT_RETRY, Key::new().time(retry_at));
         }
+    },
+    |self, before| {
+        let which = |attempt: &Attempt| (attempt.job.clone(), attempt.number);
+        let before = before.and_then(|before| before.last.as_ref()).map(which);
+        let last = self.last.as_ref();
+        let new = last.filter(|last| Some(which(last)) != before);
+        new.map(|attempt| attempts_total(attempt.ending.as_str()))
+            .into_iter()
+            .collect()
     }
 );
+
+/// The total of attempts at deployments that ended so, by the ending's word.
+pub fn attempts_total(ending: &str) -> Key {
+    total("deploy_attempt").text(ending)
+}
 
 /// Targets by name.
 pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();

@@ -37,10 +37,13 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Puts the index keys of this value.
     fn keys(&self, keys: &mut Keys);
 
-    /// The totals this value counts towards. A total grows by one in the commit that first writes
-    /// a row that counts towards it, or that brings a row from not counting to counting, and never
-    /// falls, whatever becomes of the row.
-    fn totals(&self) -> Vec<Key> {
+    /// Whether [`totals`](Self::totals) says anything.
+    const COUNTS: bool = false;
+
+    /// The totals that grow by one each when this value is written over `before`, or as a new row.
+    /// They grow in the very commit, and never fall, whatever becomes of the row.
+    fn totals(&self, before: Option<&Self>) -> Vec<Key> {
+        let _ = before;
         Vec::new()
     }
 }
@@ -157,16 +160,14 @@ impl<T: Document> Loaded<T> {
         }
     }
 
-    /// The totals that the value now counts towards and the stored one does not.
+    /// The totals that grow when the value now is written over the stored one.
     pub(super) fn new_totals(&self) -> Vec<Key> {
-        let mut totals = self.value.totals();
-        if !totals.is_empty()
-            && let Ok(stored) = serde_json::from_slice::<T>(&self.stored)
-        {
-            let before = stored.totals();
-            totals.retain(|total| !before.contains(total));
+        if !T::COUNTS {
+            return Vec::new();
         }
-        totals
+        // It was a value when it was decoded.
+        let stored = serde_json::from_slice::<T>(&self.stored).ok();
+        self.value.totals(stored.as_ref())
     }
 
     /// The JSON form of the value now, with the old row's fields that the type does not write.

@@ -82,7 +82,7 @@ impl<'a> Unit<'a> {
 
     /// Writes a new row.
     pub fn insert<T: Document>(&mut self, value: T) {
-        self.count_towards(value.totals());
+        self.count_towards(value.totals(None));
         let doc = document::encode(&value);
         self.write::<T>(
             value.id().clone(),

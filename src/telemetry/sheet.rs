@@ -3,12 +3,12 @@
 use std::fmt::Write;
 
 /// One series of a family: its labels and its value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Names and values; values may hold any text.
     pub labels: Vec<(&'static str, String)>,
     /// The value.
-    pub value: u64,
+    pub value: f64,
 }
 
 /// A text in the exposition format of Prometheus, version 0.0.4.
@@ -18,7 +18,7 @@ pub struct Sheet(String);
 impl Sheet {
     /// A value that rises and falls. A name in `_total`, which custom leaves to counters, is
     /// declared untyped.
-    pub fn gauge(&mut self, name: &str, help: &str, value: u64) {
+    pub fn gauge(&mut self, name: &str, help: &str, value: f64) {
         let kind = if name.ends_with("_total") {
             "untyped"
         } else {
@@ -34,7 +34,7 @@ impl Sheet {
     }
 
     /// A value that never falls.
-    pub fn counter(&mut self, name: &str, help: &str, value: u64) {
+    pub fn counter(&mut self, name: &str, help: &str, value: f64) {
         let labels = Vec::new();
         self.counters(name, help, &[Series { labels, value }]);
     }

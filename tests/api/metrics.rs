@@ -95,7 +95,15 @@ async fn a_fresh_server_has_every_series_of_the_alert_rules_at_0() {
             assert_eq!(found.get(&name), Some(&0.0), "{name}");
         }
     }
-    assert!(found.contains_key("certctl_uptime_seconds"));
+    for name in [
+        "certctl_uptime_seconds",
+        "process_cpu_seconds_total",
+        "process_start_time_seconds",
+    ] {
+        assert!(found.contains_key(name), "{name}");
+    }
+    let memory = found["process_resident_memory_bytes"];
+    assert!((1e6..1e11).contains(&memory), "{memory}");
 }
 
 #[tokio::test]
@@ -254,6 +262,11 @@ async fn failures_are_counted_and_no_counter_falls_when_rows_go() {
     assert_eq!(found["certctl_job_failed_total"], 2.0);
     assert_eq!(found["certctl_job_completed_total"], 2.0);
     assert_eq!(found["certctl_job_pending"], 0.0);
+    let attempts = |result: &str| {
+        let name = format!("certctl_deploy_attempts_total{{result=\"{result}\"}}");
+        found[&name]
+    };
+    assert_eq!((attempts("changed"), attempts("failed")), (1.0, 0.0));
 
     // All that has ended is pruned.
     let mut unit = app.app.store.unit(app.unit_id(), app.now());
@@ -279,7 +292,9 @@ async fn failures_are_counted_and_no_counter_falls_when_rows_go() {
     app.restart().await;
     let found = scrape(&app).await;
     for line in before.lines().filter(|line| {
-        line.starts_with("certctl_job_") || line.starts_with("certctl_issuance_total")
+        line.starts_with("certctl_job_")
+            || line.starts_with("certctl_deploy_")
+            || line.starts_with("certctl_issuance_total")
     }) {
         let (name, value) = line.rsplit_once(' ').unwrap();
         assert_eq!(found[name], value.parse::<f64>().unwrap(), "{name}");
