@@ -1,5 +1,6 @@
 //! The agent against an in-memory server, with real files, listeners and handshakes.
 
+mod apart;
 mod clocks;
 mod config;
 mod crash;
