@@ -21,8 +21,10 @@ pub enum Permission {
     TargetDelete,
     /// Read agents.
     AgentRead,
-    /// Make join tokens.
+    /// Make and revoke join tokens.
     AgentEdit,
+    /// Retire agents.
+    AgentRetire,
     /// Read the audit log.
     AuditRead,
     /// Read metrics.
@@ -31,7 +33,7 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::CertRead,
         Self::CertIssue,
         Self::CertEdit,
@@ -42,6 +44,7 @@ impl Permission {
         Self::TargetDelete,
         Self::AgentRead,
         Self::AgentEdit,
+        Self::AgentRetire,
         Self::AuditRead,
         Self::MetricsRead,
     ];
@@ -59,6 +62,7 @@ impl Permission {
             Self::TargetDelete => "target.delete",
             Self::AgentRead => "agent.read",
             Self::AgentEdit => "agent.edit",
+            Self::AgentRetire => "agent.retire",
             Self::AuditRead => "audit.read",
             Self::MetricsRead => "metrics.read",
         }
@@ -99,9 +103,12 @@ impl Role {
 
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
-        use Permission::{AgentRead, AuditRead, CertRead, JobRead, MetricsRead, TargetRead};
+        use Permission::{
+            AgentRead, AgentRetire, AuditRead, CertRead, JobRead, MetricsRead, TargetRead,
+        };
         match self {
-            Self::Admin | Self::Operator => true,
+            Self::Admin => true,
+            Self::Operator => permission != AgentRetire,
             Self::Viewer => matches!(
                 permission,
                 CertRead | JobRead | TargetRead | AgentRead | AuditRead | MetricsRead

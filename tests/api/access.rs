@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 enum Door {
     /// Anyone.
     Open,
+    /// Administrators.
+    Admins,
     /// Administrators and operators.
     Operators,
     /// These and viewers.
@@ -24,10 +26,10 @@ enum Door {
     ThatAgent,
 }
 
-use Door::{Auditors, Open, Operators, ThatAgent, Viewers};
+use Door::{Admins, Auditors, Open, Operators, ThatAgent, Viewers};
 
 /// Every route: who is let in, and what the right caller is answered.
-const ROUTES: [(&str, Door, u16); 25] = [
+const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
     ("GET /api/v1/certificates", Viewers, 200),
@@ -37,6 +39,7 @@ const ROUTES: [(&str, Door, u16); 25] = [
     ("POST /api/v1/certificates/{id}/versions", Operators, 201),
     ("GET /api/v1/certificates/{id}/deployments", Viewers, 200),
     ("POST /api/v1/certificates/{id}/renew", Operators, 202),
+    ("POST /api/v1/certificates/{id}/deploy", Operators, 202),
     ("GET /api/v1/orders/{id}", Viewers, 200),
     ("GET /api/v1/jobs", Viewers, 200),
     ("GET /api/v1/jobs/{id}", Viewers, 200),
@@ -44,7 +47,19 @@ const ROUTES: [(&str, Door, u16); 25] = [
     ("GET /api/v1/targets", Viewers, 200),
     ("POST /api/v1/targets", Operators, 201),
     ("GET /api/v1/targets/{id}", Viewers, 200),
+    ("DELETE /api/v1/targets/{id}", Operators, 204),
+    ("POST /api/v1/targets/{id}/test", Operators, 202),
+    ("GET /api/v1/agents/tokens", Viewers, 200),
     ("POST /api/v1/agents/tokens", Operators, 201),
+    ("GET /api/v1/agents/tokens/{id}", Viewers, 200),
+    ("DELETE /api/v1/agents/tokens/{id}", Operators, 204),
+    ("GET /api/v1/agents", Viewers, 200),
+    ("GET /api/v1/agents/retired", Viewers, 200),
+    ("GET /api/v1/agents/{id}", Viewers, 200),
+    ("DELETE /api/v1/agents/{id}", Admins, 200),
+    ("POST /api/v1/agents/{id}/retire", Admins, 200),
+    ("GET /api/v1/agents/{id}/ping", ThatAgent, 200),
+    ("POST /api/v1/agents/{id}/credential", ThatAgent, 204),
     ("POST /api/v1/agents/enrol", Open, 201),
     ("GET /api/v1/agents/{id}/work", ThatAgent, 200),
     ("POST /api/v1/agents/{id}/jobs/{job}/lease", ThatAgent, 200),
@@ -104,7 +119,8 @@ fn expected(caller: Caller, door: Door, right: u16) -> u16 {
         | Caller::EndedKey
         | Caller::AgentWithWrongSecret
         | Caller::EndedSession => return 401,
-        Caller::Key(Role::Admin | Role::Operator) | Caller::LocalUser => door != ThatAgent,
+        Caller::Key(Role::Admin) | Caller::LocalUser => door != ThatAgent,
+        Caller::Key(Role::Operator) => !matches!(door, ThatAgent | Admins),
         Caller::Key(Role::Viewer) | Caller::ViewersSession => matches!(door, Viewers | Auditors),
         Caller::Key(Role::Auditor) => door == Auditors,
         Caller::ThisAgent => door == ThatAgent,
@@ -144,7 +160,14 @@ impl World {
         let other = app.agent("other").await;
         let target = app.target(&agent, "web").await;
         app.certificate("web", &[&target]).await;
-        let job = agent.job(&app).await;
+        app.certificate("deployed", &[&target]).await;
+        let jobs = agent.work(&app).await;
+        let of = |name: &str| {
+            let named = |job: &&WorkItem| job.certificate_id.as_ref().unwrap().as_str() == name;
+            jobs.iter().find(named).unwrap()
+        };
+        agent.submit_csr(&app, of("deployed")).await.expect(202);
+        let job = of("web").clone();
         let version_csr = agent.make_csr(&job);
         let order = text(&app.shown("web").await["holders"][0]["order_id"]);
         Self {
@@ -215,11 +238,30 @@ impl World {
                 let token = self.app.join_token(json!({})).await;
                 (path.into(), TestAgent::wish(&fresh, &token, &fresh))
             }
+            _ if path.starts_with("/api/v1/agents/tokens/{id}") => {
+                let made = self.app.post("/api/v1/agents/tokens", json!({})).await;
+                (of(&text(&made.expect(201)["id"])), Value::Null)
+            }
+            "DELETE /api/v1/agents/{id}" | "POST /api/v1/agents/{id}/retire" => {
+                let agent = self.app.agent(&fresh).await;
+                (of(&agent.id), json!({}))
+            }
+            "POST /api/v1/agents/{id}/credential" => {
+                let hash = certctl::crypt::secret::hash(&fresh);
+                (of(&self.agent.id), json!({"secret_sha256": hash}))
+            }
             "GET /api/v1/jobs/{id}" | "POST /api/v1/jobs/{id}/cancel" => {
                 (of(self.leased().await.id.as_str()), Value::Null)
             }
             "GET /api/v1/orders/{id}" => (of(&self.order), Value::Null),
-            "GET /api/v1/targets/{id}" => (of(&self.target), Value::Null),
+            "GET /api/v1/targets/{id}" | "POST /api/v1/targets/{id}/test" => {
+                (of(&self.target), Value::Null)
+            }
+            "DELETE /api/v1/targets/{id}" => {
+                let free = self.app.target(&self.agent, &fresh).await;
+                (of(&free), Value::Null)
+            }
+            "POST /api/v1/certificates/{id}/deploy" => (of("deployed"), json!({})),
             _ if path.contains("{job}") => {
                 let job = self.leased().await;
                 let csr = self.agent.make_csr(&job);
@@ -245,7 +287,7 @@ fn the_table_has_every_route() {
 async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     let mut world = World::new().await;
     let mut wrong = Vec::new();
-    for (route, door, right) in ROUTES {
+    for &(route, door, right) in ROUTES {
         for caller in CALLERS {
             let (path, body) = world.request(route).await;
             let method = route.split_once(' ').unwrap().0;
@@ -341,8 +383,8 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 #[test]
 fn roles_hold_what_the_catalogue_says() {
     use Permission::{
-        AgentEdit, AgentRead, AuditRead, CertEdit, CertIssue, CertRead, JobCancel, JobRead,
-        MetricsRead, TargetDelete, TargetEdit, TargetRead,
+        AgentEdit, AgentRead, AgentRetire, AuditRead, CertEdit, CertIssue, CertRead, JobCancel,
+        JobRead, MetricsRead, TargetDelete, TargetEdit, TargetRead,
     };
     let of = |role: Role| Permission::ALL.into_iter().filter(move |p| role.allows(*p));
     let all = [
@@ -356,11 +398,12 @@ fn roles_hold_what_the_catalogue_says() {
         TargetDelete,
         AgentRead,
         AgentEdit,
+        AgentRetire,
         AuditRead,
         MetricsRead,
     ];
     assert!(of(Role::Admin).eq(all));
-    assert!(of(Role::Operator).eq(all));
+    assert!(of(Role::Operator).eq(all.into_iter().filter(|p| *p != AgentRetire)));
     assert!(of(Role::Viewer).eq([
         CertRead,
         JobRead,

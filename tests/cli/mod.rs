@@ -3,8 +3,10 @@
 pub mod home;
 pub mod process;
 
+mod agents;
 mod commands;
 mod config;
+mod demand;
 mod disk;
 mod faults;
 mod logs;

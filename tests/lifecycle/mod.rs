@@ -3,9 +3,11 @@
 
 mod attention;
 mod budget;
+mod demand;
 mod deployment;
 mod loss;
 mod renewal;
+mod retirement;
 mod start;
 mod walk;
 

@@ -1,9 +1,11 @@
 //! The dashboard, through the real router.
 
+mod agents;
 mod certificates;
 mod failure;
 mod files;
 mod html;
+mod outcomes;
 mod signin;
 
 use axum::{Router, body::Body};
