@@ -3,6 +3,7 @@
 mod access;
 mod agents;
 mod garbage;
+mod jobs;
 mod join;
 mod leases;
 mod routes;

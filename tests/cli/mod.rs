@@ -2,13 +2,14 @@
 
 pub mod home;
 pub mod process;
+pub mod standalone;
 
 mod agents;
 mod commands;
+mod demand;
 mod disk;
 mod faults;
 mod proxy;
 mod quickstart;
 mod service;
 mod stale;
-mod standalone;

@@ -51,8 +51,12 @@ async fn agents_are_listed_with_their_health() {
     assert_eq!(status, "Online");
     assert_eq!(heard, "less than a minute ago");
     assert_eq!((targets.as_str(), jobs.as_str()), ("1", "0"));
-    let late = cells(&all, &away.0);
-    assert_eq!((&*late[1], &*late[3]), ("Offline", "10 minutes ago"));
+    let row = cells(&all, &away.0);
+    let (status, heard) = (&row[1], &row[3]);
+    assert_eq!(
+        (status.as_str(), heard.as_str()),
+        ("Offline", "10 minutes ago")
+    );
     let offline = page(&desk, "/agents?status=offline").await;
     assert!(offline.by_id(&format!("agent-{}", away.0)).is_some());
     assert!(offline.by_id(&format!("agent-{}", here.0)).is_none());
