@@ -8,8 +8,8 @@ use crate::{
     },
     clock::Time,
     domain::{
-        Certificate, Chain, Deployment, Executor, Job, JobKind, Lease, Principal, Profile, Target,
-        Version, job::LEASE,
+        Agent, Certificate, Chain, Deployment, Executor, Job, JobKind, Lease, Principal, Profile,
+        Retired, Target, Version, job::LEASE,
     },
     id::Id,
     store::{JOB_DUE, JOB_LEASED, JOB_STOPPING, Key, Loaded, Scan, Unit},
@@ -60,9 +60,21 @@ impl App {
             rung = tokio::select! {
                 biased;
                 () = draining.cancelled() => false,
-                () = bell.rung() => true,
+                () = bell.rung() => {
+                    self.not_retired(agent).await?;
+                    true
+                }
                 () = tokio::time::sleep_until(until) => false,
             };
+        }
+    }
+
+    /// Refuses an agent that was retired while it waited.
+    async fn not_retired(&self, agent: &Id) -> Result<(), AppError> {
+        let agent = self.store.get::<Agent>(agent).await?;
+        match agent.and_then(|agent| agent.into_value().retired) {
+            Some(Retired { at, reason }) => Err(AppError::Retired { at, reason }),
+            None => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The dashboard: server-rendered pages, a file per page. Every page is read and every form sent
 //! without a script; htmx only keeps a page fresh.
 
+mod agents;
 mod assets;
 mod attempt;
 mod certificate;
@@ -44,6 +45,8 @@ pub fn router() -> Router<Arc<App>> {
         .route("/certificates/{id}", get(certificate::page))
         .route("/certificates/{id}/fragment", get(certificate::fragment))
         .route("/certificates/{id}/deploy", post(certificate::deploy))
+        .route("/agents", get(agents::page))
+        .route("/agents/{id}", get(agents::one))
         .route("/targets", get(targets::page))
         .route("/targets/fragment", get(targets::fragment))
         .route("/targets/{id}/test", post(targets::test))

@@ -1,9 +1,10 @@
 //! The agent against an in-memory server, with real files, listeners and handshakes.
 
 mod apart;
+mod away;
 mod clocks;
 mod config;
-mod crash;
+pub mod crash;
 mod deploy;
 mod enrol;
 mod fleet;
@@ -11,6 +12,7 @@ mod jobs;
 mod load;
 mod real;
 mod recovery;
+mod rotation;
 pub mod support;
 mod trials;
 mod two;

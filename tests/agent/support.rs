@@ -136,6 +136,11 @@ impl FakeServer {
             .await
     }
 
+    /// How many reports were accepted.
+    pub fn reports(&self) -> usize {
+        self.state().reports.values().map(Vec::len).sum()
+    }
+
     /// The `n`-th signing request, from 1.
     pub async fn csr(&self, n: usize) -> String {
         self.until(|s| s.csrs.get(n - 1).map(|(_, csr)| csr.clone()))
@@ -186,6 +191,8 @@ impl Transport for FakeServer {
         let (call, job) = match segments.as_slice() {
             ["enrol"] => ("enrol", None),
             [_, "work"] => ("work", None),
+            [_, "ping"] => ("ping", None),
+            [_, "credential"] => ("credential", None),
             [_, "jobs", job, "lease"] => ("lease", Some(id(job))),
             [_, "jobs", job, "csr"] => ("csr", Some(id(job))),
             [_, "jobs", job, "report"] => ("report", Some(id(job))),
@@ -214,6 +221,15 @@ impl Transport for FakeServer {
                     });
                     (StatusCode::CREATED, answer)
                 }
+                ("ping", _) => (
+                    StatusCode::OK,
+                    json!({
+                        "agent_id": "agent-1", "name": "test", "server_version": "0.1.0",
+                        "server_time": "2026-01-01T00:00:00Z",
+                        "credential_since": "2026-01-01T00:00:00Z",
+                    }),
+                ),
+                ("credential", _) => (StatusCode::NO_CONTENT, Value::Null),
                 ("work", _) => {
                     let jobs = self.until(|s| (!s.work.is_empty()).then_some(())).await;
                     let () = jobs;

@@ -2,7 +2,9 @@
 
 pub mod home;
 pub mod process;
+pub mod standalone;
 
+mod agents;
 mod commands;
 mod demand;
 mod disk;
@@ -11,4 +13,3 @@ mod proxy;
 mod quickstart;
 mod service;
 mod stale;
-mod standalone;

@@ -7,6 +7,7 @@ mod demand;
 mod deployment;
 mod loss;
 mod renewal;
+mod retirement;
 mod start;
 mod walk;
 
