@@ -14,7 +14,7 @@ mod server;
 
 pub mod protocol;
 
-pub use crate::deploy::{Paths, TlsSites};
+pub use crate::deploy::{POLICY_FILE, Paths, Policy, PolicyError, TlsSites};
 pub use enrol::{EnrolError, EnrolWish, Identity, IdentityError, enrol};
 
 use crate::{
@@ -50,6 +50,8 @@ pub struct Env {
     pub sites: Arc<dyn Sites>,
     /// Other programs of the host.
     pub exec: Arc<dyn Exec>,
+    /// What the host allows, whatever the server asks for.
+    pub policy: Arc<Policy>,
     /// Runs its tasks; when they drain, the agent stops.
     pub tasks: Tasks,
 }
@@ -100,6 +102,7 @@ impl Agent {
             probe: env.probe.clone(),
             sites: env.sites.clone(),
             exec: env.exec.clone(),
+            policy: env.policy.clone(),
         };
         let deployer = Arc::new(Deployer::new(host, paths.clone()));
         let restored = deployer.recover().await;

@@ -3,7 +3,7 @@
 
 use super::CliError;
 use crate::{
-    agent::{self, Paths, TlsSites},
+    agent::{self, Paths, Policy, TlsSites},
     api,
     app::{App, Parts},
     clock::SystemClock,
@@ -193,7 +193,7 @@ fn names(config: &ServerConfig) -> Vec<San> {
 }
 
 /// The world as an agent of this machine is given it.
-pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
+pub fn agent_env(tasks: &Tasks, policy: Policy) -> Result<agent::Env, CliError> {
     Ok(agent::Env {
         clock: Arc::new(SystemClock),
         rng: Arc::new(OsRng),
@@ -202,6 +202,7 @@ pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
         probe: Arc::new(probe()?),
         sites: Arc::new(TlsSites::new(tasks.clone())),
         exec: Arc::new(Programs),
+        policy: Arc::new(policy),
         tasks: tasks.clone(),
     })
 }

@@ -22,7 +22,7 @@ pub struct Setting {
 
 /// Every variable this program reads. Another `CERTCTL_*` is refused: it is a slip or a setting
 /// of another version, and silence would hide it.
-pub const SETTINGS: [Setting; 10] = [
+pub const SETTINGS: [Setting; 11] = [
     Setting {
         name: "CERTCTL_DATA_DIR",
         default: "/var/lib/certctl",
@@ -72,6 +72,11 @@ pub const SETTINGS: [Setting; 10] = [
         name: "CERTCTL_SERVER_CA_BUNDLE_PATH",
         default: "",
         about: "PEM file of the CAs the command line trusts, the machine's own when not set; for an agent, as --ca-bundle",
+    },
+    Setting {
+        name: "CERTCTL_AGENT_POLICY",
+        default: "/etc/certctl/agent-policy.toml",
+        about: "file that says what an agent may do on its host, whatever the server asks for; it need not be there",
     },
 ];
 

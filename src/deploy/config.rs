@@ -1,11 +1,15 @@
 //! Target configuration: outside JSON in, checked values out, without I/O. The server checks what
 //! an operator sends with the same function by which the agent reads what the server sends.
 
+use super::Needs;
 use crate::net::Endpoint;
 use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 use std::{net::SocketAddr, time::Duration};
+
+/// The types of targets.
+pub const TARGET_TYPES: [&str; 3] = ["File", "NGINX", "Site"];
 
 /// How many endpoints one target may have verified.
 pub const MAX_ENDPOINTS: usize = 16;
@@ -144,6 +148,13 @@ impl TargetConfig {
         match self {
             Self::File(_) => false,
             Self::Site(_) => true,
+        }
+    }
+
+    /// What it needs of its host beside the agent's own directories and listeners.
+    pub fn needs(&self) -> Needs<'_> {
+        match self {
+            Self::File(_) | Self::Site(_) => Needs::default(),
         }
     }
 

@@ -105,6 +105,7 @@ impl Deployer {
         stop: &CancellationToken,
         old: &mut Option<String>,
     ) -> Result<Outcome, Fault> {
+        self.permits(config)?;
         pair.valid_at(self.host.clock.now())?;
         let name = verify::server_name(config.server_name(), pair.chain().leaf())?;
         let place = self.place(target, config, &pair.version().certificate, name);
@@ -239,6 +240,9 @@ impl Deployer {
     ) -> (Journal, Result<(), Unverified>) {
         let undone = async {
             place.undo(&journal.before).await?;
+            // The files go back in any case: the agent put the others there. Programs are run by
+            // the policy of today.
+            self.permits(&journal.target)?;
             place.reload().await
         };
         if let Err(fault) = undone.await {
@@ -269,7 +273,9 @@ impl Deployer {
             .map_or_else(|_| String::new(), |(_, name)| name.clone());
         let place = self.place(target, &journal.target, &version.certificate, name);
         let served = match &staged {
+            // What is no longer allowed is undone, not finished.
             Ok((pair, _)) => {
+                self.permits(&journal.target).is_ok() &&
                 // Committed again, for what is in place may not be durable.
                 place.in_place(&place.before().await?, version)
                     && place.commit(pair).await.is_ok()
@@ -306,6 +312,10 @@ impl Deployer {
         let TargetConfig::Site(site) = &journal.target else {
             return Ok(());
         };
+        if let Err(fault) = self.permits(&journal.target) {
+            tracing::warn!(%target, reason = fault.reason, "the site is not served any more");
+            return Ok(());
+        }
         let (version, listen) = match journal.phase {
             Phase::Committed => (Some(&journal.version), Some(site.listen)),
             Phase::RolledBack => (journal.before.version.as_ref(), journal.before.listen),
@@ -320,6 +330,11 @@ impl Deployer {
             tracing::info!(%target, %version, %listen, "site restored");
         }
         Ok(())
+    }
+
+    fn permits(&self, target: &TargetConfig) -> Result<(), Fault> {
+        let Host { files, policy, .. } = &self.host;
+        policy.permits(&**files, &self.paths, target)
     }
 
     /// The target as something to act on.

@@ -9,6 +9,7 @@ mod driver;
 mod file;
 mod journal;
 mod listener;
+mod policy;
 mod site;
 mod vault;
 mod verify;
@@ -19,6 +20,7 @@ pub use config::{ConfigError, TargetConfig};
 pub use driver::Deployer;
 pub use journal::{Journal, Phase};
 pub use listener::TlsSites;
+pub use policy::{Needs, POLICY_FILE, Policy, PolicyError};
 pub use site::{Site, Sites};
 pub use vault::{MAX_KEY_BYTES, Vault, VaultError};
 
@@ -51,6 +53,8 @@ pub struct Host {
     pub sites: Arc<dyn Sites>,
     /// Other programs.
     pub exec: Arc<dyn Exec>,
+    /// What the host allows.
+    pub policy: Arc<Policy>,
 }
 
 /// Where an agent keeps its things. Both are absolute.

@@ -6,5 +6,6 @@ mod deploy;
 mod enrol;
 mod jobs;
 mod load;
+mod policy;
 mod recovery;
 mod support;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use certctl::{
     agent::{
-        Agent, AgentExit, EnrolWish, Env, Paths, enrol,
+        Agent, AgentExit, EnrolWish, Env, Paths, Policy, enrol,
         protocol::{Enrol, Outcome, Report},
     },
     clock::SystemClock,
@@ -255,6 +255,7 @@ pub struct Host {
     pub ca: Ca,
     pub files: Arc<dyn Files>,
     pub probe: Arc<dyn Probe>,
+    pub policy: Arc<Policy>,
 }
 
 impl Host {
@@ -269,6 +270,7 @@ impl Host {
             ca: Ca::new(),
             files: Arc::new(Disk),
             probe: Arc::new(TlsProbe::new(dialer).unwrap()),
+            policy: Arc::default(),
         }
     }
 
@@ -283,6 +285,7 @@ impl Host {
             probe: self.probe.clone(),
             sites: sites.clone(),
             exec: Arc::new(Programs),
+            policy: self.policy.clone(),
             tasks,
         };
         (env, sites)
@@ -318,6 +321,7 @@ impl Host {
             probe: self.probe.clone(),
             sites: sites.clone(),
             exec: Arc::new(Programs),
+            policy: self.policy.clone(),
         };
         let deployer = Deployer::new(on, self.paths.clone());
         (deployer, sites, tasks)

@@ -82,6 +82,7 @@ impl AgentHost {
             probe: host.clone(),
             sites: host.clone(),
             exec: host,
+            policy: Arc::default(),
             tasks: tasks.clone(),
         };
         let wire = Arc::new(Wire {
