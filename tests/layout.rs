@@ -40,7 +40,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     // These put processes together.
     (
         "bench",
-        "api app domain pki store clock config crypt id net sys",
+        "api app domain pki agent::protocol store clock config crypt id net sys",
     ),
     (
         "cli/host.rs",

@@ -7,10 +7,18 @@ pub enum Permission {
     CertRead,
     /// Create certificates, renew them, send CSRs.
     CertIssue,
+    /// Edit certificates, deploy them again.
+    CertEdit,
+    /// Read jobs.
+    JobRead,
+    /// Cancel jobs.
+    JobCancel,
     /// Read targets.
     TargetRead,
-    /// Create and edit targets.
+    /// Create, edit and test targets.
     TargetEdit,
+    /// Delete targets.
+    TargetDelete,
     /// Read agents.
     AgentRead,
     /// Make join tokens.
@@ -21,11 +29,15 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::CertRead,
         Self::CertIssue,
+        Self::CertEdit,
+        Self::JobRead,
+        Self::JobCancel,
         Self::TargetRead,
         Self::TargetEdit,
+        Self::TargetDelete,
         Self::AgentRead,
         Self::AgentEdit,
         Self::AuditRead,
@@ -36,8 +48,12 @@ impl Permission {
         match self {
             Self::CertRead => "cert.read",
             Self::CertIssue => "cert.issue",
+            Self::CertEdit => "cert.edit",
+            Self::JobRead => "job.read",
+            Self::JobCancel => "job.cancel",
             Self::TargetRead => "target.read",
             Self::TargetEdit => "target.edit",
+            Self::TargetDelete => "target.delete",
             Self::AgentRead => "agent.read",
             Self::AgentEdit => "agent.edit",
             Self::AuditRead => "audit.read",
@@ -79,10 +95,13 @@ impl Role {
 
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
-        use Permission::{AgentRead, AuditRead, CertRead, TargetRead};
+        use Permission::{AgentRead, AuditRead, CertRead, JobRead, TargetRead};
         match self {
             Self::Admin | Self::Operator => true,
-            Self::Viewer => matches!(permission, CertRead | TargetRead | AgentRead | AuditRead),
+            Self::Viewer => matches!(
+                permission,
+                CertRead | JobRead | TargetRead | AgentRead | AuditRead
+            ),
             Self::Auditor => matches!(permission, AuditRead),
         }
     }

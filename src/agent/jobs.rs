@@ -49,15 +49,16 @@ struct Shared {
 
 struct Running {
     token: String,
+    /// Ends the job as if its lease were lost: what it did is undone.
     stop: CancellationToken,
+    /// The server wants it undone and reported.
+    withdrawn: CancellationToken,
 }
 
-/// Why a job was told to stop.
-enum End {
-    /// Its lease is lost: whatever is reported would be refused.
-    Lost,
-    /// The server wants it undone and reported.
-    Withdrawn,
+/// By what a job is told to stop.
+struct Ends {
+    stop: CancellationToken,
+    withdrawn: CancellationToken,
 }
 
 impl Jobs {
@@ -103,6 +104,7 @@ impl Jobs {
             return false;
         };
         let stop = CancellationToken::new();
+        let withdrawn = CancellationToken::new();
         {
             let mut running = self.0.running();
             match running.get(&item.id) {
@@ -114,14 +116,21 @@ impl Jobs {
             let job = Running {
                 token: item.lease.token.clone(),
                 stop: stop.clone(),
+                withdrawn: withdrawn.clone(),
             };
             running.insert(item.id.clone(), job);
         }
+        let ends = Ends { stop, withdrawn };
         self.0
             .env
             .tasks
-            .spawn("agent job", self.0.clone().run(item, stop, permit));
+            .spawn("agent job", self.0.clone().run(item, ends, permit));
         true
+    }
+
+    /// The server wants a job no more.
+    pub fn withdraw(&self, job: &Id) {
+        self.0.withdraw(job);
     }
 
     /// Tells every job to stop and undo.
@@ -131,12 +140,7 @@ impl Jobs {
 }
 
 impl Shared {
-    async fn run(
-        self: Arc<Self>,
-        item: WorkItem,
-        stop: CancellationToken,
-        _in_hand: OwnedSemaphorePermit,
-    ) {
+    async fn run(self: Arc<Self>, item: WorkItem, ends: Ends, _in_hand: OwnedSemaphorePermit) {
         let began = Instant::now();
         let entry = Entry {
             jobs: &self,
@@ -149,57 +153,63 @@ impl Shared {
             // As in a crash: the journal and the next lease of the job take it from here. Waiting
             // for a verification would take longer than the end of a program may.
             () = drained.cancelled() => return,
-            report = self.work_under_lease(&item, &stop) => report,
+            report = self.work_under_lease(&item, &ends) => report,
         };
         let superseded = !entry.leave();
         let Some(mut report) = report.filter(|_| !superseded) else {
             return;
         };
         tracing::info!(
-            job = %item.id, certificate = %item.certificate_id, outcome = summary(&report.outcome),
-            "job ended"
+            job = %item.id, kind = ?item.kind, outcome = summary(&report.outcome), "job ended"
         );
         report.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.outbox.add(&item.id, report);
     }
 
-    /// Does the job while its lease holds; `None` when there is nothing to report.
-    async fn work_under_lease(&self, item: &WorkItem, stop: &CancellationToken) -> Option<Report> {
-        let work = self.work(item, stop);
+    /// Does the job while its lease holds; `None` when there is nothing to report. One that the
+    /// server withdraws keeps its lease until it is undone, so that its report is heard.
+    async fn work_under_lease(&self, item: &WorkItem, ends: &Ends) -> Option<Report> {
+        let work = self.work(item, &ends.stop);
         tokio::pin!(work);
-        let end = tokio::select! {
-            biased;
-            report = &mut work => return report,
-            end = self.keep_lease(&item.id, &item.lease) => end,
-        };
-        stop.cancel();
-        let report = work.await;
-        match end {
-            End::Withdrawn => report,
-            End::Lost => None,
+        let lease = self.keep_lease(&item.id, &item.lease);
+        tokio::pin!(lease);
+        loop {
+            tokio::select! {
+                biased;
+                report = &mut work => return report,
+                () = ends.withdrawn.cancelled(), if !ends.stop.is_cancelled() => {
+                    tracing::info!(job = %item.id, "the server withdraws the job");
+                    ends.stop.cancel();
+                }
+                () = &mut lease => break,
+            }
         }
+        ends.stop.cancel();
+        work.await;
+        None
     }
 
-    /// Renews a lease after each third of it, until it is lost or the server wants the job no more.
-    async fn keep_lease(&self, job: &Id, lease: &Lease) -> End {
+    /// Renews a lease after each third of it, until it is lost.
+    async fn keep_lease(&self, job: &Id, lease: &Lease) {
         let length = Duration::from_secs(lease.seconds.clamp(3, 3600));
         let mut held = Instant::now();
         loop {
             sleep(length / 3).await;
             let asked = Instant::now();
             match self.server.renew(job, &lease.token).await {
-                Ok(renewed) if renewed.cancel => {
-                    tracing::info!(%job, "the server withdraws the job");
-                    return End::Withdrawn;
+                Ok(renewed) => {
+                    held = asked;
+                    if renewed.cancel {
+                        self.withdraw(job);
+                    }
                 }
-                Ok(_) => held = asked,
                 Err(error @ (Refusal::Lost(_) | Refusal::Rejected { .. } | Refusal::Retired)) => {
                     tracing::warn!(%job, %error, "the job is dropped");
-                    return End::Lost;
+                    return;
                 }
                 Err(error) if held.elapsed() >= length => {
                     tracing::warn!(%job, %error, "the lease ran out: the job is dropped");
-                    return End::Lost;
+                    return;
                 }
                 Err(error) => tracing::warn!(%job, %error, "the lease was not renewed"),
             }
@@ -215,6 +225,7 @@ impl Shared {
                 self.request(item, stop).await.err().map(failed)
             }
             WorkKind::Deployment => Some(self.deploy(item, stop).await.unwrap_or_else(failed)),
+            WorkKind::DryRun | WorkKind::TargetTest => Some(failed(Fault::permanent("not yet"))),
         }
     }
 
@@ -225,7 +236,7 @@ impl Shared {
             () = stop.cancelled() => return Err(withdrawn()),
             turn = self.requests.acquire() => turn,
         };
-        let (job, certificate) = (&item.id, &item.certificate_id);
+        let (job, certificate) = (&item.id, certificate_of(item)?);
         let algorithm = item.key_algorithm.as_deref().unwrap_or("ECDSA-P256");
         let algorithm: KeyAlgorithm =
             serde_json::from_value(Value::from(algorithm)).map_err(|e| {
@@ -291,7 +302,7 @@ impl Shared {
             .map_err(|e| Fault::operator(format!("target {target}: {e}")))?;
         let chain = chain_of(version)?;
         let spki = chain.leaf().spki_sha256().to_owned();
-        let certificate = &item.certificate_id;
+        let certificate = certificate_of(item)?;
         let key = self.vault.key(certificate, &spki)?.ok_or_else(|| {
             Fault::key_missing(format!(
                 "the private key of serial {} (SPKI {spki}) is not on this host: another version \
@@ -328,6 +339,12 @@ impl Shared {
             env!("CARGO_PKG_VERSION")
         )));
         self.outbox.add(&job, Report::new(token, outcome));
+    }
+
+    fn withdraw(&self, job: &Id) {
+        if let Some(running) = self.running().get(job) {
+            running.withdrawn.cancel();
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<Id, Running>> {
@@ -388,6 +405,11 @@ fn chain_of(version: &VersionItem) -> Result<Chain, Fault> {
         }
     }
     Ok(chain)
+}
+
+fn certificate_of(item: &WorkItem) -> Result<&Id, Fault> {
+    let missing = || Fault::permanent("the job has no certificate_id");
+    item.certificate_id.as_ref().ok_or_else(missing)
 }
 
 fn withdrawn() -> Fault {
@@ -451,6 +473,8 @@ fn summary(outcome: &Outcome) -> String {
         Outcome::Confirmed { changed: false, .. } => "confirmed, nothing to change".into(),
         Outcome::RolledBack { reason, .. } => format!("rolled back: {reason}"),
         Outcome::RollbackFailed { reason, .. } => format!("rollback failed: {reason}"),
+        Outcome::Examined { faults, .. } if faults.is_empty() => "nothing stands in the way".into(),
+        Outcome::Examined { faults, .. } => format!("found: {}", faults.join("; ")),
         Outcome::Failed { reason, .. } => format!("failed: {reason}"),
     }
 }

@@ -189,13 +189,16 @@ impl Agent {
             let began = Instant::now();
             let wait = backoff::poll_wait(&*self.env.rng);
             match self.server.work(wait, fresh).await {
-                Ok(items) => {
+                Ok(answered) => {
                     fresh = false;
                     backoff = Backoff::default();
-                    let taken = items
-                        .into_iter()
-                        .filter(|item| self.jobs.take(item))
-                        .count();
+                    // First, so that what is to take the place of a job need not wait for it.
+                    answered
+                        .cancel
+                        .iter()
+                        .for_each(|job| self.jobs.withdraw(job));
+                    let jobs = answered.jobs.into_iter();
+                    let taken = jobs.filter(|item| self.jobs.take(item)).count();
                     if taken == 0 {
                         sleep_until(began + PACE).await;
                     }

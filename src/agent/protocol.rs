@@ -56,6 +56,10 @@ pub struct Work {
     pub jobs: Vec<WorkItem>,
     /// How many.
     pub count: usize,
+    /// Jobs of this agent that are no longer wanted: undo and report. Told once each, as soon as
+    /// it is known; the renewal of a lease tells it again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancel: Vec<Id>,
 }
 
 /// A job leased to this agent.
@@ -66,8 +70,9 @@ pub struct WorkItem {
     /// What to do.
     #[serde(rename = "type")]
     pub kind: WorkKind,
-    /// The certificate.
-    pub certificate_id: Id,
+    /// The certificate; absent when a target is tested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_id: Option<Id>,
     /// Always `Running`.
     pub status: String,
     /// The lease under which the job is run.
@@ -81,16 +86,16 @@ pub struct WorkItem {
     /// For issuance and renewal: the kind of key to make, e.g. `ECDSA-P256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_algorithm: Option<String>,
-    /// For deployment: the target.
+    /// For all others: the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_id: Option<Id>,
-    /// For deployment: the target's type, `File` or `Site`.
+    /// For all others: the target's type, `File` or `Site`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_type: Option<String>,
-    /// For deployment: the target's configuration.
+    /// For all others: the target's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_config: Option<serde_json::Value>,
-    /// For deployment: the version to deploy.
+    /// For deployment and dry run: the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionItem>,
 }
@@ -104,6 +109,10 @@ pub enum WorkKind {
     Renewal,
     /// Put a version on a target and verify that it is served.
     Deployment,
+    /// Go through a deployment up to the change, and say what it would change.
+    DryRun,
+    /// See whether a target can be used, and what it serves.
+    TargetTest,
 }
 
 /// A lease. The token fences: a call that carries another job's or an older token is refused.
@@ -216,6 +225,15 @@ pub enum Outcome {
         /// What failed, for a person.
         reason: String,
         /// What each endpoint was last seen to serve.
+        served: Vec<Served>,
+    },
+    /// Of a dry run or a test of a target, which change nothing: what was found.
+    Examined {
+        /// What stands in the way of a deployment, a sentence each; none when it would work.
+        faults: Vec<String>,
+        /// What is there, and what a deployment would do, a sentence each.
+        findings: Vec<String>,
+        /// What each endpoint was seen to serve.
         served: Vec<Served>,
     },
     /// Nothing was changed.

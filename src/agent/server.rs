@@ -69,8 +69,12 @@ impl Refusal {
 /// The answer to a poll; its jobs are read one by one, so that one that is not understood does not
 /// hide the others.
 #[derive(Deserialize)]
-struct Jobs {
-    jobs: Vec<serde_json::Value>,
+pub struct Answered {
+    /// Leased jobs.
+    pub jobs: Vec<serde_json::Value>,
+    /// Jobs to undo and report.
+    #[serde(default)]
+    pub cancel: Vec<Id>,
 }
 
 impl Server {
@@ -95,13 +99,12 @@ impl Server {
 
     /// Asks for work, which the server may take `wait` seconds to have. `fresh`: this agent holds
     /// no lease, whatever the server has given to it.
-    pub async fn work(&self, wait: u64, fresh: bool) -> Result<Vec<serde_json::Value>, Refusal> {
+    pub async fn work(&self, wait: u64, fresh: bool) -> Result<Answered, Refusal> {
         let deadline = Duration::from_secs(wait + 20);
         let path = format!("work?wait={wait}&fresh={fresh}");
         let mut request = self.request(Method::GET, &path, Bytes::new())?;
         request.extensions_mut().insert(Deadline(deadline));
-        let work: Jobs = json(self.call(request).await?)?;
-        Ok(work.jobs)
+        json(self.call(request).await?)
     }
 
     /// Renews the lease of a job.

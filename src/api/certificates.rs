@@ -2,15 +2,15 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller, id_in_field, id_in_path, optional_id},
+    extract::{Body, Caller, OptionalBody, id_in_field, id_in_path, optional_id},
     shapes::{
-        CertificateNew, CertificateShape, List, OrderShape, RenewalTriggered, TargetShape,
-        VersionNew, VersionShape,
+        CertificateNew, CertificateShape, DeployTriggered, DeployWish, JobShape, List, OrderShape,
+        RenewalTriggered, TargetShape, VersionNew, VersionShape,
     },
 };
 use crate::{
     app::{
-        App, NewCertificate,
+        App, Demand, NewCertificate,
         lists::{CertificateFilter, CertificateList, CertificatePage, Order},
     },
     clock::Time,
@@ -28,8 +28,8 @@ use std::sync::Arc;
 /// Paging, as the query says it. What is no number counts as not given.
 #[derive(Debug, Deserialize)]
 pub struct Paging {
-    page: Option<String>,
-    per_page: Option<String>,
+    pub(super) page: Option<String>,
+    pub(super) per_page: Option<String>,
 }
 
 impl Paging {
@@ -108,7 +108,7 @@ impl CertificateQuery {
     }
 }
 
-fn given(text: Option<String>) -> Option<String> {
+pub(super) fn given(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
@@ -295,6 +295,27 @@ pub async fn renew(
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
+}
+
+/// Deploys the current version again, or says what that would change.
+pub async fn deploy(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    OptionalBody(wish): OptionalBody<DeployWish>,
+) -> Result<Response, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let target = optional_id("target_id", wish.target_id.as_ref())?;
+    let (demand, status) = match wish.dry_run {
+        true => (Demand::DryRun, "dry_run_triggered"),
+        false => (Demand::Deploy, "deployment_triggered"),
+    };
+    let jobs = app.deploy(&who, &id, target.as_ref(), demand).await?;
+    let body = DeployTriggered {
+        status: status.into(),
+        jobs: jobs.iter().map(JobShape::from).collect(),
+    };
+    Ok((StatusCode::ACCEPTED, Json(body)).into_response())
 }
 
 /// An order, and what came of it.

@@ -75,23 +75,43 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|e| match e.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-                    e.status(),
-                    "body: at most 1 MiB is accepted, 4 KiB to enrol",
-                ),
-                status => Problem::new(status, e.body_text()),
-            })?;
-        // A struct would also be read from a list, field by field.
-        if bytes.trim_ascii_start().first().is_some_and(|b| *b != b'{') {
-            return Err(Problem::bad("body", "a JSON object is expected"));
-        }
-        let Json(value) = Json::<T>::from_bytes(&bytes)
-            .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
-        Ok(Self(value))
+        object(&whole(request, state).await?).map(Self)
     }
+}
+
+/// A JSON body as [`Body`] reads it, or none at all.
+pub struct OptionalBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match whole(request, state).await? {
+            none if none.is_empty() => Ok(Self(T::default())),
+            bytes => object(&bytes).map(Self),
+        }
+    }
+}
+
+async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let read = Bytes::from_request(request, state).await;
+    read.map_err(|e| match e.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            e.status(),
+            "body: at most 1 MiB is accepted, 4 KiB to enrol",
+        ),
+        status => Problem::new(status, e.body_text()),
+    })
+}
+
+fn object<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
+    // A struct would also be read from a list, field by field.
+    if bytes.trim_ascii_start().first().is_some_and(|b| *b != b'{') {
+        return Err(Problem::bad("body", "a JSON object is expected"));
+    }
+    let Json(value) = Json::<T>::from_bytes(bytes)
+        .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    Ok(value)
 }
 
 /// An id out of a path: a text that is no id names nothing.

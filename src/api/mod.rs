@@ -5,6 +5,8 @@ mod agents;
 mod audit;
 mod certificates;
 mod extract;
+mod job_shapes;
+mod jobs;
 mod problem;
 mod router;
 pub mod shapes;

@@ -1,6 +1,6 @@
 //! Every route of the API.
 
-use super::{agents, audit, certificates, problem, targets};
+use super::{agents, audit, certificates, jobs, problem, targets};
 use crate::{
     app::{App, NotReady},
     web,
@@ -55,9 +55,14 @@ pub fn router(app: Arc<App>) -> Router {
             get(certificates::deployments),
         )
         .route("/certificates/{id}/renew", post(certificates::renew))
+        .route("/certificates/{id}/deploy", post(certificates::deploy))
         .route("/orders/{id}", get(certificates::order))
+        .route("/jobs", get(jobs::list))
+        .route("/jobs/{id}", get(jobs::show))
+        .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/targets", get(targets::list).post(targets::create))
-        .route("/targets/{id}", get(targets::show))
+        .route("/targets/{id}", get(targets::show).delete(targets::delete))
+        .route("/targets/{id}/test", post(targets::test))
         .route("/agents/tokens", post(agents::create_token))
         .merge(for_strangers)
         .route("/agents/{id}/work", get(agents::work))

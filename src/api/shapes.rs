@@ -1,14 +1,21 @@
 //! The bodies of the REST API: what is read and what is answered.
 
 use crate::{
-    app::views::{CertificateView, Deployed, Event},
+    app::{
+        JobView,
+        views::{CertificateView, Deployed, Event},
+    },
     domain::{
-        Certificate, Deployment, DeploymentState, Holder, HolderState, Order, OrderState, Plan,
-        Target, Version,
+        Certificate, Deployment, DeploymentState, Holder, HolderState, JobState, Order, OrderState,
+        Plan, Target, Version,
     },
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+pub use super::job_shapes::{
+    AttemptShape, DeployTriggered, DeployWish, JobShape, LeafShape, ServedShape, TestTriggered,
+};
 
 /// A list.
 #[derive(Debug, Serialize, Deserialize)]
@@ -374,6 +381,9 @@ pub struct DeploymentShape {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,
+    /// The last attempt that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_attempt: Option<AttemptShape>,
 }
 
 /// What an endpoint serves in place of what it should.
@@ -398,6 +408,7 @@ impl DeploymentShape {
             error: None,
             still_served: Vec::new(),
             retry_at: None,
+            last_attempt: d.last.as_ref().map(AttemptShape::from),
         };
         match &d.state {
             DeploymentState::Pending => {}
@@ -472,6 +483,15 @@ pub struct TargetShape {
     pub created_at: String,
     /// When it was last edited.
     pub updated_at: String,
+    /// `untested`, `pending`, `success` or `failed`; not among one certificate's targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_status: Option<String>,
+    /// When the last test ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_tested_at: Option<String>,
+    /// The last test's job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_job_id: Option<String>,
     /// Of one certificate's targets: its newest deployment there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<DeploymentShape>,
@@ -492,8 +512,26 @@ impl From<&Target> for TargetShape {
             enabled: true,
             created_at: t.created_at.to_string(),
             updated_at: t.updated_at.to_string(),
+            test_status: None,
+            last_tested_at: None,
+            test_job_id: None,
             deployment: None,
         }
+    }
+}
+
+impl TargetShape {
+    /// Says how the target's newest test stands.
+    pub fn tested(&mut self, test: Option<&JobView>) {
+        let job = test.map(|view| &view.job);
+        let status = job.map_or("untested", |job| match job.state {
+            JobState::Succeeded { .. } => "success",
+            JobState::Failed { .. } | JobState::Cancelled { .. } => "failed",
+            _ => "pending",
+        });
+        self.test_status = Some(status.into());
+        self.last_tested_at = job.and_then(|job| Some(job.ended_at()?.to_string()));
+        self.test_job_id = job.map(|job| job.id.to_string());
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     Problem,
     certificates::Paging,
     extract::{Body, Caller, id_in_field, id_in_path, optional_id},
-    shapes::{List, TargetNew, TargetShape},
+    shapes::{JobShape, List, TargetNew, TargetShape, TestTriggered},
 };
 use crate::app::{App, NewTarget, lists::REACH};
 use axum::{
@@ -22,7 +22,13 @@ pub async fn list(
     Query(paging): Query<Paging>,
 ) -> Result<Json<List<TargetShape>>, Problem> {
     let rows = app.targets(&who, REACH).await?;
-    Ok(Json(paging.list(&rows, |t| TargetShape::from(&**t))))
+    let mut list = paging.list(&rows, |t| TargetShape::from(&**t));
+    let (number, per_page) = paging.numbers();
+    let shown = rows.iter().skip((number - 1).saturating_mul(per_page));
+    for (shape, target) in list.data.iter_mut().zip(shown) {
+        shape.tested(app.last_test(&target.id).await?.as_ref());
+    }
+    Ok(Json(list))
 }
 
 /// Makes a target.
@@ -50,5 +56,35 @@ pub async fn show(
 ) -> Result<Json<TargetShape>, Problem> {
     let id = id_in_path("target", &id)?;
     let target = app.target(&who, &id).await?;
-    Ok(Json(TargetShape::from(&*target)))
+    let mut shape = TargetShape::from(&*target);
+    shape.tested(app.last_test(&id).await?.as_ref());
+    Ok(Json(shape))
+}
+
+/// Deletes a target that no certificate has.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id = id_in_path("target", &id)?;
+    app.delete_target(&who, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Has its agent see whether a target can be used.
+pub async fn test(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let id = id_in_path("target", &id)?;
+    let job = app.test_target(&who, &id).await?;
+    let body = TestTriggered {
+        status: "test_triggered".into(),
+        job_id: job.job.id.to_string(),
+        message: job.waits_for.clone().unwrap_or_default(),
+        job: JobShape::from(&job),
+    };
+    Ok((StatusCode::ACCEPTED, Json(body)).into_response())
 }

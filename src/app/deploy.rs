@@ -34,7 +34,7 @@ impl App {
             self.supersede(unit, &target.id, &certificate.id, now)
                 .await?;
             let id = Deployment::id_of(&version.id, &target.id);
-            let job = self.deploy_job(&id, certificate.id.clone(), agent.clone(), now);
+            let job = self.deploy_job(&id, &certificate.id, &target.id, agent, now);
             unit.insert(Deployment {
                 id,
                 certificate: certificate.id.clone(),
@@ -46,22 +46,51 @@ impl App {
                 job: job.id.clone(),
                 state: DeploymentState::Pending,
                 created_at: now,
+                last: None,
             });
             unit.insert(job);
         }
         Ok(())
     }
 
-    fn deploy_job(&self, deployment: &Id, certificate: Id, agent: Id, now: Time) -> Job {
+    fn deploy_job(
+        &self,
+        deployment: &Id,
+        certificate: &Id,
+        target: &Id,
+        agent: &Id,
+        now: Time,
+    ) -> Job {
         Job::new(
             self.new_id("job"),
             JobKind::Deploy {
                 deployment: deployment.clone(),
             },
-            certificate,
-            Executor::Agent(agent),
+            (Some(certificate.clone()), Some(target.clone())),
+            Executor::Agent(agent.clone()),
             now,
         )
+    }
+
+    /// Begins an ended deployment anew; returns its job.
+    pub(super) fn deploy_again(
+        &self,
+        unit: &mut Unit<'_>,
+        deployment: &mut Deployment,
+        now: Time,
+    ) -> Job {
+        let Deployment {
+            id,
+            certificate,
+            target,
+            agent,
+            ..
+        } = &*deployment;
+        let job = self.deploy_job(id, certificate, target, agent, now);
+        deployment.job = job.id.clone();
+        deployment.state = DeploymentState::Pending;
+        unit.insert(job.clone());
+        job
     }
 
     async fn supersede(
@@ -91,9 +120,11 @@ impl App {
         now: Time,
     ) -> Result<(), AppError> {
         deployment.state = DeploymentState::Superseded { at: now };
-        let mut job: Loaded<Job> = need(unit, "job", &deployment.job).await?;
-        if job.is_open() {
-            job.cancel(now);
+        // The job of a deployment that has ended long ago may be forgotten.
+        if let Some(mut job) = unit.load_opt::<Job>(&deployment.job).await?
+            && job.is_open()
+        {
+            job.cancel("a newer version took its place".into(), now);
             unit.put(job);
         }
         Ok(())
@@ -125,9 +156,7 @@ impl App {
                     return Ok((unit, None));
                 }
                 let agent = deployment.agent.clone();
-                let job = self.deploy_job(id, certificate.id.clone(), agent.clone(), now);
-                deployment.job = job.id.clone();
-                deployment.state = DeploymentState::Pending;
+                self.deploy_again(&mut unit, &mut deployment, now);
                 audit(
                     &mut unit,
                     &AuditEvent::new(
@@ -141,7 +170,6 @@ impl App {
                     .with("serial", &deployment.serial),
                 );
                 unit.put(deployment);
-                unit.insert(job);
                 Ok((unit, Some(agent)))
             })
             .await?;

@@ -10,6 +10,7 @@ use crate::{
     access::Permission,
     ca::{IssueError, IssueErrorClass, IssueRequest, Issued},
     clock::Time,
+    crypt::secret,
     domain::{
         AuditEvent, Category, Cause, Certificate, Chain, Current, Executor, FailureClass, Holder,
         HolderState, Issuer, Job, JobKind, Order, OrderState, Plan, Principal, Profile,
@@ -60,13 +61,18 @@ impl App {
                 }
                 match job.held_by(token) {
                     Ok(_) => {}
-                    Err(NotLeased::EndedByThisLease) => return Ok((unit, None)),
+                    // Another key under it is a repetition, too: one lease brings one version.
+                    Err(NotLeased::Ended(_)) => return Ok((unit, None)),
                     Err(e) => return Err(AppError::Conflict(e.to_string())),
+                }
+                if job.is_stopping() {
+                    return Err(AppError::Conflict("the job was cancelled".into()));
                 }
                 let JobKind::Issue { order, .. } = &job.kind else {
                     return Err(AppError::invalid("job", "this job does not ask for a CSR"));
                 };
                 let mut order: Loaded<Order> = need(&mut unit, "order", order).await?;
+                job.ended_by(token, secret::hash(csr_pem));
                 let mut certificate = need(&mut unit, "certificate", &order.certificate).await?;
                 let asked = match self.approve(&mut unit, &certificate, csr, now).await? {
                     Approval::Granted(approved) => self.ask(&approved).await,
@@ -80,11 +86,11 @@ impl App {
                         let version = self
                             .record(&mut unit, who, &mut order, &mut certificate, &chain, now)
                             .await?;
-                        job.succeed(token, now);
+                        job.succeed(now);
                         Ok(version)
                     }
                     Err(e) => {
-                        job.fail(Some(token), e.message.clone(), false, now);
+                        job.fail(e.message.clone(), false, now);
                         let (class, hint) = class_of(&e);
                         let message = e.message.clone();
                         let (order, certificate) = (&mut order, &mut certificate);

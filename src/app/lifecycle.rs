@@ -226,7 +226,7 @@ impl App {
                 order: order.id.clone(),
                 first,
             },
-            certificate.id.clone(),
+            (Some(certificate.id.clone()), None),
             Executor::Agent(agent.clone()),
             now,
         );

@@ -7,8 +7,8 @@ use crate::{
     domain::{Certificate, EXPIRING_WITHIN, Principal, Status},
     store::{
         CERT_AGENT, CERT_CONDITION, CERT_CREATED, CERT_ENVIRONMENT, CERT_EXPIRY, CERT_ISSUER,
-        CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, Condition, Cursor, DEPLOYMENT_RETRY, Facet,
-        Index, Key, List, Listed, NEVER, expiry_hour_key, expiry_key,
+        CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, Condition, Cursor, DEPLOYMENT_RETRY,
+        Document, Facet, Index, Key, List, Listed, NEVER, expiry_hour_key, expiry_key,
     },
 };
 
@@ -80,26 +80,41 @@ impl App {
     ) -> Result<CertificatePage, AppError> {
         require(who, Permission::CertRead)?;
         let question = format!("{:?} {:?} {}", list.filter, list.order, list.backward);
-        let after = list.cursor.as_deref();
-        let after = after.map(|text| Cursor::from_text(text, &question));
+        let page = List {
+            order: list.order.index(),
+            backward: list.backward,
+            facets: list.filter.facets(self.now()),
+            keep: None,
+            after: None,
+            skip: list.skip,
+            limit: list.limit,
+        };
+        let (listed, next) = self.page(page, list.cursor.as_deref(), &question).await?;
+        Ok(CertificatePage { listed, next })
+    }
+
+    /// A page of a list, from a cursor of the same `question` on, and the next page's cursor.
+    pub(super) async fn page<T: Document>(
+        &self,
+        list: List<'_, T>,
+        cursor: Option<&str>,
+        question: &str,
+    ) -> Result<(Listed<T>, Option<String>), AppError> {
+        let after = cursor.map(|text| Cursor::from_text(text, question));
         let after = after
             .transpose()
             .map_err(|e| AppError::invalid("cursor", e))?;
-        let far = list.skip > REACH;
+        let (skip, far) = (list.skip as u64, list.skip > REACH);
         let mut listed = self
             .store
             .list(List {
-                order: list.order.index(),
-                backward: list.backward,
-                facets: list.filter.facets(self.now()),
-                keep: None,
                 after,
                 skip: if far { 0 } else { list.skip },
-                limit: list.limit,
+                ..list
             })
             .await?;
         if far {
-            if listed.total.is_none_or(|total| total > list.skip as u64) {
+            if listed.total.is_none_or(|total| total > skip) {
                 return Err(AppError::invalid(
                     "page",
                     format!("pages reach {REACH} rows: follow next_cursor beyond them"),
@@ -107,8 +122,8 @@ impl App {
             }
             (listed.rows, listed.next) = (Vec::new(), None);
         }
-        let next = listed.next.as_ref().map(|next| next.to_text(&question));
-        Ok(CertificatePage { listed, next })
+        let next = listed.next.as_ref().map(|next| next.to_text(question));
+        Ok((listed, next))
     }
 
     /// How many certificates there are, and how many the filters by status find.

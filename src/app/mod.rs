@@ -8,11 +8,14 @@ mod access;
 mod agents;
 mod birth;
 mod certificates;
+mod demand;
 mod deploy;
 mod error;
 mod issue;
+mod jobs;
 mod lifecycle;
 pub mod lists;
+mod report;
 mod start;
 mod system_ca;
 mod targets;
@@ -22,7 +25,9 @@ mod work;
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{NewToken, TokenMade};
 pub use certificates::NewCertificate;
+pub use demand::Demand;
 pub use error::AppError;
+pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,

@@ -1,13 +1,16 @@
 //! Targets.
 
-use super::{App, AppError, audit, free, printable, require};
+use super::{App, AppError, audit, free, need, printable, require};
 use crate::{
     access::Permission,
     deploy::config::{ConfigError, TargetConfig},
-    domain::{Agent, AuditEvent, Category, Principal, Target},
+    domain::{Agent, AuditEvent, Category, Certificate, Principal, Target},
     id::Id,
-    store::{Loaded, Scan, TARGET_NAME},
+    store::{CERT_TARGET, Facet, Key, Loaded, Scan, TARGET_NAME},
 };
+
+/// So many certificates are named that keep a target from being deleted.
+const SHOWN: usize = 5;
 
 /// A target to make.
 #[derive(Debug, Clone)]
@@ -65,6 +68,44 @@ impl App {
             audit(&mut unit, &event);
             unit.insert(target.clone());
             Ok((unit, target))
+        })
+        .await
+    }
+
+    /// Deletes a target that no certificate has.
+    pub async fn delete_target(&self, who: &Principal, id: &Id) -> Result<(), AppError> {
+        require(who, Permission::TargetDelete)?;
+        self.decide(|mut unit| async move {
+            let target: Loaded<Target> = need(&mut unit, "target", id).await?;
+            let used = Key::new().text(id.as_str());
+            let certificates = self
+                .store
+                .count(&Facet::is(CERT_TARGET, used.clone()))
+                .await?;
+            if certificates > 0 {
+                let some = Scan::under(CERT_TARGET, used.bytes(), SHOWN);
+                let some = self.store.scan::<Certificate>(some).await?;
+                let names: Vec<&str> = some.iter().map(|c| c.id.as_str()).collect();
+                let more = if certificates > SHOWN as u64 {
+                    " ..."
+                } else {
+                    ""
+                };
+                return Err(AppError::Conflict(format!(
+                    "target {id} is used by {certificates} certificate(s): {}{more}",
+                    names.join(", ")
+                )));
+            }
+            unit.none(CERT_TARGET, used);
+            let resource = ("target", id.as_str());
+            let now = self.now();
+            let event = AuditEvent::new(who, Category::Config, "target_deleted", resource, now)
+                .with("name", &target.name)
+                .with("type", &target.kind)
+                .with("agent", &target.agent);
+            audit(&mut unit, &event);
+            unit.delete(target);
+            Ok((unit, ()))
         })
         .await
     }

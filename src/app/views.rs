@@ -237,7 +237,7 @@ impl App {
     }
 
     /// What people call an agent; its id once it is gone.
-    async fn agent_name(&self, id: &Id) -> Result<String, AppError> {
+    pub(super) async fn agent_name(&self, id: &Id) -> Result<String, AppError> {
         let agent = self.store.get::<Agent>(id).await?;
         Ok(agent.map_or_else(|| id.to_string(), |agent| agent.into_value().name))
     }

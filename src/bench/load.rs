@@ -31,6 +31,11 @@ impl Measured {
         }
     }
 
+    /// The longest latency, milliseconds.
+    pub fn longest(&self) -> f64 {
+        self.percentile(100)
+    }
+
     /// Things done in a second.
     pub fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.time.as_secs_f64()

@@ -2,6 +2,7 @@
 //! afterwards. What is measured is the product as it runs: the real engine on a real disk, the
 //! real server as a process of its own, called over TLS as clients call it.
 
+mod agents;
 mod commit;
 mod fill;
 mod issue;
@@ -24,6 +25,13 @@ use tempfile::TempDir;
 /// A benchmark to run.
 #[derive(Debug, Clone)]
 pub enum Bench {
+    /// Agents that wait for work, and jobs for them.
+    Agents {
+        /// How many, each with a connection of its own.
+        agents: usize,
+        /// Jobs, each for one of them.
+        jobs: usize,
+    },
     /// Commits at once on the store alone.
     Commit {
         /// Runs, each with so many clients.
@@ -56,6 +64,7 @@ pub enum Bench {
 pub async fn run(bench: &Bench, dir: Option<&Path>, time: Duration) -> Result<Report> {
     let place = Place::new(dir)?;
     match bench {
+        Bench::Agents { agents, jobs } => agents::run(&place, *agents, *jobs, time).await,
         Bench::Commit { clients } => commit::run(&place, clients, time).await,
         Bench::Issue { clients, rows } => issue::run(&place, *clients, *rows, time).await,
         Bench::List { rows } => list::run(&place, *rows, time).await,

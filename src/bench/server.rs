@@ -17,7 +17,7 @@ use nix::{
 use serde::Deserialize;
 use std::{
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-/// Longer than any start may take.
+/// Longer than any start or call may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// USER_HZ, the same on all of today's kernels.
 const TICKS_PER_SECOND: u64 = 100;
@@ -123,6 +123,7 @@ impl Server {
     /// A client with a connection of its own, which it keeps.
     pub fn client(&self, key: &str) -> Result<Client> {
         let options = HttpOptions {
+            timeout: PATIENCE,
             server_name: Some(AGENT_NAME.to_owned()),
             ..HttpOptions::default()
         };
@@ -203,6 +204,15 @@ pub struct Client {
 }
 
 impl Client {
+    /// Another caller, who comes from this address by a connection of its own.
+    pub fn apart(&self, key: &str, from: IpAddr) -> Self {
+        Self {
+            http: self.http.apart(from),
+            base: self.base.clone(),
+            authorization: format!("Bearer {key}"),
+        }
+    }
+
     /// A call; gives the body.
     ///
     /// # Errors

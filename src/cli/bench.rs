@@ -23,6 +23,15 @@ pub struct Benches {
 
 #[derive(Debug, Subcommand)]
 enum Which {
+    /// Agents that wait for work: how soon a job reaches its agent, and what waiting costs
+    Agents {
+        /// Agents at once, each with a connection of its own
+        #[arg(long, default_value = "1000", value_parser = agents)]
+        agents: usize,
+        /// Jobs, made at even distances over the time of a measurement, each for another agent
+        #[arg(long, default_value = "300", value_parser = jobs)]
+        jobs: usize,
+    },
     /// Commits on the store alone
     Commit {
         /// Clients at once, one run for each number
@@ -55,6 +64,7 @@ enum Which {
 /// Runs it and prints what it found.
 pub async fn run(command: Benches, global: &Global) -> Result<(), CliError> {
     let bench = match command.which {
+        Which::Agents { agents, jobs } => Bench::Agents { agents, jobs },
         Which::Commit { clients } => Bench::Commit { clients },
         Which::Issue { clients, rows } => Bench::Issue { clients, rows },
         Which::List { rows } => Bench::List { rows },
@@ -116,6 +126,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
 fn clients(text: &str) -> Result<usize, String> {
     let clients = text.parse().ok().filter(|n| (1..=1_000).contains(n));
     clients.ok_or_else(|| "1 to 1000 clients are accepted".to_owned())
+}
+
+fn agents(text: &str) -> Result<usize, String> {
+    let agents = text.parse().ok().filter(|n| (1..=10_000).contains(n));
+    agents.ok_or_else(|| "1 to 10000 agents are accepted".to_owned())
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    let jobs = text.parse().ok().filter(|n| (1..=100_000).contains(n));
+    jobs.ok_or_else(|| "1 to 100000 jobs are accepted".to_owned())
 }
 
 fn rows(text: &str) -> Result<u64, String> {

@@ -167,7 +167,8 @@ impl Pair {
         if now >= leaf.not_after() {
             let end = leaf.not_after();
             return Err(Fault::permanent(format!(
-                "serial {serial} expired at {end}"
+                "serial {serial} expired at {end}, this host's clock says {now}: renew the \
+                 certificate, or set the clock"
             )));
         }
         if now < leaf.not_before() {

@@ -1,5 +1,6 @@
 //! The deployment: putting one version on one target, and seeing it served.
 
+use super::attempt::Attempt;
 use crate::{clock::Time, id::Id, pki::Serial};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub struct Deployment {
     pub state: DeploymentState,
     /// When it was made.
     pub created_at: Time,
+    /// The last attempt that has ended, whatever has happened since.
+    #[serde(default)]
+    pub last: Option<Attempt>,
 }
 
 /// Where a deployment stands.
@@ -74,6 +78,11 @@ impl Deployment {
         hash.update(target.as_str().as_bytes());
         let digest = hash.finish();
         Id::derived("dep", digest.as_ref().get(..16).unwrap_or_default())
+    }
+
+    /// Whether its job has not ended.
+    pub fn is_pending(&self) -> bool {
+        matches!(self.state, DeploymentState::Pending)
     }
 
     /// Whether it may still change by itself.

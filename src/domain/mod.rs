@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod attempt;
 pub mod audit;
 pub mod certificate;
 pub mod deployment;
@@ -16,6 +17,7 @@ pub mod version;
 
 pub use access::{ApiKey, Principal, PrincipalKind, Session};
 pub use agent::{Agent, JoinToken, Presence};
+pub use attempt::{Attempt, Ending};
 pub use audit::{AuditEvent, Category};
 pub use certificate::{Certificate, Current, EXPIRING_WITHIN, Holder, HolderState, Plan, Status};
 pub use deployment::{Deployment, DeploymentState};

@@ -14,7 +14,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::ClientConfig;
-use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -119,6 +119,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct HttpClient {
     client: Client<Connector, Full<Bytes>>,
+    connector: Connector,
+    idle: Duration,
     timeout: Duration,
     max_body: usize,
 }
@@ -148,21 +150,28 @@ impl HttpClient {
     }
 
     fn new(route: Route, idle: Duration, options: &HttpOptions) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(idle)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .build(Connector {
-                route,
-                timeout: options.connect_timeout,
-            });
+        let connector = Connector {
+            route,
+            timeout: options.connect_timeout,
+        };
         Self {
-            client,
+            client: pool(&connector, idle),
+            connector,
+            idle,
             timeout: options.timeout,
             max_body: options.max_body,
         }
+    }
+
+    /// The same, with connections of its own, from this address of the machine.
+    #[must_use]
+    pub fn apart(&self, from: IpAddr) -> Self {
+        let mut apart = self.clone();
+        if let Route::Https { dialer, .. } = &mut apart.connector.route {
+            *dialer = dialer.clone().from_address(from);
+        }
+        apart.client = pool(&apart.connector, self.idle);
+        apart
     }
 
     async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, CallError> {
@@ -180,6 +189,16 @@ impl HttpClient {
             })?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }
+}
+
+fn pool(connector: &Connector, idle: Duration) -> Client<Connector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(idle)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .build(connector.clone())
 }
 
 #[async_trait::async_trait]

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, timeout},
 };
 
@@ -67,6 +67,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 pub struct Dialer {
     resolver: Resolver,
     guard: Guard,
+    from: Option<IpAddr>,
 }
 
 /// Why there is no connection.
@@ -113,7 +114,20 @@ pub enum DialError {
 impl Dialer {
     /// A dialler that resolves by `resolver` and goes where `guard` allows.
     pub fn new(resolver: Resolver, guard: Guard) -> Self {
-        Self { resolver, guard }
+        Self {
+            resolver,
+            guard,
+            from: None,
+        }
+    }
+
+    /// The same, calling from this address of the machine; it reaches addresses of its family only.
+    #[must_use]
+    pub fn from_address(self, from: IpAddr) -> Self {
+        Self {
+            from: Some(from),
+            ..self
+        }
     }
 
     /// Connects to the first address of `host` that answers, each in turn, within `limit` in all.
@@ -149,7 +163,7 @@ impl Dialer {
             tried = true;
             // A silent address must leave time for those after it.
             let share = limit.saturating_sub(started.elapsed()) / count(left + 1);
-            failure = match timeout(share, open(SocketAddr::new(address, port))).await {
+            failure = match timeout(share, open(SocketAddr::new(address, port), self.from)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => DialError::Connect {
                     host: host.into(),
@@ -169,8 +183,18 @@ fn count(n: usize) -> u32 {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that dials")]
-async fn open(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+async fn open(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let stream = match from {
+        None => TcpStream::connect(address).await?,
+        Some(from) => {
+            let socket = match from {
+                IpAddr::V4(_) => TcpSocket::new_v4()?,
+                IpAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            socket.bind(SocketAddr::new(from, 0))?;
+            socket.connect(address).await?
+        }
+    };
     stream.set_nodelay(true)?;
     Ok(stream)
 }

@@ -21,6 +21,8 @@ const HEARD_EVERY: Duration = Duration::from_secs(60);
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 /// The ends of CAs are looked at this often.
 const ENDS_EVERY: Duration = Duration::from_secs(86_400);
+/// Jobs that ended long ago are looked for this often.
+const JOBS_EVERY: Duration = Duration::from_secs(3600);
 /// The change feed is trimmed this often.
 const FEED_EVERY: Duration = Duration::from_secs(60);
 /// The change feed remembers this long.
@@ -42,6 +44,9 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "deployments", tick, deployments);
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
+    });
+    every(app, "ended jobs", JOBS_EVERY, |app| async move {
+        app.forget_jobs().await
     });
     every(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
@@ -69,6 +74,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
+    app.forget_jobs().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.renew_server_certificate().await
 }

@@ -7,8 +7,8 @@ use crate::{
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder, Issuer,
-        Job, JobState, JoinToken, Order, Plan, Presence, Profile, RenewalPolicy, Session, Target,
-        Version, job::JobKind,
+        Job, JoinToken, Order, Plan, Presence, Profile, RenewalPolicy, Session, Target, Version,
+        job::JobKind,
     },
     id::Id,
 };
@@ -197,38 +197,91 @@ document!(Order, "order", [ORDER_OPEN], |self, keys| {
     }
 });
 
+/// Jobs by creation: (time).
+pub const JOB_CREATED: Index = Index::new(Job::COLL, "job.created").counted_by(0);
+/// Jobs by status on the wire: (status).
+pub const JOB_STATUS: Index = Index::new(Job::COLL, "job.status").counted();
+/// Jobs by type on the wire: (type).
+pub const JOB_TYPE: Index = Index::new(Job::COLL, "job.type").counted();
+/// Jobs by who runs them: (executor).
+pub const JOB_EXECUTOR: Index = Index::new(Job::COLL, "job.executor").counted();
+/// Jobs of a certificate: (certificate).
+pub const JOB_CERT: Index = Index::new(Job::COLL, "job.cert");
+/// Jobs of a target: (target, type on the wire, time).
+pub const JOB_TARGET: Index = Index::new(Job::COLL, "job.target");
 /// Jobs that may be begun: (executor, time).
 pub const JOB_DUE: Index = Index::new(Job::COLL, "job.due");
 /// Jobs being run, by the end of their lease: (time).
 pub const JOB_LEASE: Index = Index::new(Job::COLL, "job.lease");
 /// Jobs being run, by who runs them: (executor).
 pub const JOB_LEASED: Index = Index::new(Job::COLL, "job.leased");
-/// Jobs that have not ended, by what they are for: (order or deployment). At most one each.
+/// Jobs being run that are to be stopped, by who runs them: (executor).
+pub const JOB_STOPPING: Index = Index::new(Job::COLL, "job.stopping");
+/// Jobs that have not ended, by what they are for: see [`open_job_key`]. At most one each.
 pub const JOB_OPEN: Index = Index::new(Job::COLL, "job.open").unique();
+/// Jobs that have ended: (time).
+pub const JOB_ENDED: Index = Index::new(Job::COLL, "job.ended");
 document!(
     Job,
     "job",
-    [JOB_DUE, JOB_LEASE, JOB_LEASED, JOB_OPEN],
+    [
+        JOB_CREATED,
+        JOB_STATUS,
+        JOB_TYPE,
+        JOB_EXECUTOR,
+        JOB_CERT,
+        JOB_TARGET,
+        JOB_DUE,
+        JOB_LEASE,
+        JOB_LEASED,
+        JOB_STOPPING,
+        JOB_OPEN,
+        JOB_ENDED
+    ],
     |self, keys| {
+        let text = |text: &str| Key::new().text(text);
+        let executor = || text(&self.executor.to_string());
+        keys.put(JOB_CREATED, Key::new().time(self.created_at));
+        keys.put(JOB_STATUS, text(self.wire_status()));
+        keys.put(JOB_TYPE, text(self.kind.wire_type()));
+        keys.put(JOB_EXECUTOR, executor());
+        if let Some(id) = &self.certificate {
+            keys.put(JOB_CERT, text(id.as_str()));
+        }
+        if let Some(id) = &self.target {
+            let of_type = text(id.as_str()).text(self.kind.wire_type());
+            keys.put(JOB_TARGET, of_type.time(self.created_at));
+        }
         if let Some(at) = self.ready_at() {
-            keys.put(
-                JOB_DUE,
-                Key::new().text(&self.executor.to_string()).time(at),
-            );
+            keys.put(JOB_DUE, executor().time(at));
         }
-        if let JobState::Leased(lease) = &self.state {
+        if let Some(lease) = self.lease() {
             keys.put(JOB_LEASE, Key::new().time(lease.until));
-            keys.put(JOB_LEASED, Key::new().text(&self.executor.to_string()));
+            keys.put(JOB_LEASED, executor());
         }
-        if self.is_open() {
-            let subject = match &self.kind {
-                JobKind::Issue { order, .. } => order,
-                JobKind::Deploy { deployment } => deployment,
-            };
-            keys.put(JOB_OPEN, Key::new().text(subject.as_str()));
+        if self.is_stopping() {
+            keys.put(JOB_STOPPING, executor());
+        }
+        match self.ended_at() {
+            None => keys.put(JOB_OPEN, open_job_key(&self.kind, self.target.as_ref())),
+            Some(at) => keys.put(JOB_ENDED, Key::new().time(at)),
         }
     }
 );
+
+/// The key under which an open job stands: its order, its deployment, a version's trial on a
+/// target, or a target's test.
+pub fn open_job_key(kind: &JobKind, target: Option<&Id>) -> Key {
+    let key = Key::new();
+    let target = target.map_or("", Id::as_str);
+    match kind {
+        JobKind::Issue { order, .. } => key.text(order.as_str()),
+        JobKind::Deploy { deployment } => key.text(deployment.as_str()),
+        // No id begins so.
+        JobKind::Rehearse { version } => key.text("/trial").text(target).text(version.as_str()),
+        JobKind::Test => key.text("/test").text(target),
+    }
+}
 
 /// Deployments of a certificate: (certificate, time).
 pub const DEPLOYMENT_CERT: Index = Index::new(Deployment::COLL, "deployment.cert");

@@ -1,11 +1,15 @@
 //! The agent against an in-memory server, with real files, listeners and handshakes.
 
+mod clocks;
 mod config;
 mod crash;
 mod deploy;
 mod enrol;
+mod fleet;
 mod jobs;
 mod load;
 mod policy;
+mod real;
 mod recovery;
 mod support;
+mod two;

@@ -27,7 +27,7 @@ enum Door {
 use Door::{Auditors, Open, Operators, ThatAgent, Viewers};
 
 /// Every route: who is let in, and what the right caller is answered.
-const ROUTES: [(&str, Door, u16); 20] = [
+const ROUTES: [(&str, Door, u16); 23] = [
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
     ("GET /api/v1/certificates", Viewers, 200),
@@ -38,6 +38,9 @@ const ROUTES: [(&str, Door, u16); 20] = [
     ("GET /api/v1/certificates/{id}/deployments", Viewers, 200),
     ("POST /api/v1/certificates/{id}/renew", Operators, 202),
     ("GET /api/v1/orders/{id}", Viewers, 200),
+    ("GET /api/v1/jobs", Viewers, 200),
+    ("GET /api/v1/jobs/{id}", Viewers, 200),
+    ("POST /api/v1/jobs/{id}/cancel", Operators, 202),
     ("GET /api/v1/targets", Viewers, 200),
     ("POST /api/v1/targets", Operators, 201),
     ("GET /api/v1/targets/{id}", Viewers, 200),
@@ -181,7 +184,8 @@ impl World {
         let name = format!("cert-{}", self.made);
         self.app.certificate(&name, &[&self.target]).await;
         let mut jobs = self.agent.work(&self.app).await.into_iter();
-        jobs.find(|j| j.certificate_id.as_str() == name).unwrap()
+        let of = |job: &WorkItem| job.certificate_id.as_ref().map(|id| id.as_str() == name);
+        jobs.find(|job| of(job) == Some(true)).unwrap()
     }
 
     /// A request to the route that the right caller would be granted.
@@ -208,6 +212,9 @@ impl World {
             "POST /api/v1/agents/enrol" => {
                 let token = self.app.join_token(json!({})).await;
                 (path.into(), TestAgent::wish(&fresh, &token, &fresh))
+            }
+            "GET /api/v1/jobs/{id}" | "POST /api/v1/jobs/{id}/cancel" => {
+                (of(self.leased().await.id.as_str()), Value::Null)
             }
             "GET /api/v1/orders/{id}" => (of(&self.order), Value::Null),
             "GET /api/v1/targets/{id}" => (of(&self.target), Value::Null),
@@ -332,14 +339,25 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 #[test]
 fn roles_hold_what_the_catalogue_says() {
     use Permission::{
-        AgentEdit, AgentRead, AuditRead, CertIssue, CertRead, TargetEdit, TargetRead,
+        AgentEdit, AgentRead, AuditRead, CertEdit, CertIssue, CertRead, JobCancel, JobRead,
+        TargetDelete, TargetEdit, TargetRead,
     };
     let of = |role: Role| Permission::ALL.into_iter().filter(move |p| role.allows(*p));
     let all = [
-        CertRead, CertIssue, TargetRead, TargetEdit, AgentRead, AgentEdit, AuditRead,
+        CertRead,
+        CertIssue,
+        CertEdit,
+        JobRead,
+        JobCancel,
+        TargetRead,
+        TargetEdit,
+        TargetDelete,
+        AgentRead,
+        AgentEdit,
+        AuditRead,
     ];
     assert!(of(Role::Admin).eq(all));
     assert!(of(Role::Operator).eq(all));
-    assert!(of(Role::Viewer).eq([CertRead, TargetRead, AgentRead, AuditRead]));
+    assert!(of(Role::Viewer).eq([CertRead, JobRead, TargetRead, AgentRead, AuditRead]));
     assert!(of(Role::Auditor).eq([AuditRead]));
 }

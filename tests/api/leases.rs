@@ -222,6 +222,84 @@ async fn a_repeated_csr_is_answered_as_the_first_and_issues_once() {
 }
 
 #[tokio::test]
+async fn the_work_of_another_agent_and_jobs_that_are_not_there_are_refused() {
+    let (app, agent, other, item) = world().await;
+    let before = app.seq();
+    let path = format!("/api/v1/agents/{}/work?fresh=true", agent.id);
+    let call = app.call("GET", &path).bearer(&other.credential());
+    call.send().await.refused(403);
+    let mut nothing = item.clone();
+    nothing.id = "job-nothing".parse().unwrap();
+    let report = serde_json::to_value(agent.confirmed(&item)).unwrap();
+    for (call, body) in [
+        ("lease", json!({})),
+        ("report", report),
+        ("csr", json!({"csr_pem": other_csr()})),
+    ] {
+        agent.about(&app, &nothing, call, body).await.refused(404);
+    }
+    assert_eq!(app.seq(), before);
+    let renewed = agent.about(&app, &item, "lease", json!({})).await;
+    renewed.expect(200);
+}
+
+#[tokio::test]
+async fn a_second_run_of_the_agent_takes_over_and_the_first_ones_words_are_refused() {
+    let (app, agent, _, old) = world().await;
+    app.advance(10 * MINUTE);
+    let call = agent.call(&app, "GET", "work?fresh=true");
+    call.send().await.expect(200);
+    app.advance(5 * SECOND);
+    let new = agent.job(&app).await;
+    assert_eq!(new.id, old.id);
+    let before = app.seq();
+    let late = agent.confirmed(&old);
+    agent.report(&app, &old, &late).await.refused(409);
+    let lost = agent.about(&app, &old, "lease", json!({})).await;
+    lost.refused(409);
+    assert_eq!(app.seq(), before);
+    let outcome = agent.confirmed(&new);
+    agent.report(&app, &new, &outcome).await.expect(200);
+    app.check().await;
+}
+
+#[tokio::test]
+async fn a_late_csr_counts_only_while_nobody_else_has_the_job() {
+    let app = TestApp::start().await;
+    let agent = app.agent("a").await;
+    let target = app.target(&agent, "web").await;
+    app.certificate("web", &[&target]).await;
+    let old = agent.job(&app).await;
+    app.advance(MINUTE);
+    app.tick().await;
+    app.advance(5 * SECOND);
+    let new = agent.job(&app).await;
+    let before = app.seq();
+    agent.submit_csr(&app, &old).await.refused(409);
+    assert_eq!(app.seq(), before);
+    app.advance(10 * MINUTE);
+    agent.submit_csr(&app, &new).await.expect(202);
+    assert_eq!(app.list("/api/v1/certificates/web/versions").await.len(), 1);
+    app.check().await;
+}
+
+#[tokio::test]
+async fn a_report_for_a_cancelled_job_is_refused_and_changes_nothing() {
+    let (app, agent, _, old) = world().await;
+    let renew = app.post("/api/v1/certificates/web/renew", json!({})).await;
+    renew.expect(202);
+    let renewal = agent.job(&app).await;
+    agent.submit_csr(&app, &renewal).await.expect(202);
+    let before = app.seq();
+    for outcome in [agent.confirmed(&old), failed()] {
+        agent.report(&app, &old, &outcome).await.refused(409);
+    }
+    assert_eq!(app.seq(), before);
+    assert_eq!(deployment(&app).await["state"], "pending");
+    app.check().await;
+}
+
+#[tokio::test]
 async fn wrong_tokens_are_refused() {
     let (app, agent, _, item) = world().await;
     let before = app.seq();
@@ -382,7 +460,8 @@ async fn a_job_that_cannot_be_run_fails_and_keeps_no_other_back() {
     let mut unit = app.app.store.unit(app.unit_id(), app.now());
     unit.delete(target);
     unit.commit().await.unwrap();
-    assert_eq!(agent.job(&app).await.certificate_id.as_str(), "web");
+    let web = agent.job(&app).await.certificate_id;
+    assert_eq!(web.unwrap().as_str(), "web");
     let told = &app.list("/api/v1/audit").await[0];
     assert_eq!(told["action"], "deployment_failed");
     assert_eq!(told["resource_id"], "broken");

@@ -64,6 +64,20 @@ fn issuance() {
 }
 
 #[test]
+fn agents() {
+    let results = bench("agents --agents 5 --jobs 7");
+    let [waiting, polls, delivery] = &results[..] else {
+        panic!("{results:?}");
+    };
+    assert_eq!(waiting["agents"], 5);
+    positive(waiting, &["connect_s", "empty_mib", "idle_mib"]);
+    positive(polls, &["polls_per_s", "p50_ms", "p99_ms", "samples"]);
+    assert_eq!(delivery["jobs"], 7);
+    assert_eq!(delivery["samples"], 7);
+    positive(delivery, &["p50_ms", "p99_ms", "max_ms", "server_mib"]);
+}
+
+#[test]
 fn lists() {
     let results = bench("list --rows 60");
     let names: Vec<&str> = results

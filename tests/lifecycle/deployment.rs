@@ -172,8 +172,8 @@ async fn a_newer_version_puts_a_failed_deployment_aside(mut app: TestApp) {
     );
 }
 
-story!(a_newer_version_cancels_a_deployment_that_waits);
-async fn a_newer_version_cancels_a_deployment_that_waits(mut app: TestApp) {
+story!(a_newer_version_stops_a_deployment_under_way);
+async fn a_newer_version_stops_a_deployment_under_way(mut app: TestApp) {
     let (agent, old) = leased(&mut app).await;
     app.step().await;
     app.post("/api/v1/certificates/web/renew", json!({}))
@@ -182,18 +182,180 @@ async fn a_newer_version_cancels_a_deployment_that_waits(mut app: TestApp) {
     let renewal = agent.job(&app).await;
     agent.submit_csr(&app, &renewal).await.expect(202);
     app.step().await;
-    // The old deployment is under way on the host: its word comes too late.
-    let outcome = agent.confirmed(&old);
-    agent.report(&app, &old, &outcome).await.refused(409);
-    agent
-        .about(&app, &old, "lease", json!({}))
-        .await
-        .refused(409);
+    let job = format!("/api/v1/jobs/{}", old.id);
+    let stopping = app.get(&job).await;
+    assert_eq!(stopping["status"], "Running");
+    assert_eq!(stopping["state"], "cancel_requested");
+    assert_eq!(stopping["unwanted"], "a newer version took its place");
+    // The next poll brings the new deployment, and says what is to make room for it.
+    let poll = agent.call(&app, "GET", "work").send().await.expect(200);
+    assert_eq!(poll["cancel"], json!([old.id]));
+    assert_eq!(poll["jobs"][0]["type"], "Deployment");
+    let new: WorkItem = serde_json::from_value(poll["jobs"][0].clone()).unwrap();
     app.step().await;
+    let renewed = agent.about(&app, &old, "lease", json!({})).await;
+    assert_eq!(renewed.expect(200)["cancel"], true);
+    app.step().await;
+    agent.report(&app, &old, &rolled_back()).await.expect(200);
+    app.step().await;
+    let stopped = app.get(&job).await;
+    assert_eq!(stopped["status"], "Cancelled");
+    assert_eq!(stopped["last_attempt"]["outcome"], "rolled_back");
+    assert_eq!(deployment(&app).await["state"], "pending");
+    let told = &app.list("/api/v1/audit").await[0];
+    assert_eq!(told["action"], "deployment_stopped");
+    let outcome = agent.confirmed(&new);
+    agent.report(&app, &new, &outcome).await.expect(200);
+    app.step().await;
+    assert_eq!(deployment(&app).await["state"], "confirmed");
+    assert_eq!(app.shown("web").await["problem"], Value::Null);
+}
+
+story!(what_is_to_be_stopped_may_have_been_done);
+async fn what_is_to_be_stopped_may_have_been_done(mut app: TestApp) {
+    let (agent, old) = leased(&mut app).await;
+    app.post("/api/v1/certificates/web/renew", json!({}))
+        .await
+        .expect(202);
+    let renewal = agent.job(&app).await;
+    agent.submit_csr(&app, &renewal).await.expect(202);
+    let outcome = agent.confirmed(&old);
+    agent.report(&app, &old, &outcome).await.expect(200);
+    app.step().await;
+    let job = app.get(&format!("/api/v1/jobs/{}", old.id)).await;
+    assert_eq!(job["status"], "Completed");
     assert_eq!(deployment(&app).await["state"], "pending");
     agent.run(&app).await;
     app.step().await;
     assert_eq!(deployment(&app).await["state"], "confirmed");
+}
+
+story!(a_stop_without_a_word_ends_with_the_lease);
+async fn a_stop_without_a_word_ends_with_the_lease(mut app: TestApp) {
+    let (agent, old) = leased(&mut app).await;
+    let path = format!("/api/v1/jobs/{}", old.id);
+    let cancel = async |app: &TestApp| app.post(&format!("{path}/cancel"), json!({})).await;
+    let answer = cancel(&app).await.expect(202);
+    assert_eq!(answer["status"], "cancel_requested");
+    app.step().await;
+    // A second wish changes nothing.
+    let before = app.seq();
+    cancel(&app).await.expect(202);
+    assert_eq!(app.seq(), before);
+    app.advance(Duration::from_secs(59));
+    app.tick().await;
+    assert_eq!(app.get(&path).await["state"], "cancel_requested");
+    app.advance(Duration::from_secs(1));
+    app.tick().await;
+    app.step().await;
+    let job = app.get(&path).await;
+    assert_eq!(job["status"], "Cancelled");
+    assert_eq!(job["last_attempt"]["outcome"], "lost");
+    cancel(&app).await.refused(409);
+    // Nobody forgets the target: it is tried again like one that failed.
+    let shown = deployment(&app).await;
+    assert_eq!(shown["state"], "failed");
+    assert!(text(&shown["error"]).starts_with("cancelled by "));
+    app.pass(HOUR, HOUR / 2).await;
+    agent.run(&app).await;
+    app.step().await;
+    assert_eq!(deployment(&app).await["state"], "confirmed");
+}
+
+story!(a_cancelled_order_is_tried_again_later);
+async fn a_cancelled_order_is_tried_again_later(mut app: TestApp) {
+    let agent = app.agent("host").await;
+    let target = app.target(&agent, "web").await;
+    app.certificate("web", &[&target]).await;
+    let waiting = text(&app.list("/api/v1/jobs?status=pending").await[0]["id"]);
+    let cancel = async |app: &TestApp, job: &str| {
+        let path = format!("/api/v1/jobs/{job}/cancel");
+        app.post(&path, json!({})).await
+    };
+    let answer = cancel(&app, &waiting).await.expect(200);
+    assert_eq!(answer["status"], "job_cancelled");
+    assert_eq!(answer["job"]["status"], "Cancelled");
+    app.step().await;
+    assert_eq!(app.status("web").await, "Failed");
+    assert!(agent.work(&app).await.is_empty());
+    app.pass(HOUR, HOUR / 2).await;
+    // One that is being run takes no CSR any more, and ends with its lease.
+    let leased = agent.job(&app).await;
+    cancel(&app, leased.id.as_str()).await.expect(202);
+    app.step().await;
+    agent.submit_csr(&app, &leased).await.refused(409);
+    app.advance(Duration::from_secs(60));
+    app.tick().await;
+    app.step().await;
+    assert_eq!(app.status("web").await, "Failed");
+    app.pass(3 * HOUR, HOUR / 2).await;
+    agent.run(&app).await;
+    app.step().await;
+    assert_eq!(deployment(&app).await["state"], "confirmed");
+}
+
+story!(every_attempt_leaves_its_trace);
+async fn every_attempt_leaves_its_trace(mut app: TestApp) {
+    let (agent, job) = leased(&mut app).await;
+    let (old, new) = ("a".repeat(64), job.version.as_ref().unwrap());
+    app.advance(Duration::from_secs(3));
+    let body = json!({
+        "outcome": "failed", "class": "transient", "reason": "the disk\u{7} is full",
+        "old_fingerprint_sha256": old, "new_fingerprint_sha256": new.fingerprint_sha256,
+        "output": format!("{}\u{1b}[31mno space\r\nleft\n", "x".repeat(5_000)), "duration_ms": 2_500,
+    });
+    let report = agent.about(&app, &job, "report", body.clone()).await;
+    report.expect(200);
+    app.step().await;
+    let shown = deployment(&app).await;
+    assert_eq!(shown["state"], "pending", "it is tried again soon");
+    let attempt = &shown["last_attempt"];
+    assert_eq!(attempt["outcome"], "failed");
+    assert_eq!(attempt["class"], "transient");
+    assert_eq!(attempt["reason"], "the disk  is full");
+    assert_eq!(attempt["attempt"], 1);
+    assert_eq!(attempt["agent_id"], agent.id.as_str());
+    assert_eq!(attempt["duration_ms"], 2_500);
+    assert_eq!(attempt["old"], json!({"fingerprint_sha256": old}));
+    assert_eq!(attempt["new"]["serial_number"], new.serial.as_str());
+    assert_eq!(time(&attempt["ended_at"]), app.now());
+    let begun = time(&attempt["started_at"]);
+    assert_eq!(app.now().since(begun), Duration::from_secs(3));
+    let output = text(&attempt["output"]);
+    assert!(output.ends_with("x[31mno space\nleft"), "{output}");
+    assert!(output.len() <= 4_096);
+    let told = &app.list("/api/v1/audit").await[0];
+    assert_eq!(told["action"], "deployment_attempt_failed");
+    assert_eq!(told["details"]["outcome"], "failed");
+    assert_eq!(told["details"]["class"], "transient");
+    assert_eq!(told["details"]["attempt"], "1");
+    // The same words again are answered as before; others are refused.
+    let before = app.seq();
+    let again = agent.about(&app, &job, "report", body.clone()).await;
+    again.expect(200);
+    for (field, other) in [
+        ("reason", json!("the disk is gone")),
+        ("duration_ms", json!(2_501)),
+        ("class", json!("permanent")),
+    ] {
+        let mut body = body.clone();
+        body[field] = other;
+        agent.about(&app, &job, "report", body).await.refused(409);
+    }
+    assert_eq!(app.seq(), before);
+
+    app.advance(Duration::from_secs(5));
+    let job = agent.job(&app).await;
+    let outcome = agent.confirmed(&job);
+    agent.report(&app, &job, &outcome).await.expect(200);
+    app.step().await;
+    let attempt = deployment(&app).await["last_attempt"].clone();
+    assert_eq!(attempt["outcome"], "changed");
+    assert_eq!(attempt["attempt"], 2);
+    assert_eq!(attempt["served"][0]["endpoint"], "127.0.0.1:443");
+    let shown = app.get(&format!("/api/v1/jobs/{}", job.id)).await;
+    assert_eq!(shown["last_attempt"], attempt);
+    assert_eq!(shown["verification_status"], "success");
 }
 
 story!(a_broken_rollback_is_told);

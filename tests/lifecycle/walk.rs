@@ -1,7 +1,7 @@
 //! Random walks: whatever order things happen in, what must hold holds after every step, and
 //! once agents do their work again every certificate is well.
 
-use crate::support::{DAY, HOUR, MINUTE, TestAgent, TestApp, text};
+use crate::support::{DAY, HOUR, MINUTE, TestAgent, TestApp, fit, text};
 use certctl::agent::protocol::{FailureClass, Outcome, Served, WorkItem, WorkKind};
 use http::StatusCode;
 use serde_json::json;
@@ -143,6 +143,7 @@ impl Walk {
                 let outcome = agent.confirmed(item);
                 agent.report(app, item, &outcome).await
             }
+            (_, WorkKind::DryRun | WorkKind::TargetTest) => agent.report(app, item, &fit()).await,
             (_, WorkKind::Issuance | WorkKind::Renewal) => agent.submit_csr(app, item).await,
         };
         let taken = [StatusCode::OK, StatusCode::ACCEPTED, StatusCode::CONFLICT];

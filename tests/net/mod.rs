@@ -2,7 +2,7 @@
 
 mod client;
 mod dial;
-mod pki;
+pub mod pki;
 mod probe;
 mod resolve;
 mod server;

@@ -58,18 +58,11 @@ pub async fn kept(store: &Store, acknowledged: &[Acknowledged]) {
                 let token: u64 = done.request["token"].as_str().unwrap().parse().unwrap();
                 let job = row::<Job>(store, job).await;
                 // A report that began the job anew is seen in the job's next lease alone.
-                let leased = matches!(&job.state, JobState::Leased(l) if l.token == token);
+                let leased = job.lease().is_some_and(|l| l.token == token);
                 assert!(!leased, "{call} was acknowledged: {job:?}");
-                if *call == "csr" {
-                    let ended =
-                        matches!(&job.state, JobState::Succeeded { token: t, .. } if *t == token);
-                    assert!(ended, "{call} was acknowledged: {job:?}");
-                }
-                if done.request["outcome"] == "confirmed" {
-                    let ended = matches!(
-                        &job.state,
-                        JobState::Succeeded { token: t, .. } if *t == token
-                    );
+                if *call == "csr" || done.request["outcome"] == "confirmed" {
+                    let word = job.last_word.as_ref().is_some_and(|w| w.token == token);
+                    let ended = word && matches!(job.state, JobState::Succeeded { .. });
                     assert!(ended, "{call} was acknowledged: {job:?}");
                 }
             }

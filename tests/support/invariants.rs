@@ -9,7 +9,8 @@ use certctl::{
     id::Id,
     store::{
         AUDIT, CERT_CREATED, CERT_DUE, DEPLOYMENT_CERT, DEPLOYMENT_RETRY, Document, Index, JOB_DUE,
-        JOB_LEASE, JOB_LEASED, JOB_OPEN, Key, Loaded, ORDER_OPEN, Scan, Store, VERSION_CERT,
+        JOB_LEASE, JOB_LEASED, JOB_OPEN, JOB_STOPPING, Key, Loaded, ORDER_OPEN, Scan, Store,
+        VERSION_CERT,
     },
 };
 use serde_json::{Value, json};
@@ -93,6 +94,7 @@ impl Stored<'_> {
         let due = found(self.all(JOB_DUE).await);
         let leased = found(self.all(JOB_LEASE).await);
         let held = found(self.all(JOB_LEASED).await);
+        let stopping = found(self.all(JOB_STOPPING).await);
         assert_eq!(held, leased);
         let mut jobs = BTreeMap::new();
         for job in self.all::<Job>(JOB_OPEN).await {
@@ -100,9 +102,12 @@ impl Stored<'_> {
                 JobState::Ready { .. } | JobState::Backoff { .. } => {
                     assert!(due.contains(&job.id), "no agent would find {}", job.id);
                 }
-                JobState::Leased(_) => assert!(leased.contains(&job.id), "a lease without end"),
+                JobState::Leased(_) | JobState::CancelRequested(_) => {
+                    assert!(leased.contains(&job.id), "a lease without end");
+                }
                 ended => panic!("{ended:?} is not open"),
             }
+            assert_eq!(job.is_stopping(), stopping.contains(&job.id));
             let subject = match &job.kind {
                 JobKind::Issue { order, .. } => {
                     assert!(self.row::<Order>(order).await.is_open());
@@ -110,10 +115,12 @@ impl Stored<'_> {
                 }
                 JobKind::Deploy { deployment } => {
                     let row = self.row::<Deployment>(deployment).await;
-                    assert_eq!(row.state, DeploymentState::Pending);
+                    let aside = matches!(row.state, DeploymentState::Superseded { .. });
+                    assert!(row.is_pending() || aside && job.is_stopping(), "{row:?}");
                     assert_eq!(row.job, job.id);
                     deployment
                 }
+                JobKind::Rehearse { .. } | JobKind::Test => continue,
             };
             let twin = jobs.insert(subject.clone(), job);
             assert!(twin.is_none(), "two open jobs for one cause: {twin:?}");

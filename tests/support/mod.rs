@@ -5,7 +5,7 @@ mod agent;
 mod call;
 pub mod invariants;
 
-pub use agent::TestAgent;
+pub use agent::{TestAgent, fit};
 pub use call::{Answer, Call};
 
 use async_trait::async_trait;

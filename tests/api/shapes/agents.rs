@@ -47,8 +47,24 @@ async fn a_target_and_its_deployment() {
     let with_deployment: Vec<&str> = plain.into_iter().chain(["deployment"]).collect();
     fields(shown, &with_deployment);
     let version = job.version.unwrap();
+    let mut shown = shown["deployment"].clone();
+    let attempt = shown.as_object_mut().unwrap().remove("last_attempt");
+    fields(
+        &attempt.unwrap(),
+        &[
+            "job_id",
+            "attempt",
+            "agent_id",
+            "outcome",
+            "reason",
+            "served",
+            "started_at",
+            "ended_at",
+            "duration_ms",
+        ],
+    );
     assert_eq!(
-        shown["deployment"],
+        shown,
         json!({
             "target_id": target, "target_name": "web", "serial_number": version.serial,
             "state": "failed", "at": "2026-01-01T00:00:00Z",
@@ -78,6 +94,7 @@ async fn a_confirmed_deployment_says_where() {
             "state",
             "at",
             "confirmed_at",
+            "last_attempt",
         ],
     );
     assert_eq!(deployment["state"], "confirmed");
