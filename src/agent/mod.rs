@@ -11,6 +11,7 @@ mod jobs;
 mod keys;
 mod outbox;
 mod server;
+mod watch;
 
 pub mod protocol;
 
@@ -32,6 +33,7 @@ use server::{Refusal, Server};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use watch::Watcher;
 
 /// What an agent is given of the world.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct Env {
     pub exec: Arc<dyn Exec>,
     /// What the host allows, whatever the server asks for.
     pub policy: Arc<Policy>,
+    /// How often it looks at what is in place and served.
+    pub look_every: Duration,
     /// Runs its tasks; when they drain, the agent stops.
     pub tasks: Tasks,
 }
@@ -71,6 +75,7 @@ pub struct Agent {
     outbox: Arc<Outbox>,
     jobs: Arc<Jobs>,
     deployer: Arc<Deployer>,
+    watcher: Arc<Watcher>,
     /// Every target is as its journal says.
     restored: bool,
     retired: CancellationToken,
@@ -109,6 +114,7 @@ impl Agent {
         let outbox = Arc::new(Outbox::open(env.files.clone(), &paths));
         let vault = Vault::new(env.files.clone(), paths.clone());
         let keys = PendingKeys::new(&env, &paths, vault.clone());
+        let watcher = Arc::new(Watcher::default());
         let jobs = Jobs::new(
             env.clone(),
             server.clone(),
@@ -116,6 +122,7 @@ impl Agent {
             deployer.clone(),
             vault,
             keys,
+            watcher.clone(),
         );
         tracing::info!(agent = %identity.agent_id(), name = identity.name(), "agent opened");
         let retired = CancellationToken::new();
@@ -124,6 +131,7 @@ impl Agent {
             outbox,
             jobs: Arc::new(jobs),
             deployer,
+            watcher,
             restored,
             retired,
             env,
@@ -148,6 +156,19 @@ impl Agent {
                     () = stop.cancelled() => {}
                     () = retired.cancelled() => {}
                     () = outbox.deliver(&server, &*rng) => retired.cancel(),
+                }
+            }
+        });
+        self.env.tasks.spawn("agent watch", {
+            let (watcher, deployer) = (self.watcher.clone(), self.deployer.clone());
+            let (server, env) = (self.server.clone(), self.env.clone());
+            let (stop, retired) = (stop.clone(), self.retired.clone());
+            async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = retired.cancelled() => {}
+                    () = watcher.watch(&deployer, &server, &env) => retired.cancel(),
                 }
             }
         });
@@ -197,6 +218,10 @@ impl Agent {
                         .cancel
                         .iter()
                         .for_each(|job| self.jobs.withdraw(job));
+                    answered
+                        .look
+                        .iter()
+                        .for_each(|target| self.watcher.ask(target));
                     let jobs = answered.jobs.into_iter();
                     let taken = jobs.filter(|item| self.jobs.take(item)).count();
                     if taken == 0 {

@@ -9,6 +9,7 @@ mod job_shapes;
 mod jobs;
 mod problem;
 mod router;
+pub mod served;
 pub mod shapes;
 mod targets;
 

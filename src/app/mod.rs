@@ -15,6 +15,7 @@ mod issue;
 mod jobs;
 mod lifecycle;
 pub mod lists;
+mod observe;
 mod report;
 mod start;
 mod system_ca;
@@ -28,6 +29,7 @@ pub use certificates::NewCertificate;
 pub use demand::Demand;
 pub use error::AppError;
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
+pub use observe::{ServedAt, ServedNow, ServedState};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
@@ -43,7 +45,7 @@ use crate::{
     crypt::{Crypto, KeyRing},
     domain::{AuditEvent, Principal, PrincipalKind},
     id::Id,
-    jobs::{Doorbell, Heard, Pulse},
+    jobs::{Doorbell, Heard, Pulse, Watched},
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
     sys::Tasks,
@@ -78,6 +80,8 @@ pub struct App {
     pub doorbell: Doorbell,
     /// When agents were last heard.
     pub heard: Heard,
+    /// What agents are to look at, and when they did.
+    pub watched: Watched,
     /// When the loops last looked.
     pub pulse: Pulse,
     /// Refused calls, as far as the log tells of them.

@@ -45,13 +45,15 @@ impl App {
             } else {
                 Vec::new()
             };
-            let told = !jobs.is_empty() || !cancel.is_empty();
+            let look = self.watched.take(agent);
+            let told = !jobs.is_empty() || !cancel.is_empty() || !look.is_empty();
             if told || draining.is_cancelled() || tokio::time::Instant::now() >= deadline {
                 let count = jobs.len();
                 return Ok(Work {
                     jobs,
                     count,
                     cancel,
+                    look,
                 });
             }
             let until = deadline.min(self.next_due(agent, deadline).await?);

@@ -35,6 +35,8 @@ const GLANCE: Duration = Duration::from_secs(2);
 const OTHER_FILES: u64 = 1_000;
 /// How often the service manager is told that a start goes on.
 const STARTING: Duration = Duration::from_secs(10);
+/// Agents look this often at what is in place and served.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// The socket is for its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -203,6 +205,7 @@ pub fn agent_env(tasks: &Tasks, policy: Policy) -> Result<agent::Env, CliError> 
         sites: Arc::new(TlsSites::new(tasks.clone())),
         exec: Arc::new(Programs),
         policy: Arc::new(policy),
+        look_every: LOOK_EVERY,
         tasks: tasks.clone(),
     })
 }

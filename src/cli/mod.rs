@@ -10,6 +10,7 @@ mod follow;
 mod host;
 mod output;
 mod quickstart;
+mod served;
 mod server;
 
 pub use error::CliError;

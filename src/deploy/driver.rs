@@ -17,17 +17,17 @@ const AT_WORK: usize = 4;
 
 /// Deploys to the targets of one host.
 pub struct Deployer {
-    host: Host,
-    paths: Paths,
-    vault: Vault,
-    locks: Locks,
+    pub(super) host: Host,
+    pub(super) paths: Paths,
+    pub(super) vault: Vault,
+    pub(super) locks: Locks,
     at_work: Semaphore,
 }
 
 impl Deployer {
     /// A deployer on `paths`.
     pub fn new(host: Host, paths: Paths) -> Self {
-        let vault = Vault::new(host.files.clone(), paths.clone());
+        let vault = Vault::new(host.files.clone(), paths.clone()).owned_by(host.policy.user);
         Self {
             host,
             paths,
@@ -118,6 +118,9 @@ impl Deployer {
             version: pair.version().clone(),
             target: config.clone(),
             before,
+            beside: last
+                .as_ref()
+                .map_or_else(BTreeMap::new, |last| last.beside(pair)),
         };
         if place.in_place(&journal.before, pair.version()) {
             return self
@@ -338,7 +341,7 @@ impl Deployer {
     }
 
     /// The target as something to act on.
-    fn place<'a>(
+    pub(super) fn place<'a>(
         &'a self,
         target: &'a Id,
         config: &'a TargetConfig,
@@ -384,7 +387,7 @@ impl Deployer {
         let mut in_use = BTreeSet::new();
         for target in Journal::targets(&*self.host.files, &self.paths)? {
             if let Some(journal) = Journal::load(&*self.host.files, &self.paths, &target)? {
-                in_use.extend(journal.versions().cloned());
+                in_use.extend(journal.versions());
             }
         }
         Ok(in_use)
@@ -403,15 +406,21 @@ fn rollback_failed(reason: &str, and: Unverified) -> Outcome {
 
 /// Named locks, made when first held and forgotten when last released.
 #[derive(Default)]
-struct Locks(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+pub(super) struct Locks(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Locks {
     async fn hold(&self, name: String) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            locks.entry(name).or_default().clone()
-        };
-        lock.lock_owned().await
+        self.lock(name).lock_owned().await
+    }
+
+    /// Holds a lock that nobody has.
+    pub(super) fn try_hold(&self, name: String) -> Option<OwnedMutexGuard<()>> {
+        self.lock(name).try_lock_owned().ok()
+    }
+
+    fn lock(&self, name: String) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        locks.entry(name).or_default().clone()
     }
 }

@@ -9,6 +9,7 @@ mod driver;
 mod file;
 mod journal;
 mod listener;
+mod look;
 mod policy;
 mod site;
 mod vault;
@@ -20,6 +21,7 @@ pub use config::{ConfigError, TargetConfig};
 pub use driver::Deployer;
 pub use journal::{Journal, Phase};
 pub use listener::TlsSites;
+pub use look::{Observation, Shown};
 pub use policy::{Needs, POLICY_FILE, Policy, PolicyError};
 pub use site::{Site, Sites};
 pub use vault::{MAX_KEY_BYTES, Vault, VaultError};
@@ -28,7 +30,7 @@ use crate::{
     clock::{Clock, Time},
     crypt::PrivateKey,
     id::Id,
-    net::Probe,
+    net::{Endpoint, Probe},
     pki::{Chain, Serial},
     sys::{Exec, Files},
 };
@@ -373,4 +375,17 @@ pub trait Target: Send + Sync {
     async fn undo(&self, before: &Before) -> Result<(), Fault>;
     /// Waits until every endpoint serves what it did before.
     async fn verify_before(&self, before: &Before) -> Result<Vec<Seen>, Unverified>;
+    /// What on this host is not as `pair` was put there, a sentence each. No endpoint is asked.
+    fn drift(&self, pair: &Pair) -> Vec<String> {
+        let _ = pair;
+        Vec::new()
+    }
+    /// Where it is served.
+    fn endpoints(&self) -> Vec<Endpoint> {
+        Vec::new()
+    }
+    /// The directory of files that others read.
+    fn directory(&self) -> Option<PathBuf> {
+        None
+    }
 }

@@ -5,7 +5,7 @@ use crate::sys::{FileError, Files, own_user, read_trusted, trusted};
 use serde::Serialize;
 use std::{
     ffi::OsStr,
-    fmt, io,
+    fmt,
     path::{Component, Path, PathBuf},
 };
 use toml::{Table, Value};
@@ -110,6 +110,9 @@ pub struct Policy {
     /// Configuration files of nginx that may be used; none allows those that only root and the
     /// agent's user can change.
     pub configs: Option<Vec<PathBuf>>,
+    /// The user the agent acts as, to whom its files belong.
+    #[serde(skip)]
+    pub user: u32,
 }
 
 /// What a target needs of its host.
@@ -151,6 +154,7 @@ impl Default for Policy {
             commands: Vec::new(),
             binaries: vec![NGINX.into()],
             configs: None,
+            user: own_user(),
         }
     }
 }
@@ -233,7 +237,7 @@ impl Policy {
             if !self.binaries.iter().any(|b| b == binary) {
                 return Err(self.refuse(format!("running {}", binary.display()), "binaries"));
             }
-            unchanged(files, binary)?;
+            self.unchanged(files, binary)?;
         }
         for config in needs.configs {
             self.may_use(files, config)?;
@@ -292,8 +296,15 @@ impl Policy {
             Some(_) => {
                 Err(self.refuse(format!("the configuration {}", config.display()), "configs"))
             }
-            None => unchanged(files, config),
+            None => self.unchanged(files, config),
         }
+    }
+
+    /// Refuses a file that others than root and the agent's user can change.
+    fn unchanged(&self, files: &dyn Files, path: &Path) -> Result<(), Fault> {
+        let real = resolve(files, path)?;
+        trusted(files, &real, self.user)
+            .map_err(|e| Fault::operator(format!("{} is not used: {e}", path.display())))
     }
 
     fn refuse(&self, what: String, key: &str) -> Fault {
@@ -362,13 +373,6 @@ fn resolve(files: &dyn Files, path: &Path) -> Result<PathBuf, Fault> {
         }
     }
     Ok(real)
-}
-
-/// Refuses a file that others than root and the agent's user can change.
-fn unchanged(files: &dyn Files, path: &Path) -> Result<(), Fault> {
-    let real = resolve(files, path)?;
-    trusted(files, &real, own_user())
-        .map_err(|e: io::Error| Fault::operator(format!("{} is not used: {e}", path.display())))
 }
 
 /// Whether `path` is what a pattern of [`PROTECTED`] names, or below it.

@@ -7,8 +7,8 @@ use crate::{
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder, Issuer,
-        Job, JoinToken, Order, Plan, Presence, Profile, RenewalPolicy, Session, Target, Version,
-        job::JobKind,
+        Job, JoinToken, Observation, Order, Plan, Presence, Profile, RenewalPolicy, Session,
+        Target, Version, job::JobKind,
     },
     id::Id,
 };
@@ -318,6 +318,23 @@ document!(
         }
         if let DeploymentState::Failed { retry_at, .. } = self.state {
             keys.put(DEPLOYMENT_RETRY, Key::new().time(retry_at));
+        }
+    }
+);
+
+/// Observations that found something wrong, by certificate: (certificate).
+pub const OBSERVATION_WRONG: Index =
+    Index::new(Observation::COLL, "observation.wrong").counted_by(0);
+document!(
+    Observation,
+    "observation",
+    [OBSERVATION_WRONG],
+    |self, keys| {
+        if self.fault().is_some() {
+            keys.put(
+                OBSERVATION_WRONG,
+                Key::new().text(self.certificate.as_str()),
+            );
         }
     }
 );

@@ -58,10 +58,10 @@ struct Board<'a> {
 
 /// A state in words, with the icon and the tone that go with it.
 #[derive(Debug, Clone, Copy)]
-struct Badge {
-    word: &'static str,
-    icon: &'static str,
-    tone: &'static str,
+pub(super) struct Badge {
+    pub word: &'static str,
+    pub icon: &'static str,
+    pub tone: &'static str,
 }
 
 const IN_ALL: Badge = Badge {
@@ -72,6 +72,12 @@ const IN_ALL: Badge = Badge {
 
 const DEPLOYMENT_FAILED: Badge = Badge {
     word: "failed on a target",
+    icon: "cross",
+    tone: "bad",
+};
+
+const CHANGED: Badge = Badge {
+    word: "not as deployed",
     icon: "cross",
     tone: "bad",
 };
@@ -167,13 +173,14 @@ fn tally(counts: &Counts) -> Vec<(u64, Badge)> {
     let mut tally = vec![
         (counts.total, IN_ALL),
         (counts.failed_deployments, DEPLOYMENT_FAILED),
+        (counts.changed, CHANGED),
     ];
     tally.extend(counts.by_status.iter().map(|(s, n)| (*n, badge(*s))));
     tally.retain(|(n, _)| *n > 0);
     tally
 }
 
-fn badge(status: Status) -> Badge {
+pub(super) fn badge(status: Status) -> Badge {
     let (word, icon, tone) = match status {
         Status::Active => ("Active", "check", "good"),
         Status::Expiring => ("Expiring soon", "clock", "warn"),
@@ -192,6 +199,9 @@ fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Place<
     let (word, icon, tone) = match state {
         None => ("Waiting", "dots", "calm"),
         Some(DeploymentState::Pending) => ("Pending", "dots", "info"),
+        Some(DeploymentState::Confirmed { .. }) if fault(deployed).is_some() => {
+            ("Not as deployed", "cross", "bad")
+        }
         Some(DeploymentState::Confirmed { .. }) => ("Confirmed", "check", "good"),
         Some(DeploymentState::Failed { .. }) => ("Failed", "cross", "bad"),
         Some(DeploymentState::Superseded { .. }) => ("Superseded", "turn", "calm"),
@@ -199,7 +209,11 @@ fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Place<
     let (at, detail) = match state {
         None => (None, "no version yet".into()),
         Some(DeploymentState::Pending) => (None, String::new()),
-        Some(DeploymentState::Confirmed { at, endpoints }) => (Some(*at), endpoints.join(", ")),
+        Some(DeploymentState::Confirmed { at, endpoints }) => match fault(deployed) {
+            Some(fault) if problem.is_some_and(|p| p.ends_with(&fault)) => (None, String::new()),
+            Some(fault) => (None, fault),
+            None => (Some(*at), endpoints.join(", ")),
+        },
         Some(DeploymentState::Superseded { at }) => (Some(*at), String::new()),
         Some(DeploymentState::Failed {
             at,
@@ -232,6 +246,10 @@ fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Place<
         at: at.map(|at| Moment::new(at, now)),
         detail,
     }
+}
+
+fn fault(deployed: &Deployed) -> Option<String> {
+    deployed.observed.as_ref()?.fault()
 }
 
 fn entry(event: &Event, now: Time) -> Entry<'_> {

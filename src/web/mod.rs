@@ -2,6 +2,7 @@
 //! without a script; htmx only keeps a page fresh.
 
 mod assets;
+mod certificate;
 mod certificates;
 mod failure;
 mod moment;
@@ -33,6 +34,8 @@ pub fn router() -> Router<Arc<App>> {
         .route("/logout", post(signin::sign_out))
         .route(HOME, get(certificates::page))
         .route("/certificates/fragment", get(certificates::fragment))
+        .route("/certificates/{id}", get(certificate::page))
+        .route("/certificates/{id}/check", post(certificate::check))
         .layer(DefaultBodyLimit::max(MAX_FORM))
         .route("/static/{file}", get(assets::file))
 }

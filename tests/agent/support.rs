@@ -186,6 +186,7 @@ impl Transport for FakeServer {
         let (call, job) = match segments.as_slice() {
             ["enrol"] => ("enrol", None),
             [_, "work"] => ("work", None),
+            [_, "observations"] => ("observations", None),
             [_, "jobs", job, "lease"] => ("lease", Some(id(job))),
             [_, "jobs", job, "csr"] => ("csr", Some(id(job))),
             [_, "jobs", job, "report"] => ("report", Some(id(job))),
@@ -220,6 +221,7 @@ impl Transport for FakeServer {
                     let jobs: Vec<Value> = self.state().work.drain(..).collect();
                     (StatusCode::OK, json!({ "count": jobs.len(), "jobs": jobs }))
                 }
+                ("observations", _) => (StatusCode::OK, json!({})),
                 ("lease", _) => (
                     StatusCode::OK,
                     json!({ "until": "2026-01-01T00:00:00Z", "cancel": false }),
@@ -256,6 +258,7 @@ pub struct Host {
     pub files: Arc<dyn Files>,
     pub probe: Arc<dyn Probe>,
     pub policy: Arc<Policy>,
+    pub look_every: Duration,
 }
 
 impl Host {
@@ -271,6 +274,7 @@ impl Host {
             files: Arc::new(Disk),
             probe: Arc::new(TlsProbe::new(dialer).unwrap()),
             policy: Arc::default(),
+            look_every: Duration::from_secs(86_400),
         }
     }
 
@@ -286,6 +290,7 @@ impl Host {
             sites: sites.clone(),
             exec: Arc::new(Programs),
             policy: self.policy.clone(),
+            look_every: self.look_every,
             tasks,
         };
         (env, sites)
