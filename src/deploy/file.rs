@@ -1,8 +1,9 @@
 //! Target `File`: a link to a version's directory, flipped in one rename.
 
 use super::{
-    Before, Fault, Pair, Paths, Seen, Target, Unverified, Vault, VersionRef, config::FileConfig,
-    verify::Watch,
+    Before, Fault, Pair, Paths, Seen, Target, Unverified, Vault, VersionRef,
+    config::FileConfig,
+    verify::{IN_A_ROW, Watch},
 };
 use crate::{
     id::Id,
@@ -37,6 +38,7 @@ impl FileTarget<'_> {
             endpoints: &self.config.endpoints,
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
+            in_a_row: IN_A_ROW,
         }
     }
 
@@ -87,8 +89,8 @@ impl Target for FileTarget<'_> {
         let version = self.linked()?;
         Ok(Before {
             version,
-            listen: None,
             seen: self.watch().glance().await,
+            ..Before::default()
         })
     }
 
@@ -96,7 +98,7 @@ impl Target for FileTarget<'_> {
         before.version.as_ref() == Some(version)
     }
 
-    async fn commit(&self, pair: &Pair) -> Result<(), Fault> {
+    async fn commit(&self, pair: &Pair, _: &Before) -> Result<(), Fault> {
         self.files.make_dir(&self.paths.live, 0o755)?;
         Ok(self
             .files

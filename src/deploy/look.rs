@@ -1,6 +1,6 @@
 //! What is in place and served now, compared with what was put there.
 
-use super::{Deployer, Journal, Phase, Seen, VersionRef, verify};
+use super::{Deployer, Journal, Phase, Seen, VersionRef, programs::Programs, verify};
 use crate::{id::Id, net::Endpoint, pki::Certificate};
 use futures_util::{StreamExt, stream};
 use std::{collections::BTreeSet, time::Duration};
@@ -108,7 +108,9 @@ impl Deployer {
             // The certificate's targets share its files and its link.
             let certificate = format!("certificate {}", version.certificate);
             let _held = self.locks.try_hold(certificate)?;
-            let place = self.place(target, config, &version.certificate, name.clone());
+            let programs = Programs::new(&*self.host.exec);
+            let certificate = &version.certificate;
+            let place = self.place(target, config, certificate, name.clone(), &programs);
             let drift = place.drift(&pair);
             served.extend(place.directory().map(|directory| {
                 let found = self.vault.leaf(&directory);

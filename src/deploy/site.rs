@@ -1,8 +1,9 @@
 //! Target `Site`: an HTTPS listener of the agent's own, whose pair is swapped in memory.
 
 use super::{
-    Before, Fault, Pair, Seen, Target, Unverified, Vault, VersionRef, config::SiteConfig,
-    verify::Watch,
+    Before, Fault, Pair, Seen, Target, Unverified, Vault, VersionRef,
+    config::SiteConfig,
+    verify::{IN_A_ROW, Watch},
 };
 use crate::{id::Id, net::Endpoint, net::Probe};
 use async_trait::async_trait;
@@ -66,6 +67,7 @@ impl SiteTarget<'_> {
             endpoints: std::slice::from_ref(&endpoint),
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
+            in_a_row: IN_A_ROW,
         };
         watch.serves(pair).await
     }
@@ -92,7 +94,7 @@ impl Target for SiteTarget<'_> {
             Some(site) => Before {
                 version: Some(site.version),
                 listen: Some(site.listen),
-                seen: Vec::new(),
+                ..Before::default()
             },
         })
     }
@@ -101,7 +103,7 @@ impl Target for SiteTarget<'_> {
         before.version.as_ref() == Some(version) && before.listen == Some(self.config.listen)
     }
 
-    async fn commit(&self, pair: &Pair) -> Result<(), Fault> {
+    async fn commit(&self, pair: &Pair, _: &Before) -> Result<(), Fault> {
         self.serve(self.config.listen, pair).await
     }
 

@@ -12,7 +12,9 @@ mod tasks;
 mod trusted;
 
 pub use exec::{Command, Ending, Exec, ExecError, Finished, MAX_OUTPUT, Programs};
-pub use files::{Disk, FileError, Files, Kind, Metadata, Reach, TEMP_PREFIX, remove_temporaries};
+pub use files::{
+    Disk, FileError, Files, Kind, Metadata, Owner, Reach, TEMP_PREFIX, remove_temporaries,
+};
 pub use lock::Lock;
 pub use process::{Machine, harden, raise_open_files};
 pub use signals::{Hangup, Terminate};

@@ -11,5 +11,5 @@ mod load;
 mod policy;
 mod real;
 mod recovery;
-mod support;
+pub mod support;
 mod two;

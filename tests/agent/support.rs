@@ -13,7 +13,7 @@ use certctl::{
     id::Id,
     net::{CallError, Dialer, Guard, Probe, Resolver, TlsProbe, Transport},
     pki::{Chain, KeyAlgorithm},
-    sys::{Disk, Files, Programs, Tasks},
+    sys::{Disk, Exec, Files, Programs, Tasks},
 };
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -259,6 +259,7 @@ pub struct Host {
     pub probe: Arc<dyn Probe>,
     pub policy: Arc<Policy>,
     pub look_every: Duration,
+    pub exec: Arc<dyn Exec>,
 }
 
 impl Host {
@@ -275,6 +276,7 @@ impl Host {
             probe: Arc::new(TlsProbe::new(dialer).unwrap()),
             policy: Arc::default(),
             look_every: Duration::from_secs(86_400),
+            exec: Arc::new(Programs),
         }
     }
 
@@ -288,9 +290,9 @@ impl Host {
             files: self.files.clone(),
             probe: self.probe.clone(),
             sites: sites.clone(),
-            exec: Arc::new(Programs),
             policy: self.policy.clone(),
             look_every: self.look_every,
+            exec: self.exec.clone(),
             tasks,
         };
         (env, sites)
@@ -318,6 +320,15 @@ impl Host {
 
     /// A deployer on this host, beside any agent.
     pub fn deployer(&self, files: Arc<dyn Files>) -> (Deployer, Arc<TlsSites>, Tasks) {
+        self.deployer_under(self.policy.clone(), files)
+    }
+
+    /// The same under another policy.
+    pub fn deployer_under(
+        &self,
+        policy: Arc<Policy>,
+        files: Arc<dyn Files>,
+    ) -> (Deployer, Arc<TlsSites>, Tasks) {
         let tasks = Tasks::new();
         let sites = Arc::new(TlsSites::new(tasks.clone()));
         let on = certctl::deploy::Host {
@@ -325,8 +336,8 @@ impl Host {
             files,
             probe: self.probe.clone(),
             sites: sites.clone(),
-            exec: Arc::new(Programs),
-            policy: self.policy.clone(),
+            policy,
+            exec: self.exec.clone(),
         };
         let deployer = Deployer::new(on, self.paths.clone());
         (deployer, sites, tasks)

@@ -180,7 +180,7 @@ pub fn tidy(agent: &AgentHost) {
     let mut kept = BTreeSet::new();
     for target in Journal::targets(&*host.files, &host.paths).unwrap() {
         let journal = Journal::load(&*host.files, &host.paths, &target).unwrap();
-        kept.extend(journal.unwrap().versions().cloned());
+        kept.extend(journal.unwrap().versions());
     }
     let vault = Vault::new(host.files.clone(), host.paths.clone());
     for version in &kept {
