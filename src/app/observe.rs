@@ -228,9 +228,9 @@ impl App {
     pub async fn check_served(&self, who: &Principal, id: &Id) -> Result<ServedNow, AppError> {
         require(who, Permission::CertRead)?;
         let certificate = self.certificate(who, id).await?;
-        let asked_at = self.now();
         let mut awaited = Vec::new();
-        let mut changes = self.watched.changes();
+        let mut looks = self.watched.looks();
+        let before = *looks.borrow_and_update();
         for deployed in self.deployed(&certificate).await? {
             let target = deployed.target;
             self.watched.ask(&target.agent, &target.id);
@@ -244,11 +244,8 @@ impl App {
             }
         }
         let all_seen = async {
-            while !awaited
-                .iter()
-                .all(|id| self.watched.seen_since(id, asked_at))
-            {
-                if changes.changed().await.is_err() {
+            while !awaited.iter().all(|id| self.watched.seen_since(id, before)) {
+                if looks.changed().await.is_err() {
                     return;
                 }
             }
@@ -260,17 +257,20 @@ impl App {
             () = all_seen => {}
             () = tokio::time::sleep(LOOKED_WITHIN) => {}
         }
-        self.served_since(&certificate, Some(asked_at)).await
+        self.served_since(&certificate, Some(before)).await
     }
 
     async fn served_since(
         &self,
         certificate: &Certificate,
-        asked_at: Option<Time>,
+        looks: Option<u64>,
     ) -> Result<ServedNow, AppError> {
         let mut places = Vec::new();
+        let mut fresh = true;
         for deployed in self.deployed(certificate).await? {
             let target = deployed.target;
+            let id = Observation::id_of(&certificate.id, &target.id);
+            fresh &= looks.is_none_or(|looks| self.watched.seen_since(&id, looks));
             let Some(observed) = deployed.observed else {
                 places.push(ServedAt {
                     target: target.id,
@@ -312,11 +312,7 @@ impl App {
                 });
             }
         }
-        let fresh = |place: &ServedAt| place.seen_at.is_some_and(|at| Some(at) >= asked_at);
-        Ok(ServedNow {
-            fresh: places.iter().all(fresh),
-            places,
-        })
+        Ok(ServedNow { fresh, places })
     }
 
     async fn state_of(

@@ -92,8 +92,9 @@ impl Heard {
 /// What agents are to look at, and when they last looked.
 pub struct Watched {
     asked: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
-    looked: Mutex<BTreeMap<Id, Time>>,
-    changed: watch::Sender<()>,
+    /// When, and the how manieth look of all that was.
+    looked: Mutex<BTreeMap<Id, (Time, u64)>>,
+    looks: watch::Sender<u64>,
 }
 
 impl Default for Watched {
@@ -101,7 +102,7 @@ impl Default for Watched {
         Self {
             asked: Mutex::default(),
             looked: Mutex::default(),
-            changed: watch::channel(()).0,
+            looks: watch::channel(0).0,
         }
     }
 }
@@ -125,24 +126,25 @@ impl Watched {
     /// Somebody has looked.
     pub fn looked(&self, observation: &Id, at: Time) {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.insert(observation.clone(), at);
-        self.changed.send_replace(());
+        self.looks.send_modify(|looks| *looks += 1);
+        looked.insert(observation.clone(), (at, *self.looks.borrow()));
     }
 
     /// When somebody has looked, as far as this process knows.
     pub fn last(&self, observation: &Id) -> Option<Time> {
         let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.get(observation).copied()
+        looked.get(observation).map(|(at, _)| *at)
     }
 
-    /// Whether somebody has looked since.
-    pub fn seen_since(&self, observation: &Id, since: Time) -> bool {
-        self.last(observation).is_some_and(|at| at >= since)
+    /// Whether somebody has looked since there were so many looks.
+    pub fn seen_since(&self, observation: &Id, looks: u64) -> bool {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.get(observation).is_some_and(|(_, nth)| *nth > looks)
     }
 
-    /// Tells each time that somebody has looked.
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
+    /// How many looks there were, and are.
+    pub fn looks(&self) -> watch::Receiver<u64> {
+        self.looks.subscribe()
     }
 }
 

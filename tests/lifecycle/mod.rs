@@ -5,6 +5,7 @@ mod attention;
 mod budget;
 mod deployment;
 mod loss;
+mod observation;
 mod renewal;
 mod start;
 mod walk;

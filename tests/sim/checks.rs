@@ -5,8 +5,8 @@ use certctl::{
     clock::{Clock, Time},
     deploy::{Journal, Pair, Phase, Vault, VersionRef},
     domain::{
-        Agent, Certificate, Deployment, DeploymentState, Holder, Job, JobState, Order, OrderState,
-        Plan, Target, Version,
+        Agent, Certificate, Deployment, DeploymentState, Holder, Job, JobState, Observation, Order,
+        OrderState, Plan, Target, Version,
     },
     id::Id,
     store::{
@@ -54,6 +54,13 @@ pub async fn kept(store: &Store, acknowledged: &[Acknowledged]) {
             // A token is shown once and never again; that it works is seen at the enrolment.
             ["agents", "tokens"] => {}
             ["agents", _, "jobs", _, "lease"] => {}
+            ["agents", _, "observations"] => {
+                for found in done.request["observations"].as_array().unwrap() {
+                    let id = |field: &str| found[field].as_str().unwrap().parse().unwrap();
+                    let id = Observation::id_of(&id("certificate_id"), &id("target_id"));
+                    row::<Observation>(store, id.as_str()).await;
+                }
+            }
             ["agents", _, "jobs", job, call @ ("csr" | "report")] => {
                 let token: u64 = done.request["token"].as_str().unwrap().parse().unwrap();
                 let job = row::<Job>(store, job).await;
