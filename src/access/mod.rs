@@ -21,15 +21,17 @@ pub enum Permission {
     TargetDelete,
     /// Read agents.
     AgentRead,
-    /// Make join tokens.
+    /// Make and revoke join tokens.
     AgentEdit,
+    /// Retire agents.
+    AgentRetire,
     /// Read the audit log.
     AuditRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CertRead,
         Self::CertIssue,
         Self::CertEdit,
@@ -40,6 +42,7 @@ impl Permission {
         Self::TargetDelete,
         Self::AgentRead,
         Self::AgentEdit,
+        Self::AgentRetire,
         Self::AuditRead,
     ];
 
@@ -56,6 +59,7 @@ impl Permission {
             Self::TargetDelete => "target.delete",
             Self::AgentRead => "agent.read",
             Self::AgentEdit => "agent.edit",
+            Self::AgentRetire => "agent.retire",
             Self::AuditRead => "audit.read",
         }
     }
@@ -95,9 +99,10 @@ impl Role {
 
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
-        use Permission::{AgentRead, AuditRead, CertRead, JobRead, TargetRead};
+        use Permission::{AgentRead, AgentRetire, AuditRead, CertRead, JobRead, TargetRead};
         match self {
-            Self::Admin | Self::Operator => true,
+            Self::Admin => true,
+            Self::Operator => permission != AgentRetire,
             Self::Viewer => matches!(
                 permission,
                 CertRead | JobRead | TargetRead | AgentRead | AuditRead

@@ -47,9 +47,9 @@ impl Watcher {
         self.wake.notify_one();
     }
 
-    /// Looks and tells until the agent is retired. News that was not taken is not kept: the next
+    /// Looks and tells until the agent is retired; returns why. News that was not taken is not kept: the next
     /// look has newer.
-    pub async fn watch(&self, deployer: &Deployer, server: &Server, env: &Env) {
+    pub async fn watch(&self, deployer: &Deployer, server: &Server, env: &Env) -> String {
         let mut told = Told::new();
         let mut backoff = Backoff::default();
         let mut next = Instant::now() + spread(FIRST.min(env.look_every), &*env.rng);
@@ -76,7 +76,7 @@ impl Watcher {
             }
             match sent {
                 Ok(()) => backoff = Backoff::default(),
-                Err(Refusal::Retired) => return,
+                Err(Refusal::Retired(why)) => return why,
                 Err(error) => {
                     let pause = backoff.next(&*env.rng, error.retry_after());
                     tracing::warn!(%error, ?pause, "what was found on this host is not told yet");

@@ -13,10 +13,12 @@ mod deploy;
 mod error;
 mod issue;
 mod jobs;
+mod join;
 mod lifecycle;
 pub mod lists;
 mod observe;
 mod report;
+mod retire;
 mod start;
 mod system_ca;
 mod targets;
@@ -24,18 +26,20 @@ pub mod views;
 mod work;
 
 pub use access::{Credential, SESSION_LIFETIME};
-pub use agents::{NewToken, TokenMade};
+pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use certificates::NewCertificate;
 pub use demand::Demand;
 pub use error::AppError;
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
+pub use join::{NewToken, TokenMade, TokenPage, TokenView};
 pub use observe::{ServedAt, ServedNow, ServedState};
+pub use retire::Retirement;
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
 };
 pub use system_ca::SystemCa;
-pub use targets::NewTarget;
+pub use targets::{NewTarget, TargetView};
 
 use crate::{
     access::{Permission, Role},

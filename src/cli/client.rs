@@ -96,12 +96,35 @@ impl Client {
         self.call(Method::POST, path, body.into()).await
     }
 
+    /// Does something, to which "no content" is an answer too.
+    pub async fn post_or_nothing<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Option<T>, CliError> {
+        let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
+        let answer = self.answer(Method::POST, path, body.into()).await?;
+        (!answer.is_empty()).then(|| read(&answer)).transpose()
+    }
+
+    /// Deletes.
+    pub async fn delete(&self, path: &str) -> Result<(), CliError> {
+        self.answer(Method::DELETE, path, Bytes::new())
+            .await
+            .map(drop)
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<T, CliError> {
+        read(&self.answer(method, path, body).await?)
+    }
+
+    /// The body of a good answer.
+    async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, CliError> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1{path}", self.base))
@@ -115,8 +138,7 @@ impl Client {
         let response = self.transport.call(request).await.map_err(no_answer)?;
         let status = response.status();
         if status.is_success() {
-            return serde_json::from_slice(response.body())
-                .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")));
+            return Ok(response.into_body());
         }
         #[derive(serde::Deserialize)]
         struct Problem {
@@ -131,6 +153,11 @@ impl Client {
             message,
         })
     }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CliError> {
+    serde_json::from_slice(body)
+        .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")))
 }
 
 /// The file of the CAs to trust: flag, variable.

@@ -2,16 +2,20 @@
 //! unix socket of a server on this machine or over HTTPS.
 
 mod agent;
+mod agents;
+mod attempts;
 mod bench;
 mod certs;
 mod client;
 mod error;
 mod follow;
 mod host;
+mod jobs;
 mod output;
 mod quickstart;
 mod served;
 mod server;
+mod targets;
 
 pub use error::CliError;
 
@@ -72,11 +76,20 @@ enum Command {
     Quickstart(quickstart::Quickstart),
     /// Run the control plane
     Server(server::Server),
-    /// Run or enrol an agent
+    /// Run an agent, enrol it, or try its way to the server
     Agent(agent::AgentCommand),
-    /// List, show and renew certificates
+    /// Let agents join, list and show them, retire them
+    #[command(subcommand)]
+    Agents(agents::Agents),
+    /// List, show, renew and deploy certificates
     #[command(subcommand)]
     Certs(certs::Certs),
+    /// List, show, make, test and delete targets
+    #[command(subcommand)]
+    Targets(targets::Targets),
+    /// List, show and cancel jobs
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
     /// Measure this machine: commits, issuance, lists, start
     Bench(bench::Benches),
 }
@@ -151,9 +164,21 @@ fn run(cli: Cli) -> Result<(), CliError> {
             logging(&env, config::logging(&env)?, None)?;
             runtime(true, agent::run(command, &global, &env))
         }
+        Command::Agents(command) => {
+            config::logging(&env)?;
+            runtime(false, agents::run(command, &global, &env))
+        }
         Command::Certs(command) => {
             config::logging(&env)?;
             runtime(false, certs::run(command, &global, &env))
+        }
+        Command::Targets(command) => {
+            config::logging(&env)?;
+            runtime(false, targets::run(command, &global, &env))
+        }
+        Command::Jobs(command) => {
+            config::logging(&env)?;
+            runtime(false, jobs::run(command, &global, &env))
         }
         Command::Bench(command) => {
             telemetry::init(telemetry::Level::Warn, telemetry::Format::Text)

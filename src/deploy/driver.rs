@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 /// Deployments under way at once.
@@ -47,18 +47,9 @@ impl Deployer {
         pair: &Pair,
         stop: &CancellationToken,
     ) -> Ended {
-        // Always in this order, so that no two wait for each other. The certificate is locked too,
-        // because its targets share the staged versions and the link. What waits for another
-        // deployment's target takes no place from those that could begin.
-        let turn = async {
-            let certificate = format!("certificate {}", pair.version().certificate);
-            let target = self.locks.hold(format!("target {target}")).await;
-            let certificate = self.locks.hold(certificate).await;
-            (target, certificate, self.at_work.acquire().await)
-        };
         let _turn = tokio::select! {
             biased;
-            turn = turn => turn,
+            turn = self.turn(target, Some(&pair.version().certificate)) => turn,
             () = stop.cancelled() => {
                 return Ended {
                     outcome: Outcome::Failed(Fault::transient(STOPPED)),
@@ -76,6 +67,23 @@ impl Deployer {
             outcome: ended.unwrap_or_else(Outcome::Failed),
             old_fingerprint: old,
             output: programs.output(),
+        }
+    }
+
+    /// Waits until nothing else is done on the target or with the certificate's versions. Always in
+    /// this order, so that no two wait for each other. The certificate is locked too, because its
+    /// targets share the staged versions and the link. What waits for another deployment's target
+    /// takes no place from those that could begin.
+    pub(super) async fn turn(&self, target: &Id, certificate: Option<&Id>) -> Turn<'_> {
+        let target = self.locks.hold(format!("target {target}")).await;
+        let certificate = match certificate {
+            Some(id) => Some(self.locks.hold(format!("certificate {id}")).await),
+            None => None,
+        };
+        Turn {
+            _target: target,
+            _certificate: certificate,
+            _at_work: self.at_work.acquire().await.ok(),
         }
     }
 
@@ -198,7 +206,7 @@ impl Deployer {
     }
 
     /// The leaf in place before a deployment.
-    fn fingerprint(&self, before: &Before) -> Option<String> {
+    pub(super) fn fingerprint(&self, before: &Before) -> Option<String> {
         let seen = || before.seen.iter().find_map(|seen| seen.fingerprint.clone());
         if before.adopts() {
             return seen();
@@ -375,7 +383,7 @@ impl Deployer {
         Ok(())
     }
 
-    fn permits(&self, target: &TargetConfig) -> Result<(), Fault> {
+    pub(super) fn permits(&self, target: &TargetConfig) -> Result<(), Fault> {
         let Host { files, policy, .. } = &self.host;
         policy.permits(&**files, &self.paths, target)
     }
@@ -444,7 +452,7 @@ impl Deployer {
         }
     }
 
-    fn versions_in_use(&self) -> Result<BTreeSet<VersionRef>, Fault> {
+    pub(super) fn versions_in_use(&self) -> Result<BTreeSet<VersionRef>, Fault> {
         let mut in_use = BTreeSet::new();
         for target in Journal::targets(&*self.host.files, &self.paths)? {
             if let Some(journal) = Journal::load(&*self.host.files, &self.paths, &target)? {
@@ -456,7 +464,14 @@ impl Deployer {
     }
 }
 
-const STOPPED: &str = "the job was withdrawn before the end of its deployment";
+/// The right to work on a target, until dropped.
+pub(super) struct Turn<'a> {
+    _target: OwnedMutexGuard<()>,
+    _certificate: Option<OwnedMutexGuard<()>>,
+    _at_work: Option<SemaphorePermit<'a>>,
+}
+
+pub(super) const STOPPED: &str = "the job was withdrawn before the end of its deployment";
 
 fn rollback_failed(reason: &str, and: Unverified) -> Outcome {
     let reason = format!("{reason}; then what was there before was not brought back: {and}");

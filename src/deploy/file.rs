@@ -8,7 +8,7 @@ use super::{
 use crate::{
     id::Id,
     net::{Endpoint, Probe},
-    sys::Files,
+    sys::{Files, TEMP_PREFIX},
 };
 use async_trait::async_trait;
 use std::path::PathBuf;
@@ -96,6 +96,15 @@ impl Target for FileTarget<'_> {
 
     fn in_place(&self, before: &Before, version: &VersionRef) -> bool {
         before.version.as_ref() == Some(version)
+    }
+
+    async fn inspect(&self) -> Result<Vec<String>, Fault> {
+        let live = &self.paths.live;
+        self.files.make_dir(live, 0o755)?;
+        let trial = live.join(format!("{TEMP_PREFIX}trial"));
+        self.files.write_durable(&trial, b"", 0o600)?;
+        self.files.remove(&trial)?;
+        Ok(vec![format!("links can be made in {}", live.display())])
     }
 
     async fn commit(&self, pair: &Pair, _: &Before) -> Result<(), Fault> {

@@ -48,14 +48,14 @@ impl Deployer {
         };
         let wanted = targets.filter(|target| only.is_none_or(|only| only.contains(target)));
         stream::iter(wanted)
-            .map(|target| async move { self.look_at(&target).await })
+            .map(|target| async move { self.look_on(&target).await })
             .buffered(AT_ONCE)
             .collect::<Vec<_>>()
             .await
             .concat()
     }
 
-    async fn look_at(&self, target: &Id) -> Vec<Observation> {
+    async fn look_on(&self, target: &Id) -> Vec<Observation> {
         let Some(journal) = self.decided(target) else {
             return Vec::new();
         };

@@ -14,6 +14,7 @@ mod nginx;
 mod places;
 mod policy;
 mod programs;
+mod rehearsal;
 mod site;
 mod vault;
 mod verify;
@@ -27,6 +28,7 @@ pub use listener::TlsSites;
 pub use look::{Observation, Shown};
 pub use places::{Place, Stood};
 pub use policy::{Needs, POLICY_FILE, Policy, PolicyError};
+pub use rehearsal::Examined;
 pub use site::{Site, Sites};
 pub use vault::{MAX_KEY_BYTES, Vault, VaultError};
 
@@ -399,6 +401,15 @@ pub trait Target: Send + Sync {
     async fn rehearse(&self, pair: &Pair) -> Result<(), Fault> {
         let _ = pair;
         Ok(())
+    }
+    /// What the place's endpoints serve now, where [`before`](Self::before) has looked already.
+    async fn seen(&self, before: &Before) -> Vec<Seen> {
+        before.seen.clone()
+    }
+    /// Whether the place could be used, as far as that can be seen without a change: what was
+    /// found, a sentence each.
+    async fn inspect(&self) -> Result<Vec<String>, Fault> {
+        Ok(Vec::new())
     }
     /// Puts a staged version in place, at once or not at all. `before` is what the journal says
     /// is replaced.

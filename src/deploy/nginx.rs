@@ -197,6 +197,12 @@ impl Target for NginxTarget<'_> {
         before.version.as_ref() == Some(version) && !before.adopts()
     }
 
+    async fn inspect(&self) -> Result<Vec<String>, Fault> {
+        let config = &self.config.config_path;
+        self.test(config).await?;
+        Ok(vec![format!("nginx accepts {}", config.display())])
+    }
+
     async fn rehearse(&self, pair: &Pair) -> Result<(), Fault> {
         // While a file that it names is missing, the configuration cannot pass: then the test after
         // the commit is the first.

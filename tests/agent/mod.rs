@@ -1,5 +1,6 @@
 //! The agent against an in-memory server, with real files, listeners and handshakes.
 
+mod apart;
 mod clocks;
 mod config;
 mod crash;
@@ -12,6 +13,8 @@ mod look;
 mod policy;
 mod real;
 mod recovery;
+mod rotation;
 pub mod support;
+mod trials;
 mod two;
 mod watch;

@@ -187,6 +187,8 @@ impl Transport for FakeServer {
             ["enrol"] => ("enrol", None),
             [_, "work"] => ("work", None),
             [_, "observations"] => ("observations", None),
+            [_, "ping"] => ("ping", None),
+            [_, "credential"] => ("credential", None),
             [_, "jobs", job, "lease"] => ("lease", Some(id(job))),
             [_, "jobs", job, "csr"] => ("csr", Some(id(job))),
             [_, "jobs", job, "report"] => ("report", Some(id(job))),
@@ -215,6 +217,15 @@ impl Transport for FakeServer {
                     });
                     (StatusCode::CREATED, answer)
                 }
+                ("ping", _) => (
+                    StatusCode::OK,
+                    json!({
+                        "agent_id": "agent-1", "name": "test", "server_version": "0.1.0",
+                        "server_time": "2026-01-01T00:00:00Z",
+                        "credential_since": "2026-01-01T00:00:00Z",
+                    }),
+                ),
+                ("credential", _) => (StatusCode::NO_CONTENT, Value::Null),
                 ("work", _) => {
                     let jobs = self.until(|s| (!s.work.is_empty()).then_some(())).await;
                     let () = jobs;

@@ -7,6 +7,7 @@ mod deployment;
 mod loss;
 mod observation;
 mod renewal;
+mod retirement;
 mod start;
 mod walk;
 
