@@ -44,6 +44,11 @@ pub fn poll_wait(rng: &dyn Rng) -> u64 {
     POLL_WAIT_SECONDS - cut
 }
 
+/// A time of nine to ten tenths of `full`.
+pub fn spread(full: Duration, rng: &dyn Rng) -> Duration {
+    full.mul_f64(0.9 + fraction(rng) / 10.0)
+}
+
 /// A number in [0, 1).
 pub fn fraction(rng: &dyn Rng) -> f64 {
     let mut bytes = [0; 4];

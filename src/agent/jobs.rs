@@ -9,6 +9,7 @@ use super::{
         FailureClass, JOBS_A_POLL, Lease, Outcome, Report, Served, VersionItem, WorkItem, WorkKind,
     },
     server::{Refusal, Server},
+    watch::Watcher,
 };
 use crate::{
     deploy::{self, Class, Deployer, Fault, Pair, TargetConfig, Vault},
@@ -42,6 +43,7 @@ struct Shared {
     deployer: Arc<Deployer>,
     vault: Vault,
     keys: PendingKeys,
+    watcher: Arc<Watcher>,
     in_hand: Arc<Semaphore>,
     requests: Semaphore,
     running: Mutex<BTreeMap<Id, Running>>,
@@ -70,6 +72,7 @@ impl Jobs {
         deployer: Arc<Deployer>,
         vault: Vault,
         keys: PendingKeys,
+        watcher: Arc<Watcher>,
     ) -> Self {
         Self(Arc::new(Shared {
             env,
@@ -78,6 +81,7 @@ impl Jobs {
             deployer,
             vault,
             keys,
+            watcher,
             in_hand: Arc::new(Semaphore::new(IN_HAND)),
             requests: Semaphore::new(REQUESTS),
             running: Mutex::default(),
@@ -300,6 +304,7 @@ impl Shared {
         let pair = self.pair_of(item)?;
         let version = pair.version();
         let ended = self.deployer.deploy(target, &config, &pair, stop).await;
+        self.watcher.ask(target);
         let certificate = &version.certificate;
         if matches!(ended.outcome, deploy::Outcome::Confirmed { .. })
             && let Err(error) = self

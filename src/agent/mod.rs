@@ -13,10 +13,11 @@ mod outbox;
 mod ping;
 mod rotation;
 mod server;
+mod watch;
 
 pub mod protocol;
 
-pub use crate::deploy::{Paths, TlsSites};
+pub use crate::deploy::{POLICY_FILE, Paths, Policy, PolicyError, TlsSites};
 pub use enrol::{EnrolError, EnrolWish, Identity, IdentityError, enrol};
 pub use ping::{Step, Ways, ping};
 
@@ -43,6 +44,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use watch::Watcher;
 
 /// What an agent is given of the world.
 #[derive(Clone)]
@@ -61,6 +63,10 @@ pub struct Env {
     pub sites: Arc<dyn Sites>,
     /// Other programs of the host.
     pub exec: Arc<dyn Exec>,
+    /// What the host allows, whatever the server asks for.
+    pub policy: Arc<Policy>,
+    /// How often it looks at what is in place and served.
+    pub look_every: Duration,
     /// Runs its tasks; when they drain, the agent stops.
     pub tasks: Tasks,
 }
@@ -80,6 +86,7 @@ pub struct Agent {
     outbox: Arc<Outbox>,
     jobs: Arc<Jobs>,
     deployer: Arc<Deployer>,
+    watcher: Arc<Watcher>,
     rotation: Arc<Rotation>,
     /// Every target is as its journal says.
     restored: Arc<AtomicBool>,
@@ -114,12 +121,14 @@ impl Agent {
             probe: env.probe.clone(),
             sites: env.sites.clone(),
             exec: env.exec.clone(),
+            policy: env.policy.clone(),
         };
         let deployer = Arc::new(Deployer::new(host, paths.clone()));
         let restored = Arc::new(AtomicBool::new(deployer.recover().await));
         let outbox = Arc::new(Outbox::open(env.files.clone(), &paths));
         let vault = Vault::new(env.files.clone(), paths.clone());
         let keys = PendingKeys::new(&env, &paths, vault.clone());
+        let watcher = Arc::new(Watcher::default());
         let jobs = Jobs::new(
             env.clone(),
             server.clone(),
@@ -127,6 +136,7 @@ impl Agent {
             deployer.clone(),
             vault,
             keys,
+            watcher.clone(),
         );
         tracing::info!(agent = %identity.agent_id(), name = identity.name(), "agent opened");
         let retired = CancellationToken::new();
@@ -137,6 +147,7 @@ impl Agent {
             outbox,
             jobs: Arc::new(jobs),
             deployer,
+            watcher,
             restored,
             retired,
             env,
@@ -164,6 +175,11 @@ impl Agent {
             let rng = self.env.rng.clone();
             self.beside("agent outbox", async move {
                 Some(outbox.deliver(&server, &*rng).await)
+            });
+            let (watcher, deployer) = (self.watcher.clone(), self.deployer.clone());
+            let (server, env) = (self.server.clone(), self.env.clone());
+            self.beside("agent watch", async move {
+                Some(watcher.watch(&deployer, &server, &env).await)
             });
             let rotation = self.rotation.clone();
             self.beside("agent credential", async move {
@@ -237,6 +253,10 @@ impl Agent {
                         .cancel
                         .iter()
                         .for_each(|job| self.jobs.withdraw(job));
+                    answered
+                        .look
+                        .iter()
+                        .for_each(|target| self.watcher.ask(target));
                     let jobs = answered.jobs.into_iter();
                     let taken = jobs.filter(|item| self.jobs.take(item)).count();
                     if taken == 0 {

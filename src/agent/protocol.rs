@@ -10,6 +10,7 @@
 //! | `POST agents/{id}/jobs/{job}/lease` | [`Renew`] | [`Renewed`]; 409 the lease is lost: drop the job |
 //! | `POST agents/{id}/jobs/{job}/csr` | [`Csr`] | 202; 400 the CSR is refused; 409 |
 //! | `POST agents/{id}/jobs/{job}/report` | [`Report`] | 200, also when repeated; 409 |
+//! | `POST agents/{id}/observations` | [`Observations`] | 200; 403 a target is another agent's |
 
 use crate::{clock::Time, id::Id};
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,9 @@ pub struct Work {
     /// it is known; the renewal of a lease tells it again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cancel: Vec<Id>,
+    /// Targets of this agent to look at at once, and to tell of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub look: Vec<Id>,
 }
 
 /// A job leased to this agent.
@@ -297,6 +301,43 @@ pub struct Served {
     /// Why nothing was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The most observations that are sent at once.
+pub const OBSERVATIONS_A_CALL: usize = 64;
+
+/// What an agent found on its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observations {
+    /// One for each certificate on each target that was looked at.
+    pub observations: Vec<Observation>,
+}
+
+/// A version that was put in place, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The target.
+    pub target_id: Id,
+    /// The certificate.
+    pub certificate_id: Id,
+    /// The serial number of the version that was put there, lower hex.
+    pub serial: String,
+    /// What on the host is not as it was put there, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<String>,
+    /// What each endpoint serves; for files, what is in their directory.
+    #[serde(default)]
+    pub served: Vec<Shown>,
+}
+
+/// What one endpoint serves now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Which, and which leaf.
+    #[serde(flatten)]
+    pub served: Served,
+    /// Whether that is the leaf of the version, with its whole chain.
+    pub chain_ok: bool,
 }
 
 /// Writes a moment as the protocol does.

@@ -2,7 +2,7 @@
 
 use super::{
     Identity,
-    protocol::{Csr, NextSecret, Pong, Renew, Renewed, Report},
+    protocol::{Csr, NextSecret, Observations, Pong, Renew, Renewed, Report},
 };
 use crate::{
     clock::Time,
@@ -90,6 +90,9 @@ pub struct Answered {
     /// Jobs to undo and report.
     #[serde(default)]
     pub cancel: Vec<Id>,
+    /// Targets to look at.
+    #[serde(default)]
+    pub look: Vec<Id>,
 }
 
 impl Server {
@@ -176,14 +179,23 @@ impl Server {
         self.post(job, "report", report).await.map(drop)
     }
 
+    /// Tells what was found on the host.
+    pub async fn observe(&self, found: &Observations) -> Result<(), Refusal> {
+        self.send("observations", found).await.map(drop)
+    }
+
     async fn post(
         &self,
         job: &Id,
         call: &str,
         body: &impl Serialize,
     ) -> Result<Response<Bytes>, Refusal> {
+        self.send(&format!("jobs/{job}/{call}"), body).await
+    }
+
+    async fn send(&self, path: &str, body: &impl Serialize) -> Result<Response<Bytes>, Refusal> {
         let body = serde_json::to_vec(body).map_err(|e| CallError::Request(e.to_string()))?;
-        self.call(self.request(Method::POST, &format!("jobs/{job}/{call}"), body.into())?)
+        self.call(self.request(Method::POST, path, body.into())?)
             .await
     }
 

@@ -11,6 +11,7 @@ mod metrics;
 mod observe;
 mod problem;
 mod router;
+pub mod served;
 pub mod shapes;
 mod targets;
 

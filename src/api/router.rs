@@ -1,6 +1,6 @@
 //! Every route of the API.
 
-use super::{agents, audit, certificates, jobs, metrics, observe, problem, targets};
+use super::{agents, audit, certificates, jobs, metrics, observe, problem, served, targets};
 use crate::{
     app::{App, NotReady},
     web,
@@ -54,6 +54,8 @@ pub fn router(app: Arc<App>) -> Router {
             "/certificates/{id}/deployments",
             get(certificates::deployments),
         )
+        .route("/certificates/{id}/served", get(served::show))
+        .route("/certificates/{id}/check", post(served::check))
         .route("/certificates/{id}/renew", post(certificates::renew))
         .route("/certificates/{id}/deploy", post(certificates::deploy))
         .route("/orders/{id}", get(certificates::order))
@@ -79,6 +81,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/agents/{id}/ping", get(agents::ping))
         .route("/agents/{id}/credential", post(agents::credential))
         .route("/agents/{id}/work", get(agents::work))
+        .route("/agents/{id}/observations", post(served::observe))
         .route("/agents/{id}/jobs/{job}/lease", post(agents::lease))
         .route("/agents/{id}/jobs/{job}/csr", post(agents::csr))
         .route("/agents/{id}/jobs/{job}/report", post(agents::report))

@@ -8,8 +8,8 @@ use crate::{
     access::Permission,
     deploy::TargetConfig,
     domain::{
-        AuditEvent, Category, Certificate, Deployment, Holder, HolderState, Issuer, Order,
-        Principal, Profile, RenewalPolicy, Target, Version,
+        AuditEvent, Category, Certificate, Deployment, Holder, HolderState, Issuer, Observation,
+        Order, Principal, Profile, RenewalPolicy, Target, Version,
     },
     id::Id,
     pki::{San, Sans},
@@ -227,7 +227,10 @@ impl App {
                 }
                 None => None,
             };
+            let observed = Observation::id_of(&cert.id, &target.id);
+            let observed = self.store.get::<Observation>(&observed).await?;
             deployed.push(Deployed {
+                observed: observed.map(Loaded::into_value),
                 target: target.into_value(),
                 deployment: deployment.map(Loaded::into_value),
             });
@@ -258,6 +261,7 @@ impl App {
                 deployments.push(Deployed {
                     target: target.into_value(),
                     deployment: Some(deployment.into_value()),
+                    observed: None,
                 });
             }
         }

@@ -8,7 +8,8 @@ use crate::{
     store::{
         CERT_AGENT, CERT_CONDITION, CERT_CREATED, CERT_ENVIRONMENT, CERT_EXPIRY, CERT_ISSUER,
         CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, Condition, Cursor, DEPLOYMENT_RETRY,
-        Document, Facet, Index, Key, List, Listed, NEVER, expiry_hour_key, expiry_key,
+        Document, Facet, Index, Key, List, Listed, NEVER, OBSERVATION_WRONG, expiry_hour_key,
+        expiry_key,
     },
 };
 
@@ -144,6 +145,7 @@ impl App {
             total: self.store.count(&Facet::any(CERT_CREATED)).await?,
             by_status,
             failed_deployments: self.store.count(&failed).await?,
+            changed: self.store.count(&Facet::any(OBSERVATION_WRONG)).await?,
         })
     }
 }

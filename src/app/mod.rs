@@ -17,6 +17,7 @@ mod join;
 mod lifecycle;
 pub mod lists;
 mod metrics;
+mod observe;
 mod report;
 mod retire;
 mod start;
@@ -33,6 +34,7 @@ pub use error::AppError;
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
 pub use metrics::{Issuance, Numbers};
+pub use observe::{ServedAt, ServedNow, ServedState};
 pub use retire::Retirement;
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
@@ -49,7 +51,7 @@ use crate::{
     crypt::{Crypto, KeyRing},
     domain::{AuditEvent, Principal, PrincipalKind},
     id::Id,
-    jobs::{Doorbell, Heard, Pulse},
+    jobs::{Doorbell, Heard, Pulse, Watched},
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
     sys::Tasks,
@@ -84,6 +86,8 @@ pub struct App {
     pub doorbell: Doorbell,
     /// When agents were last heard.
     pub heard: Heard,
+    /// What agents are to look at, and when they did.
+    pub watched: Watched,
     /// When the loops last looked.
     pub pulse: Pulse,
     /// Refused calls, as far as the log tells of them.

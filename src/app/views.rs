@@ -9,11 +9,11 @@ use crate::{
     access::Permission,
     clock::Time,
     domain::{
-        Agent, AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState, Plan,
-        Principal, Status, Target,
+        Agent, AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState,
+        Observation, Plan, Principal, Status, Target,
     },
     id::Id,
-    store::{AUDIT, DEPLOYMENT_RETRY, Facet, Loaded, Scan},
+    store::{AUDIT, DEPLOYMENT_RETRY, Facet, Loaded, OBSERVATION_WRONG, Scan},
 };
 
 /// Failed deployments are read up to this number to find their certificates.
@@ -26,6 +26,8 @@ pub struct Deployed {
     pub target: Target,
     /// The newest deployment; none before the first version.
     pub deployment: Option<Deployment>,
+    /// What was last found there; none before somebody looked.
+    pub observed: Option<Observation>,
 }
 
 /// An entry of the audit log.
@@ -63,6 +65,8 @@ pub struct Counts {
     pub by_status: Vec<(Status, u64)>,
     /// Deployments that failed and are tried again.
     pub failed_deployments: u64,
+    /// Places of certificates that are not as they were deployed.
+    pub changed: u64,
 }
 
 /// What the dashboard's first page shows.
@@ -122,6 +126,7 @@ impl App {
     ) -> Result<Vec<CertificateView>, AppError> {
         let mut first = self.by_expiry(who, Some(Status::Failed), limit).await?;
         first.extend(self.failed_on_a_target(who, limit).await?);
+        first.extend(self.changed_on_a_target(who, limit).await?);
         first.extend(self.by_expiry(who, None, limit).await?);
         let mut views: Vec<CertificateView> = Vec::with_capacity(limit);
         for certificate in first {
@@ -175,6 +180,24 @@ impl App {
         Ok(rows.into_iter().flatten().collect())
     }
 
+    /// At most `limit` certificates of which something was found not to be as it was deployed.
+    pub async fn changed_on_a_target(
+        &self,
+        who: &Principal,
+        limit: usize,
+    ) -> Result<Vec<Loaded<Certificate>>, AppError> {
+        require(who, Permission::CertRead)?;
+        let scan = Scan::all(OBSERVATION_WRONG, FAILED_DEPLOYMENTS);
+        let mut ids: Vec<Id> = Vec::new();
+        for wrong in self.store.scan::<Observation>(scan).await? {
+            if ids.last() != Some(&wrong.certificate) && ids.len() < limit {
+                ids.push(wrong.certificate.clone());
+            }
+        }
+        let rows = self.store.get_many(ids).await?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
     /// One certificate, with what hangs on it.
     pub async fn view(&self, who: &Principal, id: &Id) -> Result<CertificateView, AppError> {
         let certificate = self.certificate(who, id).await?;
@@ -196,12 +219,13 @@ impl App {
     }
 
     /// What is wrong with each of some certificates, a sentence. Their targets are looked at only
-    /// while a deployment anywhere has failed.
+    /// while a deployment anywhere has failed, or is not as it was done.
     pub async fn problems(
         &self,
         certificates: &[Loaded<Certificate>],
     ) -> Result<Vec<Option<String>>, AppError> {
-        let failed = self.store.count(&Facet::any(DEPLOYMENT_RETRY)).await? > 0;
+        let failed = self.store.count(&Facet::any(DEPLOYMENT_RETRY)).await? > 0
+            || self.store.count(&Facet::any(OBSERVATION_WRONG)).await? > 0;
         let mut problems = Vec::with_capacity(certificates.len());
         for certificate in certificates {
             let deployed = if failed {
@@ -288,10 +312,16 @@ fn problem(certificate: &Certificate, deployed: &[Deployed]) -> Option<String> {
     if let Some(Plan::Exempt { reason, .. }) = ended.map(|h| &h.plan) {
         return Some(reason.clone());
     }
-    deployed
+    let failed = deployed
         .iter()
         .find_map(|d| match &d.deployment.as_ref()?.state {
             DeploymentState::Failed { reason, .. } => Some(format!("{}: {reason}", d.target.name)),
             _ => None,
+        });
+    failed.or_else(|| {
+        deployed.iter().find_map(|d| {
+            let fault = d.observed.as_ref()?.fault()?;
+            Some(format!("{}: {fault}", d.target.name))
         })
+    })
 }

@@ -46,13 +46,15 @@ impl App {
             } else {
                 Vec::new()
             };
-            let told = !jobs.is_empty() || !cancel.is_empty();
+            let look = self.watched.take(agent);
+            let told = !jobs.is_empty() || !cancel.is_empty() || !look.is_empty();
             if told || draining.is_cancelled() || tokio::time::Instant::now() >= deadline {
                 let count = jobs.len();
                 return Ok(Work {
                     jobs,
                     count,
                     cancel,
+                    look,
                 });
             }
             let next = next.map(|at| tokio::time::Instant::now() + at.since(self.now()));

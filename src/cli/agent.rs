@@ -1,15 +1,21 @@
 //! `certctl agent`.
 
-use super::{CliError, Global, client, host};
+use super::{CliError, Global, Output, client, host, output};
 use crate::{
-    agent::{Agent, AgentExit, EnrolWish, Identity, Paths, Step, Ways, enrol, ping},
+    agent::{
+        Agent, AgentExit, EnrolWish, Identity, POLICY_FILE, Paths, Policy, Step, Ways, enrol, ping,
+    },
     clock::SystemClock,
     config::Environment,
     net::{HttpClient, Resolver, Trust},
     sys::{Disk, Machine, Tasks, notify},
 };
 use clap::{Args, Subcommand};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 const DEFAULT_STATE: &str = "/var/lib/certctl-agent";
 /// Work in progress has this long to end when the process is told to.
@@ -25,6 +31,11 @@ pub struct AgentCommand {
     /// Where the agent keeps its identity, keys and versions
     #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STATE)]
     state_dir: PathBuf,
+    /// What the agent may do on this host, whatever the server asks for; a change takes effect
+    /// when the agent is restarted [env: CERTCTL_AGENT_POLICY] [default:
+    /// /etc/certctl/agent-policy.toml, which need not be there]
+    #[arg(long, global = true, value_name = "FILE")]
+    policy: Option<PathBuf>,
     #[command(subcommand)]
     action: Option<Action>,
 }
@@ -33,6 +44,8 @@ pub struct AgentCommand {
 enum Action {
     /// Give this host an identity at the server named by --server
     Enrol(EnrolArgs),
+    /// Show what the agent may do on this host, and where that is written
+    Policy,
     /// Try this host's way to its server, step by step; it does not disturb a running agent
     Ping,
 }
@@ -62,9 +75,57 @@ pub async fn run(
 ) -> Result<(), CliError> {
     match &command.action {
         Some(Action::Enrol(args)) => enrol_host(&command, args, global, env).await,
+        Some(Action::Policy) => show_policy(&policy(&command, env)?, global.output),
         Some(Action::Ping) => try_way(&command, global, env).await,
         None => serve(&command, global, env).await,
     }
+}
+
+/// The policy that the command line, the environment or the machine has.
+fn policy(command: &AgentCommand, env: &Environment) -> Result<Policy, CliError> {
+    let named = env.get("CERTCTL_AGENT_POLICY").map(Path::new);
+    Ok(Policy::read(command.policy.as_deref().or(named))?)
+}
+
+fn show_policy(policy: &Policy, output: Output) -> Result<(), CliError> {
+    if output == Output::Json {
+        return output::json(policy);
+    }
+    let from = match &policy.file {
+        Some(file) => file.display().to_string(),
+        None => format!("built in: there is no {POLICY_FILE}"),
+    };
+    let paths = |paths: &[PathBuf]| {
+        let texts: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+        texts.join("\n")
+    };
+    let commands: Vec<_> = policy.commands.iter().map(|c| format!("{c:?}")).collect();
+    let writes = policy.paths.as_deref().map(paths);
+    let configs = policy.configs.as_deref().map(paths);
+    for (name, says) in [
+        ("from", from),
+        ("target types", policy.target_types.join("\n")),
+        (
+            "paths",
+            writes.unwrap_or_else(|| {
+                "wherever the agent's user may write, places of the system excepted".into()
+            }),
+        ),
+        ("commands", commands.join("\n")),
+        ("binaries", paths(&policy.binaries)),
+        (
+            "configs",
+            configs
+                .unwrap_or_else(|| "those that only root and the agent's user can change".into()),
+        ),
+    ] {
+        let says = if says.is_empty() { "none".into() } else { says };
+        for (i, line) in says.lines().enumerate() {
+            let name = if i == 0 { name } else { "" };
+            output::line(&format!("{name:<14} {line}"));
+        }
+    }
+    Ok(())
 }
 
 async fn enrol_host(
@@ -122,10 +183,10 @@ async fn enrol_host(
         architecture: machine.architecture.into(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
-    let env = host::agent_env(&Tasks::new())?;
+    let env = host::agent_env(&Tasks::new(), Policy::default())?;
     let identity = enrol(&env, &paths, &transport, server, wish).await?;
     let bundle = bundle.map(|path| format!(" --ca-bundle {}", path.display()));
-    super::output::line(&format!(
+    output::line(&format!(
         "enrolled as {} ({}); start it with: certctl agent --state-dir {}{}",
         identity.name(),
         identity.agent_id(),
@@ -170,8 +231,8 @@ async fn try_way(
         transport: Arc::new(way(&identity, global, env)?),
     };
     let steps = ping(&ways, &paths, &identity).await;
-    if global.output == super::Output::Json {
-        super::output::json(&steps)?;
+    if global.output == Output::Json {
+        output::json(&steps)?;
     } else {
         let row = |s: &Step| {
             let mark = if s.ok { "ok" } else { "FAILED" };
@@ -179,7 +240,7 @@ async fn try_way(
                 .map(String::from)
                 .into()
         };
-        super::output::table(&["CHECK", "", "FOUND", "WHAT TO DO"], steps.iter().map(row));
+        output::table(&["CHECK", "", "FOUND", "WHAT TO DO"], steps.iter().map(row));
     }
     match steps.iter().find(|s| !s.ok) {
         None => Ok(()),
@@ -188,13 +249,14 @@ async fn try_way(
 }
 
 async fn serve(command: &AgentCommand, global: &Global, env: &Environment) -> Result<(), CliError> {
+    let policy = policy(command, env)?;
     let (paths, identity) = identity(command)?;
     let _held = host::hold(&command.state_dir)?;
     let tasks = Tasks::new();
     let told = host::signalled(&tasks)?;
     host::raise_open_files(OPEN_FILES);
     let transport = Arc::new(way(&identity, global, env)?);
-    let env = host::agent_env(&tasks)?;
+    let env = host::agent_env(&tasks, policy)?;
     let agent = tokio::select! {
         biased;
         () = told.cancelled() => return Ok(()),
@@ -209,7 +271,7 @@ async fn serve(command: &AgentCommand, global: &Global, env: &Environment) -> Re
     notify::stopping();
     tasks.shutdown(GRACE).await;
     if exit == AgentExit::Retired {
-        super::output::line("the server has retired this agent");
+        output::line("the server has retired this agent");
     }
     Ok(())
 }

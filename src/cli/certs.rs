@@ -4,9 +4,10 @@ use super::{
     CliError, Global, Output, attempts,
     client::Client,
     follow::{self, Step, Wait},
-    output,
+    output, served,
 };
 use crate::{
+    api::served::{PlaceShape, ServedShape},
     api::shapes::{
         CertificateShape, DeployTriggered, DeployWish, HolderShape, List, OrderShape,
         RenewalTriggered, TargetShape, VersionShape,
@@ -25,6 +26,11 @@ pub enum Certs {
     List,
     /// Show a certificate: its versions, where they are served, and what happens next
     Show {
+        /// The certificate's id
+        certificate: Id,
+    },
+    /// Have the agents look at what is served now; ends with 1 when it is not the current version
+    Check {
         /// The certificate's id
         certificate: Id,
     },
@@ -56,6 +62,7 @@ pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(
     match command {
         Certs::List => list(&client, global.output).await,
         Certs::Show { certificate } => show(&client, &certificate, global.output).await,
+        Certs::Check { certificate } => served::check(&client, &certificate, global.output).await,
         Certs::Renew { certificate, wait } => {
             renew(&client, &certificate, wait.limit(), global.output).await
         }
@@ -131,6 +138,7 @@ struct Shown {
     certificate: CertificateShape,
     targets: Vec<TargetShape>,
     versions: Vec<VersionShape>,
+    served: Vec<PlaceShape>,
 }
 
 async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> {
@@ -139,7 +147,9 @@ async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> 
     let targets: List<TargetShape> = client.get(&path).await?;
     let path = format!("/certificates/{id}/versions?per_page=10");
     let versions: List<VersionShape> = client.get(&path).await?;
+    let served: ServedShape = client.get(&format!("/certificates/{id}/served")).await?;
     let shown = Shown {
+        served: served.data,
         certificate,
         targets: targets.data,
         versions: versions.data,
@@ -173,6 +183,10 @@ async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> 
             &["TARGET", "TYPE", "STATE", "SERIAL", "SEEN SERVED"],
             shown.targets.iter().map(target_row),
         );
+    }
+    if !shown.served.is_empty() {
+        output::line("");
+        served::table(&shown.served);
     }
     for target in &shown.targets {
         if let Some(deployment) = &target.deployment

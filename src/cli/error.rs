@@ -1,7 +1,7 @@
 //! What a command says when it fails, and the exit code that goes with it.
 
 use crate::{
-    agent::{EnrolError, IdentityError},
+    agent::{EnrolError, IdentityError, PolicyError},
     app::StartError,
     config::ConfigError,
     net::{BindError, CallError, TrustError},
@@ -132,5 +132,11 @@ impl From<EnrolError> for CliError {
 impl From<IdentityError> for CliError {
     fn from(e: IdentityError) -> Self {
         Self::Failed(e.to_string())
+    }
+}
+
+impl From<PolicyError> for CliError {
+    fn from(e: PolicyError) -> Self {
+        Self::Config(e.to_string())
     }
 }

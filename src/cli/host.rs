@@ -3,7 +3,7 @@
 
 use super::CliError;
 use crate::{
-    agent::{self, Paths, TlsSites},
+    agent::{self, Paths, Policy, TlsSites},
     api,
     app::{App, Parts},
     clock::SystemClock,
@@ -36,6 +36,8 @@ const GLANCE: Duration = Duration::from_secs(2);
 const OTHER_FILES: u64 = 1_000;
 /// How often the service manager is told that a start goes on.
 const STARTING: Duration = Duration::from_secs(10);
+/// Agents look this often at what is in place and served.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// The socket is for its owner and group.
 const SOCKET_MODE: u32 = 0o660;
 
@@ -194,7 +196,7 @@ fn names(config: &ServerConfig) -> Vec<San> {
 }
 
 /// The world as an agent of this machine is given it.
-pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
+pub fn agent_env(tasks: &Tasks, policy: Policy) -> Result<agent::Env, CliError> {
     Ok(agent::Env {
         clock: Arc::new(SystemClock),
         rng: Arc::new(OsRng),
@@ -203,6 +205,8 @@ pub fn agent_env(tasks: &Tasks) -> Result<agent::Env, CliError> {
         probe: Arc::new(probe()?),
         sites: Arc::new(TlsSites::new(tasks.clone())),
         exec: Arc::new(Programs),
+        policy: Arc::new(policy),
+        look_every: LOOK_EVERY,
         tasks: tasks.clone(),
     })
 }

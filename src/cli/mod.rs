@@ -15,6 +15,7 @@ mod jobs;
 mod manual;
 mod output;
 mod quickstart;
+mod served;
 mod server;
 mod targets;
 

@@ -1,6 +1,7 @@
 //! Printing results.
 
 use super::CliError;
+use crate::clock::{Clock, SystemClock};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::json;
@@ -72,4 +73,20 @@ pub fn sentence(text: &str) -> String {
         Err(_) => word.to_owned(),
     };
     text.split(' ').map(short).collect::<Vec<_>>().join(" ")
+}
+
+/// A moment of the wire, as the time that has passed since, by this machine's clock.
+pub fn ago(text: Option<&str>) -> String {
+    let Some(Ok(at)) = text.map(str::parse::<jiff::Timestamp>) else {
+        return "-".into();
+    };
+    let now = SystemClock.now().micros();
+    let seconds = now.saturating_sub(at.as_microsecond()) / 1_000_000;
+    match seconds {
+        ..2 => "just now".into(),
+        2..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
 }

@@ -9,7 +9,7 @@ use super::{
     output,
 };
 use crate::{
-    agent::{Agent, EnrolWish, Identity, Paths, enrol},
+    agent::{Agent, EnrolWish, Identity, Paths, Policy, enrol},
     api::shapes::{
         CertificateNew, CertificateShape, DeploymentShape, List, RenewalTriggered, TargetNew,
         TargetShape, TokenMadeShape, TokenNew,
@@ -132,7 +132,7 @@ async fn start_agent(
     url: &str,
     paths: &Paths,
 ) -> Result<String, CliError> {
-    let env = host::agent_env(&host.tasks)?;
+    let env = host::agent_env(&host.tasks, Policy::read(None)?)?;
     let identity = match Identity::load(&Disk, paths)? {
         Some(identity) if identity.server_url() == url => identity,
         Some(identity) => {

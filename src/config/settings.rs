@@ -122,6 +122,12 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "PEM file of the CAs the command line trusts, the machine's own when not set; for an agent, as --ca-bundle",
     ),
+    public(
+        "CERTCTL_AGENT_POLICY",
+        Kind::Path,
+        "/etc/certctl/agent-policy.toml",
+        "file that says what an agent may do on its host, whatever the server asks for; it need not be there",
+    ),
 ];
 
 /// The setting of a name.

@@ -1,6 +1,7 @@
 //! Target configuration: outside JSON in, checked values out, without I/O. The server checks what
 //! an operator sends with the same function by which the agent reads what the server sends.
 
+use super::Needs;
 use crate::net::Endpoint;
 use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -11,6 +12,9 @@ use std::{
     path::{Component, Path, PathBuf},
     time::Duration,
 };
+
+/// The types of targets.
+pub const TARGET_TYPES: [&str; 3] = ["File", "NGINX", "Site"];
 
 /// How many endpoints one target may have verified.
 pub const MAX_ENDPOINTS: usize = 16;
@@ -205,6 +209,26 @@ impl TargetConfig {
         match self {
             Self::File(_) => false,
             Self::Site(_) | Self::Nginx(_) => true,
+        }
+    }
+
+    /// What it needs of its host beside the agent's own directories and listeners.
+    pub fn needs(&self) -> Needs<'_> {
+        match self {
+            Self::File(_) | Self::Site(_) => Needs::default(),
+            Self::Nginx(nginx) => Needs {
+                writes: [&nginx.cert_path, &nginx.key_path]
+                    .into_iter()
+                    .chain(&nginx.chain_path)
+                    .map(PathBuf::as_path)
+                    .collect(),
+                binaries: vec![&nginx.binary],
+                configs: vec![&nginx.config_path],
+                commands: match &nginx.reload {
+                    Reload::Signal | Reload::Command => Vec::new(),
+                    Reload::Argv(argv) => vec![argv],
+                },
+            },
         }
     }
 

@@ -21,14 +21,14 @@ pub struct Deployer {
     pub(super) host: Host,
     pub(super) paths: Paths,
     pub(super) vault: Vault,
-    locks: Locks,
+    pub(super) locks: Locks,
     at_work: Semaphore,
 }
 
 impl Deployer {
     /// A deployer on `paths`.
     pub fn new(host: Host, paths: Paths) -> Self {
-        let vault = Vault::new(host.files.clone(), paths.clone());
+        let vault = Vault::new(host.files.clone(), paths.clone()).owned_by(host.policy.user);
         Self {
             host,
             paths,
@@ -121,6 +121,7 @@ impl Deployer {
         programs: &Programs<'_>,
         old: &mut Option<String>,
     ) -> Result<Outcome, Fault> {
+        self.permits(config)?;
         pair.valid_at(self.host.clock.now())?;
         let name = verify::server_name(config.server_name(), pair.chain().leaf())?;
         let place = self.place(target, config, &pair.version().certificate, name, programs);
@@ -133,6 +134,9 @@ impl Deployer {
             version: pair.version().clone(),
             target: config.clone(),
             before,
+            beside: last
+                .as_ref()
+                .map_or_else(BTreeMap::new, |last| last.beside(pair)),
         };
         if place.in_place(&journal.before, pair.version()) {
             return self
@@ -268,7 +272,12 @@ impl Deployer {
         if let Err(fault) = place.undo(&journal.before).await {
             return (journal, Err(Unverified::unseen(fault)));
         }
-        let reloaded = place.reload().await;
+        // The files go back in any case: the agent put the others there. Programs are run by the
+        // policy of today.
+        let reloaded = match self.permits(&journal.target) {
+            Ok(()) => place.reload().await,
+            Err(fault) => Err(fault),
+        };
         let verified = match (place.verify_before(&journal.before).await, reloaded) {
             (Err(unseen), Err(fault)) => {
                 let reason = format!("{fault}; {}", unseen.reason);
@@ -314,7 +323,9 @@ impl Deployer {
             programs,
         );
         let served = match &staged {
+            // What is no longer allowed is undone, not finished.
             Ok((pair, _)) => {
+                self.permits(&journal.target).is_ok() &&
                 // Committed again, for what is in place may not be durable.
                 place.in_place(&place.before().await?, version)
                     && place.commit(pair, &journal.before).await.is_ok()
@@ -352,6 +363,10 @@ impl Deployer {
         let TargetConfig::Site(site) = &journal.target else {
             return Ok(());
         };
+        if let Err(fault) = self.permits(&journal.target) {
+            tracing::warn!(%target, reason = fault.reason, "the site is not served any more");
+            return Ok(());
+        }
         let (version, listen) = match journal.phase {
             Phase::Committed => (Some(&journal.version), Some(site.listen)),
             Phase::RolledBack => (journal.before.version.as_ref(), journal.before.listen),
@@ -366,6 +381,11 @@ impl Deployer {
             tracing::info!(%target, %version, %listen, "site restored");
         }
         Ok(())
+    }
+
+    pub(super) fn permits(&self, target: &TargetConfig) -> Result<(), Fault> {
+        let Host { files, policy, .. } = &self.host;
+        policy.permits(&**files, &self.paths, target)
     }
 
     /// The target as something to act on.
@@ -436,7 +456,7 @@ impl Deployer {
         let mut in_use = BTreeSet::new();
         for target in Journal::targets(&*self.host.files, &self.paths)? {
             if let Some(journal) = Journal::load(&*self.host.files, &self.paths, &target)? {
-                in_use.extend(journal.versions().cloned());
+                in_use.extend(journal.versions());
             }
             in_use.extend(places::current(&*self.host.files, &self.paths, &target)?);
         }
@@ -463,15 +483,21 @@ fn rollback_failed(reason: &str, and: Unverified) -> Outcome {
 
 /// Named locks, made when first held and forgotten when last released.
 #[derive(Default)]
-struct Locks(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+pub(super) struct Locks(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
 
 impl Locks {
     async fn hold(&self, name: String) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-            locks.entry(name).or_default().clone()
-        };
-        lock.lock_owned().await
+        self.lock(name).lock_owned().await
+    }
+
+    /// Holds a lock that nobody has.
+    pub(super) fn try_hold(&self, name: String) -> Option<OwnedMutexGuard<()>> {
+        self.lock(name).try_lock_owned().ok()
+    }
+
+    fn lock(&self, name: String) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        locks.entry(name).or_default().clone()
     }
 }

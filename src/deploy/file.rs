@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     id::Id,
-    net::Probe,
+    net::{Endpoint, Probe},
     sys::{Files, TEMP_PREFIX},
 };
 use async_trait::async_trait;
@@ -166,5 +166,30 @@ impl Target for FileTarget<'_> {
                 .await?,
         );
         Ok(seen)
+    }
+
+    fn drift(&self, pair: &Pair) -> Vec<String> {
+        let (link, put) = (self.link(), pair.version());
+        let mut drift = self.vault.drift(&self.paths.version(put), pair);
+        match self.linked() {
+            Ok(Some(version)) if version == *put => {}
+            Ok(Some(version)) => drift.push(format!(
+                "{} leads to serial {} instead of {}",
+                link.display(),
+                version.serial,
+                put.serial
+            )),
+            Ok(None) => drift.push(format!("{} is missing", link.display())),
+            Err(fault) => drift.push(fault.reason),
+        }
+        drift
+    }
+
+    fn endpoints(&self) -> Vec<Endpoint> {
+        self.config.endpoints.clone()
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.link())
     }
 }

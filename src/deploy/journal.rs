@@ -1,9 +1,9 @@
 //! The journal of a target: its last deployment, and whether that is decided.
 
-use super::{Before, Fault, Paths, TargetConfig, VersionRef};
-use crate::{id::Id, sys::Files};
+use super::{Before, Fault, Pair, Paths, TargetConfig, VersionRef};
+use crate::{id::Id, pki::Serial, sys::Files};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 const MAX_BYTES: usize = 256 * 1024;
 
@@ -20,6 +20,9 @@ pub struct Journal {
     pub target: TargetConfig,
     /// What it replaced.
     pub before: Before,
+    /// The versions of other certificates that are in place on the target.
+    #[serde(default)]
+    pub beside: BTreeMap<Id, Serial>,
 }
 
 /// How far a deployment went.
@@ -68,8 +71,36 @@ impl Journal {
     }
 
     /// The versions that must stay on disk for this target: in place, and to go back to.
-    pub fn versions(&self) -> impl Iterator<Item = &VersionRef> {
-        std::iter::once(&self.version).chain(self.before.version.as_ref())
+    pub fn versions(&self) -> impl Iterator<Item = VersionRef> {
+        let own = std::iter::once(&self.version).chain(self.before.version.as_ref());
+        own.cloned().chain(self.others())
+    }
+
+    /// The versions that are in place on the target once the deployment is decided.
+    pub fn in_place(&self) -> impl Iterator<Item = VersionRef> {
+        let own = match self.phase {
+            Phase::Begun => None,
+            Phase::Committed => Some(&self.version),
+            Phase::RolledBack => self.before.version.as_ref(),
+        };
+        own.cloned().into_iter().chain(self.others())
+    }
+
+    /// What is in place beside the certificate of the next deployment, `next`.
+    pub fn beside(&self, next: &Pair) -> BTreeMap<Id, Serial> {
+        if self.target.is_exclusive() {
+            return BTreeMap::new();
+        }
+        let own = &next.version().certificate;
+        let others = self.in_place().filter(|v| v.certificate != *own);
+        others.map(|v| (v.certificate, v.serial)).collect()
+    }
+
+    fn others(&self) -> impl Iterator<Item = VersionRef> {
+        self.beside.iter().map(|(certificate, serial)| VersionRef {
+            certificate: certificate.clone(),
+            serial: serial.clone(),
+        })
     }
 
     /// The targets that have one.

@@ -9,8 +9,10 @@ mod driver;
 mod file;
 mod journal;
 mod listener;
+mod look;
 mod nginx;
 mod places;
+mod policy;
 mod programs;
 mod rehearsal;
 mod site;
@@ -23,7 +25,9 @@ pub use config::{ConfigError, TargetConfig};
 pub use driver::Deployer;
 pub use journal::{Journal, Phase};
 pub use listener::TlsSites;
+pub use look::{Observation, Shown};
 pub use places::{Place, Stood};
+pub use policy::{Needs, POLICY_FILE, Policy, PolicyError};
 pub use rehearsal::Examined;
 pub use site::{Site, Sites};
 pub use vault::{MAX_KEY_BYTES, Vault, VaultError};
@@ -32,7 +36,7 @@ use crate::{
     clock::{Clock, Time},
     crypt::PrivateKey,
     id::Id,
-    net::Probe,
+    net::{Endpoint, Probe},
     pki::{Chain, Serial},
     sys::{Exec, Files},
 };
@@ -57,6 +61,8 @@ pub struct Host {
     pub sites: Arc<dyn Sites>,
     /// Other programs.
     pub exec: Arc<dyn Exec>,
+    /// What the host allows.
+    pub policy: Arc<Policy>,
 }
 
 /// Where an agent keeps its things. Both are absolute.
@@ -424,4 +430,17 @@ pub trait Target: Send + Sync {
     async fn undo(&self, before: &Before) -> Result<(), Fault>;
     /// Waits until every endpoint serves what it did before.
     async fn verify_before(&self, before: &Before) -> Result<Vec<Seen>, Unverified>;
+    /// What on this host is not as `pair` was put there, a sentence each. No endpoint is asked.
+    fn drift(&self, pair: &Pair) -> Vec<String> {
+        let _ = pair;
+        Vec::new()
+    }
+    /// Where it is served.
+    fn endpoints(&self) -> Vec<Endpoint> {
+        Vec::new()
+    }
+    /// The directory of files that others read.
+    fn directory(&self) -> Option<PathBuf> {
+        None
+    }
 }

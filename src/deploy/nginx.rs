@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     id::Id,
-    net::Probe,
+    net::{Endpoint, Probe},
     pki::Chain,
     sys::{Files, TEMP_PREFIX},
 };
@@ -307,5 +307,15 @@ impl Target for NginxTarget<'_> {
             _ => None,
         };
         self.watch().serves_before(before, previous.as_ref()).await
+    }
+
+    fn drift(&self, pair: &Pair) -> Vec<String> {
+        let mut drift = self.vault.drift(&self.paths.version(pair.version()), pair);
+        drift.extend(self.places().drift(pair.version()));
+        drift
+    }
+
+    fn endpoints(&self) -> Vec<Endpoint> {
+        self.config.endpoints.clone()
     }
 }

@@ -142,6 +142,34 @@ impl Places<'_> {
             .map_err(Unverified::unseen)
     }
 
+    /// What of the paths does not lead to the version, a sentence each.
+    pub fn drift(&self, put: &VersionRef) -> Vec<String> {
+        let stand = match self.stand() {
+            Ok(stand) => stand,
+            Err(fault) => return vec![fault.reason],
+        };
+        let strange = stand.iter().filter(|place| place.stood != Stood::Ours);
+        let mut drift: Vec<String> = strange
+            .map(|place| match place.stood {
+                Stood::Nothing => format!("{} is missing", place.path.display()),
+                _ => format!("{} was written by something else", place.path.display()),
+            })
+            .collect();
+        let home = self.paths.current(self.target);
+        match current(self.files, self.paths, self.target) {
+            Ok(Some(version)) if version == *put => {}
+            Ok(Some(version)) => drift.push(format!(
+                "{} leads to serial {} instead of {}",
+                home.display(),
+                version.serial,
+                put.serial
+            )),
+            Ok(None) => drift.push(format!("{} leads to no version", home.display())),
+            Err(error) => drift.push(error.to_string()),
+        }
+        drift
+    }
+
     /// Refuses when the paths are not as `before` says.
     pub fn show_before(&self, vault: &Vault, before: &Before) -> Result<(), Unverified> {
         let now = self.stand().map_err(Unverified::unseen)?;

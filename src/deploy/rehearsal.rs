@@ -55,6 +55,9 @@ impl Deployer {
             () = stop.cancelled() => return Err(Fault::transient(STOPPED)),
         };
         let mut found = Examined::default();
+        if found.note(self.permits(config)).is_none() {
+            return Ok(found);
+        }
         found.note(pair.valid_at(self.host.clock.now()));
         let leaf = pair.chain().leaf();
         let name = found.note(verify::server_name(config.server_name(), leaf));
@@ -116,6 +119,9 @@ impl Deployer {
             () = stop.cancelled() => return Err(Fault::transient(STOPPED)),
         };
         let mut found = Examined::default();
+        if found.note(self.permits(config)).is_none() {
+            return Ok(found);
+        }
         let last = self.last_deployment(target, &mut found)?;
         let leaf = last
             .as_ref()

@@ -166,4 +166,26 @@ impl Target for SiteTarget<'_> {
             }
         }
     }
+
+    fn drift(&self, pair: &Pair) -> Vec<String> {
+        let put = &pair.version().serial;
+        match self.sites.site(self.target) {
+            None => vec![format!(
+                "the site does not listen on {}",
+                self.config.listen
+            )],
+            Some(site) if site.version != *pair.version() => {
+                let has = site.version.serial;
+                vec![format!("the site has serial {has} instead of {put}")]
+            }
+            Some(_) => Vec::new(),
+        }
+    }
+
+    fn endpoints(&self) -> Vec<Endpoint> {
+        let site = self.sites.site(self.target);
+        site.map(|site| reachable(site.address))
+            .into_iter()
+            .collect()
+    }
 }

@@ -4,8 +4,8 @@ use super::{Fault, Pair, Paths, VersionRef};
 use crate::{
     crypt::PrivateKey,
     id::Id,
-    pki::{Chain, Serial},
-    sys::{FileError, Files},
+    pki::{Certificate, Chain, Serial},
+    sys::{FileError, Files, Metadata},
 };
 use std::{
     collections::BTreeSet,
@@ -26,6 +26,8 @@ const MAX_CHAIN_BYTES: usize = 256 * 1024;
 pub struct Vault {
     files: Arc<dyn Files>,
     paths: Paths,
+    /// The user to whom the files of a version belong; none asks for no one.
+    owner: Option<u32>,
 }
 
 /// Why a key or version cannot be had.
@@ -56,7 +58,20 @@ impl From<VaultError> for Fault {
 impl Vault {
     /// The vault in `paths`.
     pub fn new(files: Arc<dyn Files>, paths: Paths) -> Self {
-        Self { files, paths }
+        Self {
+            files,
+            paths,
+            owner: None,
+        }
+    }
+
+    /// Whose files of versions belong to this user.
+    #[must_use]
+    pub fn owned_by(self, user: u32) -> Self {
+        Self {
+            owner: Some(user),
+            ..self
+        }
     }
 
     /// Keeps a key, durable, readable by the agent's user alone.
@@ -125,6 +140,68 @@ impl Vault {
         Ok(())
     }
 
+    /// What of the files in `dir` is not as those of the version were written, a sentence each.
+    pub fn drift(&self, dir: &Path, pair: &Pair) -> Vec<String> {
+        let key = pair.key().to_pkcs8_pem();
+        let mut drift = Vec::new();
+        for (name, text, mode) in texts(pair, &key) {
+            let path = dir.join(name);
+            let shown = path.display();
+            let found = match self.files.metadata(&path) {
+                Ok(Some(found)) => found,
+                Ok(None) => {
+                    drift.push(format!("{shown} is missing"));
+                    continue;
+                }
+                Err(error) => {
+                    drift.push(error.to_string());
+                    continue;
+                }
+            };
+            if found.mode != mode {
+                let has = found.mode;
+                drift.push(format!("{shown} has mode {has:04o} instead of {mode:04o}"));
+            }
+            if let Some(owner) = self.owner.filter(|owner| *owner != found.uid) {
+                let has = found.uid;
+                drift.push(format!("{shown} belongs to user {has} instead of {owner}"));
+            }
+            match self.files.read(&path, MAX_CHAIN_BYTES).map(Zeroizing::new) {
+                Ok(bytes) if *bytes == text.as_bytes() => {}
+                Ok(_) => drift.push(format!("{shown} has other content than was put there")),
+                Err(error) => drift.push(error.to_string()),
+            }
+        }
+        drift
+    }
+
+    /// A staged version as far as anything of it is left: some of its files may be changed or
+    /// missing, as long as the others and the key give it back.
+    pub fn remember(&self, version: &VersionRef) -> Option<Pair> {
+        let dir = self.paths.version(version);
+        let parts = || {
+            let texts = ["cert.pem", "chain.pem"].map(|name| {
+                let bytes = self.files.read(&dir.join(name), MAX_CHAIN_BYTES).ok()?;
+                String::from_utf8(bytes).ok()
+            });
+            let [Some(leaf), Some(issuers)] = texts else {
+                return None;
+            };
+            Chain::from_pem(&format!("{leaf}{issuers}")).ok()
+        };
+        let is_it = |chain: &Chain| *chain.leaf().serial() == version.serial;
+        let whole = self.chain(&dir.join("fullchain.pem")).ok().filter(is_it);
+        let chain = whole.or_else(|| parts().filter(is_it))?;
+        let key = self.key(&version.certificate, chain.leaf().spki_sha256());
+        Pair::new(version.certificate.clone(), chain, key.ok()??).ok()
+    }
+
+    /// The leaf in a directory of files; none where there is none that can be read.
+    pub fn leaf(&self, dir: &Path) -> Option<Certificate> {
+        let chain = self.chain(&dir.join("fullchain.pem")).ok()?;
+        Some(chain.leaf().clone())
+    }
+
     /// Reads a staged version back.
     pub fn load(&self, version: &VersionRef) -> Result<Pair, Fault> {
         let dir = self.paths.version(version);
@@ -187,13 +264,16 @@ impl Vault {
         Some(self.chain(&chain).ok()?.leaf().spki_sha256().to_owned())
     }
 
-    /// The fingerprint of a staged leaf in `dir` that is not the pair's.
+    /// The fingerprint of a staged leaf in `dir` that has the pair's serial number and is not the
+    /// pair's.
     fn other_leaf(&self, dir: &Path, pair: &Pair) -> Result<Option<String>, Fault> {
         match self.chain(&dir.join("fullchain.pem")) {
             Ok(chain) => {
                 let staged = chain.leaf().fingerprint_sha256();
                 let same = staged == pair.chain().leaf().fingerprint_sha256();
-                Ok((!same).then(|| staged.to_owned()))
+                let theirs = *chain.leaf().serial() != pair.version().serial;
+                // What somebody else has put there is written over.
+                Ok((!same && !theirs).then(|| staged.to_owned()))
             }
             Err(VaultError::Unusable { .. }) => Ok(None),
             Err(VaultError::File(e)) if e.is_not_found() => Ok(None),
@@ -211,8 +291,10 @@ impl Vault {
     }
 
     fn holds(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<bool, FileError> {
-        let same_mode = self.files.metadata(path)?.is_some_and(|m| m.mode == mode);
-        Ok(same_mode && *Zeroizing::new(self.files.read(path, MAX_CHAIN_BYTES)?) == bytes)
+        let found = self.files.metadata(path)?;
+        let right = |m: &Metadata| m.mode == mode && self.owner.is_none_or(|o| m.uid == o);
+        Ok(found.is_some_and(|m| right(&m))
+            && *Zeroizing::new(self.files.read(path, MAX_CHAIN_BYTES)?) == bytes)
     }
 
     fn key_path(&self, certificate: &Id, spki: &str) -> PathBuf {

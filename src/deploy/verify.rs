@@ -233,7 +233,7 @@ impl Watch<'_> {
     }
 }
 
-fn seen(endpoint: &Endpoint, served: &Served) -> Seen {
+pub(super) fn seen(endpoint: &Endpoint, served: &Served) -> Seen {
     let leaf = served.chain.first().map(|der| Certificate::from_der(der));
     match leaf {
         Some(Ok(leaf)) => Seen {
@@ -250,7 +250,7 @@ fn seen(endpoint: &Endpoint, served: &Served) -> Seen {
     }
 }
 
-fn unseen(endpoint: &Endpoint, error: &dyn Display) -> Seen {
+pub(super) fn unseen(endpoint: &Endpoint, error: &dyn Display) -> Seen {
     Seen {
         endpoint: endpoint.to_string(),
         serial: None,

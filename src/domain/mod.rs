@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod deployment;
 pub mod issuer;
 pub mod job;
+pub mod observation;
 pub mod order;
 pub mod profile;
 pub mod renewal;
@@ -25,6 +26,7 @@ pub use certificate::{Certificate, Current, EXPIRING_WITHIN, Holder, HolderState
 pub use deployment::{Deployment, DeploymentState};
 pub use issuer::{CaNode, Issuer, IssuerKind};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
+pub use observation::Observation;
 pub use order::{Cause, FailureClass, Order, OrderState};
 pub use profile::{Profile, RenewalPolicy};
 pub use target::Target;

@@ -4,11 +4,14 @@
 
 use crate::{clock::Time, domain::Said, id::Id};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 /// Wakes an agent's waiting poll when it has work. A hint: every poll looks for itself when it
 /// begins and when it ends.
@@ -147,6 +150,65 @@ impl Heard {
                 beat.written |= beat.at == *at;
             }
         }
+    }
+}
+
+/// What agents are to look at, and when they last looked.
+pub struct Watched {
+    asked: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
+    /// When, and the how manieth look of all that was.
+    looked: Mutex<BTreeMap<Id, (Time, u64)>>,
+    looks: watch::Sender<u64>,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self {
+            asked: Mutex::default(),
+            looked: Mutex::default(),
+            looks: watch::channel(0).0,
+        }
+    }
+}
+
+impl Watched {
+    /// An agent is to look at a target.
+    pub fn ask(&self, agent: &Id, target: &Id) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked
+            .entry(agent.clone())
+            .or_default()
+            .insert(target.clone());
+    }
+
+    /// The targets that an agent is to look at and was not told of.
+    pub fn take(&self, agent: &Id) -> Vec<Id> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.remove(agent).into_iter().flatten().collect()
+    }
+
+    /// Somebody has looked.
+    pub fn looked(&self, observation: &Id, at: Time) {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.looks.send_modify(|looks| *looks += 1);
+        looked.insert(observation.clone(), (at, *self.looks.borrow()));
+    }
+
+    /// When somebody has looked, as far as this process knows.
+    pub fn last(&self, observation: &Id) -> Option<Time> {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.get(observation).map(|(at, _)| *at)
+    }
+
+    /// Whether somebody has looked since there were so many looks.
+    pub fn seen_since(&self, observation: &Id, looks: u64) -> bool {
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        looked.get(observation).is_some_and(|(_, nth)| *nth > looks)
+    }
+
+    /// How many looks there were, and are.
+    pub fn looks(&self) -> watch::Receiver<u64> {
+        self.looks.subscribe()
     }
 }
 

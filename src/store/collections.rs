@@ -7,8 +7,8 @@ use crate::{
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder,
-        Issuer, Job, JoinToken, Order, OrderState, Plan, Presence, Profile, RenewalPolicy, Session,
-        Target, Version, job::JobKind,
+        Issuer, Job, JoinToken, Observation, Order, OrderState, Plan, Presence, Profile,
+        RenewalPolicy, Session, Target, Version, job::JobKind,
     },
     id::Id,
 };
@@ -388,6 +388,23 @@ document!(
 pub fn attempts_total(ending: &str) -> Key {
     total("deploy_attempt").text(ending)
 }
+
+/// Observations that found something wrong, by certificate: (certificate).
+pub const OBSERVATION_WRONG: Index =
+    Index::new(Observation::COLL, "observation.wrong").counted_by(0);
+document!(
+    Observation,
+    "observation",
+    [OBSERVATION_WRONG],
+    |self, keys| {
+        if self.fault().is_some() {
+            keys.put(
+                OBSERVATION_WRONG,
+                Key::new().text(self.certificate.as_str()),
+            );
+        }
+    }
+);
 
 /// Targets that are not retired, by name.
 pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();

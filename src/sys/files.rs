@@ -262,7 +262,7 @@ impl From<&fs::Metadata> for Metadata {
     }
 }
 
-fn at(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+pub(super) fn at(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
     move |source| FileError {
         op,
         path: path.into(),

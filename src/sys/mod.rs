@@ -9,6 +9,7 @@ mod nss;
 mod process;
 mod signals;
 mod tasks;
+mod trusted;
 
 pub use exec::{Command, Ending, Exec, ExecError, Finished, MAX_OUTPUT, Programs};
 pub use files::{
@@ -18,3 +19,4 @@ pub use lock::Lock;
 pub use process::{Machine, Usage, harden, raise_open_files};
 pub use signals::{Hangup, Terminate};
 pub use tasks::{BlockingError, Tasks};
+pub use trusted::{own_user, read_trusted, trusted};

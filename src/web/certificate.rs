@@ -6,12 +6,13 @@ use super::{
     certificates::{Badge, Place, badge, place},
     may,
     moment::{Moment, Part, sentence},
+    served,
     signin::SignedIn,
 };
 use crate::{
     access::Permission,
     api::Problem,
-    app::{App, AppError, Demand, JobFilter, JobList, JobView, views::CertificateView},
+    app::{App, AppError, Demand, JobFilter, JobList, JobView, ServedNow, views::CertificateView},
     clock::Time,
     domain::{JobKind, Principal},
     id::Id,
@@ -19,7 +20,7 @@ use crate::{
 use askama::Template;
 use axum::{
     Form,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Redirect},
 };
@@ -55,6 +56,9 @@ struct Sheet<'a> {
     expires: Option<Moment>,
     next: Vec<Part>,
     targets: Vec<OnTarget<'a>>,
+    served: Vec<served::Row<'a>>,
+    /// The agents were just asked to look; whether all have.
+    checked: Option<bool>,
     jobs: Option<Vec<Row>>,
     may_deploy: bool,
 }
@@ -83,6 +87,8 @@ struct Row {
 /// All that the page shows.
 struct Facts {
     view: CertificateView,
+    served: ServedNow,
+    checked: Option<bool>,
     jobs: Option<Vec<JobView>>,
     now: Time,
 }
@@ -91,6 +97,7 @@ impl Facts {
     async fn of(app: &App, who: &Principal, id: &str) -> Result<Self, Problem> {
         let id = certificate_id(id)?;
         let view = app.view(who, &id).await?;
+        let served = app.served(who, &id).await?;
         let list = JobList {
             filter: JobFilter {
                 certificate: Some(id),
@@ -105,7 +112,13 @@ impl Facts {
             Err(e) => return Err(e.into()),
         };
         let now = app.now();
-        Ok(Self { view, jobs, now })
+        Ok(Self {
+            view,
+            served,
+            checked: None,
+            jobs,
+            now,
+        })
     }
 
     fn sheet(&self, who: &Principal) -> Sheet<'_> {
@@ -128,6 +141,8 @@ impl Facts {
             expires: view.expires_at.map(|at| Moment::new(at, now)),
             next: sentence(&view.next, now),
             targets: self.targets(),
+            served: served::rows(&self.served, now),
+            checked: self.checked,
             jobs: jobs.map(|jobs| jobs.iter().map(|job| row(job, now)).collect()),
             may_deploy: may(who, Permission::CertEdit),
         }
@@ -175,9 +190,16 @@ fn row(view: &JobView, now: Time) -> Row {
     }
 }
 
-fn certificate_id(text: &str) -> Result<Id, Problem> {
+pub(super) fn certificate_id(text: &str) -> Result<Id, Problem> {
     text.parse()
         .map_err(|_| Problem::new(StatusCode::NOT_FOUND, "there is no such certificate"))
+}
+
+/// What the page's address says.
+#[derive(Deserialize)]
+pub struct View {
+    /// `all` or `some` of the agents have just looked.
+    checked: Option<String>,
 }
 
 /// `GET /certificates/{id}`
@@ -185,8 +207,12 @@ pub async fn page(
     State(app): State<Arc<App>>,
     SignedIn(who): SignedIn,
     Path(id): Path<String>,
+    Query(view): Query<View>,
 ) -> Result<impl IntoResponse, Problem> {
-    let facts = Facts::of(&app, &who, &id).await?;
+    let facts = Facts {
+        checked: view.checked.map(|word| word == "all"),
+        ..Facts::of(&app, &who, &id).await?
+    };
     let sheet = facts.sheet(&who);
     Ok(Page(Whole { who: &who, sheet }).into_response())
 }

@@ -82,6 +82,12 @@ const DEPLOYMENT_FAILED: Badge = Badge {
     tone: "bad",
 };
 
+const CHANGED: Badge = Badge {
+    word: "not as deployed",
+    icon: "cross",
+    tone: "bad",
+};
+
 struct Row<'a> {
     view: &'a CertificateView,
     names: Vec<String>,
@@ -173,6 +179,7 @@ fn tally(counts: &Counts) -> Vec<(u64, Badge)> {
     let mut tally = vec![
         (counts.total, IN_ALL),
         (counts.failed_deployments, DEPLOYMENT_FAILED),
+        (counts.changed, CHANGED),
     ];
     tally.extend(counts.by_status.iter().map(|(s, n)| (*n, badge(*s))));
     tally.retain(|(n, _)| *n > 0);
@@ -198,6 +205,9 @@ pub fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Pl
     let (word, icon, tone) = match state {
         None => ("Waiting", "dots", "calm"),
         Some(DeploymentState::Pending) => ("Pending", "dots", "info"),
+        Some(DeploymentState::Confirmed { .. }) if fault(deployed).is_some() => {
+            ("Not as deployed", "cross", "bad")
+        }
         Some(DeploymentState::Confirmed { .. }) => ("Confirmed", "check", "good"),
         Some(DeploymentState::Failed { .. }) => ("Failed", "cross", "bad"),
         Some(DeploymentState::Superseded { .. }) => ("Superseded", "turn", "calm"),
@@ -205,7 +215,11 @@ pub fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Pl
     let (at, detail) = match state {
         None => (None, "no version yet".into()),
         Some(DeploymentState::Pending) => (None, String::new()),
-        Some(DeploymentState::Confirmed { at, endpoints }) => (Some(*at), endpoints.join(", ")),
+        Some(DeploymentState::Confirmed { at, endpoints }) => match fault(deployed) {
+            Some(fault) if problem.is_some_and(|p| p.ends_with(&fault)) => (None, String::new()),
+            Some(fault) => (None, fault),
+            None => (Some(*at), endpoints.join(", ")),
+        },
         Some(DeploymentState::Superseded { at }) => (Some(*at), String::new()),
         Some(DeploymentState::Failed {
             at,
@@ -238,6 +252,10 @@ pub fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Pl
         at: at.map(|at| Moment::new(at, now)),
         detail,
     }
+}
+
+fn fault(deployed: &Deployed) -> Option<String> {
+    deployed.observed.as_ref()?.fault()
 }
 
 fn entry(event: &Event, now: Time) -> Entry<'_> {

@@ -8,6 +8,7 @@ mod certificate;
 mod certificates;
 mod failure;
 mod moment;
+mod served;
 mod signin;
 mod targets;
 
@@ -43,6 +44,7 @@ pub fn router() -> Router<Arc<App>> {
         .route(HOME, get(certificates::page))
         .route("/certificates/fragment", get(certificates::fragment))
         .route("/certificates/{id}", get(certificate::page))
+        .route("/certificates/{id}/check", post(served::check))
         .route("/certificates/{id}/fragment", get(certificate::fragment))
         .route("/certificates/{id}/deploy", post(certificate::deploy))
         .route("/agents", get(agents::page))

@@ -53,7 +53,11 @@ fn chain_der(fullchain: &str) -> Vec<Vec<u8>> {
 }
 
 /// A server that reads its files once, or each time the link is flipped.
-async fn listener(fullchain: &str, host: &Host, tasks: &Tasks) -> (Arc<ServerIdentity>, String) {
+pub(super) async fn listener(
+    fullchain: &str,
+    host: &Host,
+    tasks: &Tasks,
+) -> (Arc<ServerIdentity>, String) {
     let chain = Chain::from_pem(fullchain).unwrap();
     let spki = chain.leaf().spki_sha256().to_owned();
     let key = host.vault().key(&id("cert-1"), &spki).unwrap().unwrap();

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use certctl::{
     agent::{
-        Agent, AgentExit, EnrolWish, Env, Paths, enrol,
+        Agent, AgentExit, EnrolWish, Env, Paths, Policy, enrol,
         protocol::{Enrol, Outcome, Report},
     },
     clock::SystemClock,
@@ -191,6 +191,7 @@ impl Transport for FakeServer {
         let (call, job) = match segments.as_slice() {
             ["enrol"] => ("enrol", None),
             [_, "work"] => ("work", None),
+            [_, "observations"] => ("observations", None),
             [_, "ping"] => ("ping", None),
             [_, "credential"] => ("credential", None),
             [_, "jobs", job, "lease"] => ("lease", Some(id(job))),
@@ -236,6 +237,7 @@ impl Transport for FakeServer {
                     let jobs: Vec<Value> = self.state().work.drain(..).collect();
                     (StatusCode::OK, json!({ "count": jobs.len(), "jobs": jobs }))
                 }
+                ("observations", _) => (StatusCode::OK, json!({})),
                 ("lease", _) => (
                     StatusCode::OK,
                     json!({ "until": "2026-01-01T00:00:00Z", "cancel": false }),
@@ -271,6 +273,8 @@ pub struct Host {
     pub ca: Ca,
     pub files: Arc<dyn Files>,
     pub probe: Arc<dyn Probe>,
+    pub policy: Arc<Policy>,
+    pub look_every: Duration,
     pub exec: Arc<dyn Exec>,
 }
 
@@ -286,6 +290,8 @@ impl Host {
             ca: Ca::new(),
             files: Arc::new(Disk),
             probe: Arc::new(TlsProbe::new(dialer).unwrap()),
+            policy: Arc::default(),
+            look_every: Duration::from_secs(86_400),
             exec: Arc::new(Programs),
         }
     }
@@ -300,6 +306,8 @@ impl Host {
             files: self.files.clone(),
             probe: self.probe.clone(),
             sites: sites.clone(),
+            policy: self.policy.clone(),
+            look_every: self.look_every,
             exec: self.exec.clone(),
             tasks,
         };
@@ -328,6 +336,15 @@ impl Host {
 
     /// A deployer on this host, beside any agent.
     pub fn deployer(&self, files: Arc<dyn Files>) -> (Deployer, Arc<TlsSites>, Tasks) {
+        self.deployer_under(self.policy.clone(), files)
+    }
+
+    /// The same under another policy.
+    pub fn deployer_under(
+        &self,
+        policy: Arc<Policy>,
+        files: Arc<dyn Files>,
+    ) -> (Deployer, Arc<TlsSites>, Tasks) {
         let tasks = Tasks::new();
         let sites = Arc::new(TlsSites::new(tasks.clone()));
         let on = certctl::deploy::Host {
@@ -335,6 +352,7 @@ impl Host {
             files,
             probe: self.probe.clone(),
             sites: sites.clone(),
+            policy,
             exec: self.exec.clone(),
         };
         let deployer = Deployer::new(on, self.paths.clone());

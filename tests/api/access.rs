@@ -38,6 +38,8 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /api/v1/certificates/{id}/versions", Viewers, 200),
     ("POST /api/v1/certificates/{id}/versions", Operators, 201),
     ("GET /api/v1/certificates/{id}/deployments", Viewers, 200),
+    ("GET /api/v1/certificates/{id}/served", Viewers, 200),
+    ("POST /api/v1/certificates/{id}/check", Viewers, 200),
     ("POST /api/v1/certificates/{id}/renew", Operators, 202),
     ("POST /api/v1/certificates/{id}/deploy", Operators, 202),
     ("GET /api/v1/orders/{id}", Viewers, 200),
@@ -62,6 +64,7 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("POST /api/v1/agents/{id}/credential", ThatAgent, 204),
     ("POST /api/v1/agents/enrol", Open, 201),
     ("GET /api/v1/agents/{id}/work", ThatAgent, 200),
+    ("POST /api/v1/agents/{id}/observations", ThatAgent, 200),
     ("POST /api/v1/agents/{id}/jobs/{job}/lease", ThatAgent, 200),
     ("POST /api/v1/agents/{id}/jobs/{job}/csr", ThatAgent, 202),
     ("POST /api/v1/agents/{id}/jobs/{job}/report", ThatAgent, 200),
@@ -270,6 +273,9 @@ impl World {
                     "outcome": "failed", "class": "permanent", "reason": "no room",
                 });
                 (of(&self.agent.id).replace("{job}", job.id.as_str()), body)
+            }
+            "POST /api/v1/agents/{id}/observations" => {
+                (of(&self.agent.id), json!({"observations": []}))
             }
             _ if path.contains("/agents/") => (of(&self.agent.id), Value::Null),
             _ => (of("web"), Value::Null),

@@ -61,6 +61,51 @@ fn the_first_run_tells_each_step_and_leaves_the_certificate_on_disk() {
 }
 
 #[test]
+fn what_is_served_is_checked_at_once() {
+    let home = Home::new();
+    let _running = home.quickstart();
+    let said = home.run("certs check localhost").good();
+    for part in ["local site", &home.site().to_string(), "current version"] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    fs::remove_file(home.path("live/localhost")).unwrap();
+    let ended = home.run("certs check localhost --output json");
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let states = told["data"].as_array().unwrap().iter();
+    let states: Vec<_> = states.filter_map(|row| row["state"].as_str()).collect();
+    assert!(states.contains(&"nothing"), "{told}");
+    assert!(
+        ended
+            .bad(1)
+            .contains("is not served with its current version")
+    );
+    // The server has it put in place again by itself.
+    let ends = Instant::now() + AMPLE;
+    while !home.path("live/localhost/cert.pem").exists() {
+        assert!(Instant::now() < ends, "the link is not back");
+        home.run("certs check localhost");
+    }
+}
+
+#[test]
+fn the_policy_of_a_host_is_shown() {
+    let home = Home::new();
+    let said = home.run("agent policy").good();
+    assert!(said.contains("built in"), "{said}");
+    let path = home.beside("policy.toml");
+    fs::write(&path, "paths = [\"/srv/tls\"]\n").unwrap();
+    let line = format!("agent policy --policy {} --output json", path.display());
+    let told: Value = serde_json::from_str(&home.run(&line).good()).unwrap();
+    assert_eq!(told["paths"], serde_json::json!(["/srv/tls"]));
+    assert_eq!(told["file"], path.to_str().unwrap());
+    fs::write(&path, "path = 1\ncommands = 2\n").unwrap();
+    let fault = home.run(&line).bad(78);
+    for part in ["path: there is no such key", "commands: a list"] {
+        assert!(fault.contains(part), "{part} in {fault}");
+    }
+}
+
+#[test]
 fn while_it_runs_its_files_are_its_users_alone() {
     let home = Home::new();
     let _running = home.quickstart();

@@ -6,6 +6,7 @@ mod budget;
 mod demand;
 mod deployment;
 mod loss;
+mod observation;
 mod renewal;
 mod retirement;
 mod start;

@@ -9,7 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use certctl::{
-    deploy::{Ended, Fault, Outcome, TargetConfig},
+    deploy::{Ended, Fault, Outcome, Policy, TargetConfig},
     net::Endpoint,
     pki::Chain,
     sys::{Command, Exec, ExecError, Finished, Programs},
@@ -179,7 +179,14 @@ impl Scene {
         more: Value,
     ) -> Ended {
         let config = TargetConfig::parse("NGINX", &nginx.target(more)).unwrap();
-        let (deployer, _, tasks) = self.host.deployer(self.host.files.clone());
+        // The host allows the command that the test has in mind.
+        let commands = config.needs().commands.into_iter().map(<[_]>::to_vec);
+        let policy = Policy {
+            commands: commands.collect(),
+            ..Policy::default()
+        };
+        let files = self.host.files.clone();
+        let (deployer, _, tasks) = self.host.deployer_under(Arc::new(policy), files);
         assert!(deployer.recover().await);
         let pair = self.host.pair("cert-1", fullchain);
         let stop = CancellationToken::new();

@@ -10,7 +10,7 @@ use super::{
     trace::{SimClock, Trace},
 };
 use certctl::{
-    agent::{Agent, EnrolWish, Env, Paths, enrol},
+    agent::{Agent, EnrolWish, Env, Paths, Policy, enrol},
     sys::Tasks,
 };
 use std::{
@@ -19,6 +19,9 @@ use std::{
     time::Duration,
 };
 use tokio::time::sleep;
+
+/// Agents look at what is served this often: a month is simulated.
+const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// What an agent's process is given, and leaves behind.
 pub struct AgentHost {
@@ -93,6 +96,11 @@ impl AgentHost {
             probe: host.clone(),
             sites: host.clone(),
             exec: host,
+            policy: Arc::new(Policy {
+                user: 0,
+                ..Policy::default()
+            }),
+            look_every: LOOK_EVERY,
             tasks: tasks.clone(),
         };
         let wire = Arc::new(Wire {

@@ -5,8 +5,8 @@ use certctl::{
     clock::{Clock, Time},
     deploy::{Journal, Pair, Phase, TargetConfig},
     domain::{
-        Agent, Certificate, Deployment, DeploymentState, Ending, Holder, Job, JobState, Order,
-        OrderState, Plan, Target, Version, agent::SecretIs,
+        Agent, Certificate, Deployment, DeploymentState, Ending, Holder, Job, JobState,
+        Observation, Order, OrderState, Plan, Target, Version, agent::SecretIs,
     },
     store::{
         CERT_CREATED, DEPLOYMENT_CERT, Document, Index, JOB_OPEN, Key, Loaded, Scan, Store,
@@ -59,6 +59,13 @@ pub async fn kept(store: &Store, acknowledged: &[Acknowledged]) {
                 assert_ne!(is, SecretIs::Unknown, "{id} was promised its next secret");
             }
             ["agents", _, "jobs", _, "lease"] => {}
+            ["agents", _, "observations"] => {
+                for found in done.request["observations"].as_array().unwrap() {
+                    let id = |field: &str| found[field].as_str().unwrap().parse().unwrap();
+                    let id = Observation::id_of(&id("certificate_id"), &id("target_id"));
+                    row::<Observation>(store, id.as_str()).await;
+                }
+            }
             ["agents", _, "jobs", job, call @ ("csr" | "report")] => {
                 let token: u64 = done.request["token"].as_str().unwrap().parse().unwrap();
                 let job = row::<Job>(store, job).await;

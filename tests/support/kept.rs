@@ -72,7 +72,7 @@ impl Kept<'_> {
             assert_ne!(journal.phase, Phase::Begun, "{name}: {target} is undecided");
             let backup = journal.before.backup.map(|n| n.to_string());
             backups.extend(backup.map(|n| self.paths.backups(&target).join(n)));
-            kept.extend(journal.versions().cloned());
+            kept.extend(journal.versions());
         }
         let needed: BTreeSet<String> = kept
             .iter()

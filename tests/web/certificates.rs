@@ -6,7 +6,7 @@ use certctl::{
     crypt::{Crypto, RingCrypto},
     pki::{KeyAlgorithm, csr},
 };
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -299,4 +299,55 @@ async fn a_long_list_says_that_it_is_cut() {
     );
     let counts = page.one("main").all("ul")[0].text();
     assert_eq!(counts, "101 in all 101 Pending", "all are counted");
+}
+
+#[tokio::test]
+async fn what_is_served_now_is_on_the_certificates_page_and_asked_for_by_a_form() {
+    let desk = Desk::open().await;
+    let session = desk.admin().await;
+    let (agent, jobs) = issued(&desk).await;
+    let at = "/certificates/shop";
+    let not_yet = desk.get(at, Some(&session)).await.page();
+    assert!(not_yet.text().contains("Not seen yet"));
+
+    let version = &job(&jobs, "tgt-a")["version"];
+    let seen = |target: &str, shown: Value| {
+        json!({
+            "target_id": target, "certificate_id": "shop", "serial": version["serial"],
+            "served": [shown],
+        })
+    };
+    let right = json!({
+        "endpoint": "shop.test:443", "serial": version["serial"],
+        "fingerprint_sha256": version["fingerprint_sha256"], "chain_ok": true,
+    });
+    let wrong = json!({"endpoint": "<b>:443", "error": "<i>refused</i>", "chain_ok": false});
+    let body = json!({"observations": [seen("tgt-a", right), seen("tgt-b", wrong)]});
+    let path = format!("/agents/{}/observations", agent.0);
+    desk.api(Method::POST, &path, &agent.1, body).await;
+    let page = desk.get(at, Some(&session)).await.page();
+    for part in [
+        "Current version",
+        "shop.test:443",
+        "Nothing answers",
+        "<i>refused</i>",
+        "files: <b>:443 serves nothing",
+    ] {
+        assert!(page.text().contains(part), "{part}: {}", page.text());
+    }
+    let row = &cells(&self::page(&desk, &session).await, "shop")[3];
+    assert!(row.contains("serves nothing"), "{row}");
+
+    // The deployments are not confirmed, and the agent is not there: nobody is waited for long.
+    let answer = desk
+        .post("/certificates/shop/check", Some(&session), "")
+        .await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    let next = answer.header("location").to_owned();
+    assert_eq!(next, "/certificates/shop?checked=some#served");
+    let page = desk
+        .get("/certificates/shop?checked=some", Some(&session))
+        .await
+        .page();
+    assert!(page.text().contains("Not every agent has looked in time"));
 }

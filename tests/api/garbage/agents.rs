@@ -203,6 +203,102 @@ async fn reports() {
 }
 
 #[tokio::test]
+async fn observations() {
+    let world = World::new().await;
+    let at = world.observations();
+    let good = json!({
+        "target_id": world.deployment.target_id, "certificate_id": "web", "serial": "a1",
+        "drift": ["x"], "served": [{"endpoint": "127.0.0.1:443", "chain_ok": true}],
+    });
+    let told = |name, field: &str, value: Value, says: &[&'static str]| {
+        let one: Value = serde_json::from_slice(&with(&good, field, value)).unwrap();
+        let text = json!({ "observations": [one] }).to_string();
+        body(name, &at, text, says).by(By::Agent)
+    };
+    let shown = |field: &str, value: Value| {
+        let mut one = json!({"endpoint": "127.0.0.1:443", "chain_ok": true});
+        one[field] = value;
+        json!([one])
+    };
+    let many = json!({ "observations": vec![&good; 65] }).to_string();
+    let cases = vec![
+        body("no list", &at, "{}", &["observations"]).by(By::Agent),
+        body("many", &at, many, &["observations", "64"]).by(By::Agent),
+        told("no target", "target_id", json!("a b"), &["target_id"]),
+        told(
+            "no certificate",
+            "certificate_id",
+            Value::Null,
+            &["certificate_id"],
+        ),
+        told("no serial", "serial", json!("xyz"), &["serial"]),
+        told(
+            "a long serial",
+            "serial",
+            json!("1".repeat(41)),
+            &["serial"],
+        ),
+        told(
+            "much drift",
+            "drift",
+            json!(vec!["x"; 65]),
+            &["64 sentences"],
+        ),
+        told(
+            "a long sentence",
+            "drift",
+            json!(["x".repeat(2049)]),
+            &["2048"],
+        ),
+        told("a line end", "drift", json!(["a\nb"]), &["printable"]),
+        told("a NUL", "drift", json!(["a\0b"]), &["printable"]),
+        told(
+            "many endpoints",
+            "served",
+            json!(vec![json!({"endpoint": "x", "chain_ok": false}); 65]),
+            &["64 endpoints"],
+        ),
+        told(
+            "no endpoint",
+            "served",
+            json!([{"chain_ok": true}]),
+            &["endpoint"],
+        ),
+        told(
+            "no word of the chain",
+            "served",
+            json!([{"endpoint": "x"}]),
+            &["chain_ok"],
+        ),
+        told(
+            "an odd endpoint",
+            "served",
+            shown("endpoint", json!("a\u{1b}b")),
+            &["printable"],
+        ),
+        told(
+            "an odd serial",
+            "served",
+            shown("serial", json!("\0")),
+            &["printable"],
+        ),
+        told(
+            "an odd error",
+            "served",
+            shown("error", json!("\r")),
+            &["printable"],
+        ),
+        told(
+            "a long fingerprint",
+            "served",
+            shown("fingerprint_sha256", json!("a".repeat(3000))),
+            &["2048"],
+        ),
+    ];
+    world.refuse(cases).await;
+}
+
+#[tokio::test]
 async fn retirements_and_secrets() {
     let world = World::new().await;
     let agent = format!("/api/v1/agents/{}", world.agent.id);

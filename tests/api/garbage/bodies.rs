@@ -11,6 +11,7 @@ async fn bodies_that_are_no_json() {
         (TARGETS.to_owned(), By::Admin),
         (TOKENS.to_owned(), By::Admin),
         (ENROL.to_owned(), By::Nobody),
+        (world.observations(), By::Agent),
         (world.job(&world.deployment, "lease"), By::Agent),
         (world.job(&world.issuance, "csr"), By::Agent),
         (world.job(&world.deployment, "report"), By::Agent),

@@ -67,6 +67,10 @@ impl World {
         format!("/api/v1/agents/{}/jobs/{}/{call}", self.agent.id, item.id)
     }
 
+    fn observations(&self) -> String {
+        format!("/api/v1/agents/{}/observations", self.agent.id)
+    }
+
     fn call(&self, case: &Case) -> Call<'_> {
         let mut call = match case.by {
             By::Admin => self.app.admin(case.method, &case.path),

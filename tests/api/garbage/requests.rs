@@ -10,6 +10,7 @@ async fn paths() {
         ("certificates/{}", "certificate"),
         ("certificates/{}/versions", "certificate"),
         ("certificates/{}/deployments", "certificate"),
+        ("certificates/{}/served", "certificate"),
         ("orders/{}", "order"),
         ("targets/{}", "target"),
         ("agents/{}", "agent"),

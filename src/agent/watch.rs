@@ -1,0 +1,145 @@
+//! Seeing, again and again, that what was deployed is still in place and served, and telling the
+//! server what is not.
+
+use super::{
+    Env,
+    backoff::{Backoff, spread},
+    protocol::{OBSERVATIONS_A_CALL, Observation, Observations, Served, Shown},
+    server::{Refusal, Server},
+};
+use crate::{
+    deploy::{self, Deployer},
+    id::Id,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+/// Before the first look: what starts with the machine may come up after the agent.
+const FIRST: Duration = Duration::from_secs(60);
+/// All is told this often, also what has not changed.
+const ALL_EVERY: Duration = Duration::from_secs(3600);
+/// Sentences of drift, and endpoints, of which is told.
+const MOST_TOLD: usize = 32;
+/// Characters of a sentence that are told.
+const MAX_SENTENCE: usize = 500;
+
+/// Looks at what is in place and served: at times, and at once where somebody asks.
+#[derive(Default)]
+pub struct Watcher {
+    asked: Mutex<BTreeSet<Id>>,
+    wake: Notify,
+}
+
+/// What the server knows, by target and certificate.
+type Told = BTreeMap<(Id, Id), Observation>;
+
+impl Watcher {
+    /// Has a target looked at soon, and told of in any case.
+    pub fn ask(&self, target: &Id) {
+        self.asked().insert(target.clone());
+        self.wake.notify_one();
+    }
+
+    /// Looks and tells until the agent is retired; returns why. News that was not taken is not kept: the next
+    /// look has newer.
+    pub async fn watch(&self, deployer: &Deployer, server: &Server, env: &Env) -> String {
+        let mut told = Told::new();
+        let mut backoff = Backoff::default();
+        let mut next = Instant::now() + spread(FIRST.min(env.look_every), &*env.rng);
+        let mut all_at = next;
+        loop {
+            let asked = tokio::select! {
+                biased;
+                () = sleep_until(next) => None,
+                () = self.wake.notified() => Some(std::mem::take(&mut *self.asked())),
+            };
+            let now = Instant::now();
+            let found = deployer.look(asked.as_ref()).await;
+            let found = found.into_iter().map(Observation::from);
+            let every_one = asked.is_some() || now >= all_at;
+            let news: Vec<Observation> = found
+                .filter(|found| every_one || told.get(&key(found)) != Some(found))
+                .collect();
+            let sent = tell(server, news, &mut told).await;
+            if asked.is_none() {
+                next = now + spread(env.look_every, &*env.rng);
+                if every_one && sent.is_ok() {
+                    all_at = now + ALL_EVERY;
+                }
+            }
+            match sent {
+                Ok(()) => backoff = Backoff::default(),
+                Err(Refusal::Retired(why)) => return why,
+                Err(error) => {
+                    let pause = backoff.next(&*env.rng, error.retry_after());
+                    tracing::warn!(%error, ?pause, "what was found on this host is not told yet");
+                    next = next.min(Instant::now() + pause);
+                }
+            }
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, BTreeSet<Id>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells what was found, and remembers what the server has taken.
+async fn tell(server: &Server, news: Vec<Observation>, told: &mut Told) -> Result<(), Refusal> {
+    let mut news = news.into_iter().peekable();
+    while news.peek().is_some() {
+        let observations: Vec<_> = news.by_ref().take(OBSERVATIONS_A_CALL).collect();
+        let some = Observations { observations };
+        match server.observe(&some).await {
+            Ok(()) => {}
+            // It will not be taken the next time either.
+            Err(error @ Refusal::Rejected { .. }) => {
+                tracing::error!(%error, "the server does not want to know what was found here");
+            }
+            Err(error) => return Err(error),
+        }
+        told.extend(
+            some.observations
+                .into_iter()
+                .map(|found| (key(&found), found)),
+        );
+    }
+    Ok(())
+}
+
+fn key(found: &Observation) -> (Id, Id) {
+    (found.target_id.clone(), found.certificate_id.clone())
+}
+
+impl From<deploy::Observation> for Observation {
+    fn from(found: deploy::Observation) -> Self {
+        let served = found.served.into_iter().take(MOST_TOLD).map(|shown| {
+            let mut served = Served::from(shown.seen);
+            served.error = served.error.map(|error| cut(&error));
+            Shown {
+                served,
+                chain_ok: shown.right,
+            }
+        });
+        let drift = found.drift.iter().take(MOST_TOLD);
+        Self {
+            target_id: found.target,
+            certificate_id: found.version.certificate,
+            serial: found.version.serial.to_string(),
+            drift: drift.map(|sentence| cut(sentence)).collect(),
+            served: served.collect(),
+        }
+    }
+}
+
+fn cut(sentence: &str) -> String {
+    let printable = sentence.replace(char::is_control, " ");
+    printable.chars().take(MAX_SENTENCE).collect()
+}
