@@ -124,6 +124,7 @@ impl Agent {
             policy: env.policy.clone(),
         };
         let deployer = Arc::new(Deployer::new(host, paths.clone()));
+        deployer.sweep();
         let restored = Arc::new(AtomicBool::new(deployer.recover().await));
         let outbox = Arc::new(Outbox::open(env.files.clone(), &paths));
         let vault = Vault::new(env.files.clone(), paths.clone());

@@ -5,7 +5,10 @@ use super::{
     Unverified, Vault, VersionRef, file::FileTarget, nginx::NginxTarget, places,
     programs::Programs, site::SiteTarget, verify,
 };
-use crate::id::Id;
+use crate::{
+    id::Id,
+    sys::{Reach, remove_temporaries},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
@@ -84,6 +87,25 @@ impl Deployer {
             _target: target,
             _certificate: certificate,
             _at_work: self.at_work.acquire().await.ok(),
+        }
+    }
+
+    /// Removes what a crash left half written at the places of this host's targets. For the start,
+    /// before anything is deployed.
+    pub fn sweep(&self) {
+        let files = &*self.host.files;
+        let swept = Journal::targets(files, &self.paths).and_then(|targets| {
+            for target in targets {
+                let journal = Journal::load(files, &self.paths, &target)?;
+                let places = journal.iter().flat_map(|j| j.target.needs().writes);
+                for dir in places.filter_map(|path| path.parent()) {
+                    remove_temporaries(files, dir, Reach::Directory)?;
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = swept {
+            tracing::warn!(%error, "what a crash left half written was not removed");
         }
     }
 

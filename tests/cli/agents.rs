@@ -222,7 +222,7 @@ async fn a_ping_says_that_the_way_is_good_and_disturbs_nothing() {
         &id,
         "TLS",
         "accepted",
-        "ahead of",
+        "the server's",
         "ms",
         "as this program",
     ] {

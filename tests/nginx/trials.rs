@@ -97,6 +97,6 @@ async fn what_stands_in_the_way_is_told() {
 async fn an_nginx_that_does_not_run_yet_is_told() {
     let scene = Scene::dark();
     let found = scene.try_out(None, json!({})).await;
-    says(&found.findings, "is not there yet");
+    says(&found.findings, "can be tested once the files");
     says(&found.faults, "serves nothing");
 }
