@@ -74,7 +74,7 @@ async fn what_is_asked_is_followed_to_its_end() {
     let id = made["id"].as_str().unwrap();
     assert_eq!(made["config"], json!({"listen": listen.to_string()}));
     let fault = home.run(&format!("targets test {id} --output json"));
-    let fault = fault.bad(1);
+    let fault = fault.bad_json(1);
     assert!(fault.contains("another program answers on"), "{fault}");
     let fault = home.run(&format!("targets delete {site}")).bad(1);
     assert!(

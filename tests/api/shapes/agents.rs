@@ -261,7 +261,7 @@ async fn a_join_token_among_others() {
     let page = format!("/api/v1/agents/tokens?page_size=1&cursor={next}");
     let page = app.get(&page).await;
     assert_eq!(page["data"][0]["name"], "rack 7", "{page}");
-    fields(&page, &["data", "total", "page_size"]);
+    assert_eq!(page["total"], 2);
     assert_eq!(app.actions().await.last().unwrap(), "join_token_revoked");
 }
 
