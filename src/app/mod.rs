@@ -16,6 +16,7 @@ mod jobs;
 mod join;
 mod lifecycle;
 pub mod lists;
+mod metrics;
 mod report;
 mod retire;
 mod start;
@@ -31,6 +32,7 @@ pub use demand::Demand;
 pub use error::AppError;
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
+pub use metrics::{Issuance, Numbers};
 pub use retire::Retirement;
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
@@ -51,7 +53,7 @@ use crate::{
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
     sys::Tasks,
-    telemetry::Throttle,
+    telemetry::{Metrics, Throttle},
 };
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -86,6 +88,8 @@ pub struct App {
     pub pulse: Pulse,
     /// Refused calls, as far as the log tells of them.
     pub refusals: Throttle,
+    /// What this process measures of itself.
+    pub metrics: Metrics,
     /// When this process began: until a while later an agent's silence says nothing.
     pub started_at: Time,
     /// The settings.

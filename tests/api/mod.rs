@@ -6,5 +6,7 @@ mod garbage;
 mod jobs;
 mod join;
 mod leases;
+mod metrics;
+mod observe;
 mod routes;
 mod shapes;

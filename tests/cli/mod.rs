@@ -6,9 +6,12 @@ pub mod standalone;
 
 mod agents;
 mod commands;
+mod config;
 mod demand;
 mod disk;
 mod faults;
+mod logs;
+mod manual;
 mod proxy;
 mod quickstart;
 mod service;

@@ -122,9 +122,10 @@ async fn cut(done: u32, k: usize, count: usize) -> bool {
         [] => None,
         _ => Some(host.journal("tgt-1")),
     };
+    let next = (done + 1).to_string();
     if let Some(journal) = phase {
         assert_ne!(journal["phase"], "begun", "{case}");
-        let of_next = journal["version"]["serial"] == (done + 1).to_string();
+        let of_next = journal["version"]["serial"].as_str() == Some(&next);
         let committed = of_next && journal["phase"] == "committed";
         assert_eq!(which == 1, committed, "{case}: {journal}");
     }
