@@ -92,7 +92,12 @@ impl Network {
 
     /// Every change that a caller heard succeed.
     pub fn acknowledged(&self) -> Vec<Acknowledged> {
-        self.acknowledged.lock().unwrap().clone()
+        self.acknowledged_since(0)
+    }
+
+    /// Those after the first so many.
+    pub fn acknowledged_since(&self, known: usize) -> Vec<Acknowledged> {
+        self.acknowledged.lock().unwrap()[known..].to_vec()
     }
 
     fn fate(&self) -> Fate {
