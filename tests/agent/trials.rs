@@ -184,6 +184,15 @@ async fn a_dry_run_tells_all_that_stands_in_the_way() {
     agent.stop().await;
 }
 
+/// A listener that is none of ours.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program that has the address is not certctl"
+)]
+fn another_program() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
 #[tokio::test]
 async fn a_test_sees_whether_a_place_can_be_used() {
     let host = Host::new();
@@ -197,7 +206,7 @@ async fn a_test_sees_whether_a_place_can_be_used() {
     found.says("links can be made in");
     found.says("nothing of this agent is in place");
 
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = another_program();
     let address = taken.local_addr().unwrap();
     let found = ask("t-2", site(address)).await;
     found.warns("another program answers on");
