@@ -6,8 +6,10 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 #[test]
 fn every_command_line_can_be_read() {
     let mut lines = 0;
-    for line in code(&readme()) {
-        let words: Vec<&str> = line.split_whitespace().collect();
+    let agents = fs::read_to_string("docs/agents.md").expect("docs/agents.md");
+    for line in code(&readme()).into_iter().chain(code(&agents)) {
+        let words = shlex::split(&line).unwrap_or_else(|| panic!("{line} has an open quote"));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let args = match words[..] {
             ["certctl", ..] => &words[..],
             // What stands after `--` is for the program.
@@ -22,7 +24,7 @@ fn every_command_line_can_be_read() {
             panic!("{line}\n{e}");
         }
     }
-    assert!(lines >= 8, "only {lines} command lines were found");
+    assert!(lines >= 24, "only {lines} command lines were found");
 }
 
 #[test]
