@@ -27,11 +27,13 @@ pub enum Permission {
     AgentRetire,
     /// Read the audit log.
     AuditRead,
+    /// Read metrics.
+    MetricsRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::CertRead,
         Self::CertIssue,
         Self::CertEdit,
@@ -44,6 +46,7 @@ impl Permission {
         Self::AgentEdit,
         Self::AgentRetire,
         Self::AuditRead,
+        Self::MetricsRead,
     ];
 
     /// The name on the wire.
@@ -61,6 +64,7 @@ impl Permission {
             Self::AgentEdit => "agent.edit",
             Self::AgentRetire => "agent.retire",
             Self::AuditRead => "audit.read",
+            Self::MetricsRead => "metrics.read",
         }
     }
 }
@@ -99,13 +103,15 @@ impl Role {
 
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
-        use Permission::{AgentRead, AgentRetire, AuditRead, CertRead, JobRead, TargetRead};
+        use Permission::{
+            AgentRead, AgentRetire, AuditRead, CertRead, JobRead, MetricsRead, TargetRead,
+        };
         match self {
             Self::Admin => true,
             Self::Operator => permission != AgentRetire,
             Self::Viewer => matches!(
                 permission,
-                CertRead | JobRead | TargetRead | AgentRead | AuditRead
+                CertRead | JobRead | TargetRead | AgentRead | AuditRead | MetricsRead
             ),
             Self::Auditor => matches!(permission, AuditRead),
         }

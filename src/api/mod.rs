@@ -7,6 +7,8 @@ mod certificates;
 mod extract;
 mod job_shapes;
 mod jobs;
+mod metrics;
+mod observe;
 mod problem;
 mod router;
 pub mod served;

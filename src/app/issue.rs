@@ -21,6 +21,7 @@ use crate::{
     store::{Loaded, Unit},
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The longest common name in a subject (RFC 5280, ub-common-name). A longer one stands among the
 /// subject alternative names alone.
@@ -37,6 +38,8 @@ enum Approval {
 /// The certificate's approved content, joined with the CSR's key.
 struct Approved {
     issuer: Id,
+    /// The issuer's type.
+    kind: &'static str,
     request: IssueRequest,
 }
 
@@ -179,10 +182,13 @@ impl App {
             Approval::Granted(approved) => approved,
             Approval::Refused(message) => return Err(AppError::Conflict(message)),
         };
-        let chain = self
-            .ask(&approved)
-            .await
-            .map_err(|e| AppError::Issuer(e.message))?;
+        let chain = match self.ask(&approved).await {
+            Ok(chain) => chain,
+            Err(e) => {
+                self.count_refusal(&approved.issuer, class_of(&e).0).await?;
+                return Err(AppError::Issuer(e.message));
+            }
+        };
         certificate
             .holders
             .entry(holder.clone())
@@ -230,6 +236,7 @@ impl App {
         self.rng.fill(&mut seed);
         Ok(Approval::Granted(Approved {
             issuer: issuer.id.clone(),
+            kind: issuer.kind.as_str(),
             request: IssueRequest {
                 serial_seed: seed,
                 csr_der: csr.der().to_vec(),
@@ -256,7 +263,10 @@ impl App {
                     approved.issuer
                 ),
             })?;
-        let Issued::Now(chain) = issuer.issue(&approved.request).await?;
+        let began = Instant::now();
+        let issued = issuer.issue(&approved.request).await;
+        self.metrics.asked(approved.kind, began.elapsed());
+        let Issued::Now(chain) = issued?;
         let request = &approved.request;
         pki::check::returned(
             &chain,

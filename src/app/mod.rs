@@ -16,6 +16,7 @@ mod jobs;
 mod join;
 mod lifecycle;
 pub mod lists;
+mod metrics;
 mod observe;
 mod report;
 mod retire;
@@ -32,6 +33,7 @@ pub use demand::Demand;
 pub use error::AppError;
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
+pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
 pub use retire::Retirement;
 pub use start::{
@@ -53,7 +55,7 @@ use crate::{
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
     sys::Tasks,
-    telemetry::Throttle,
+    telemetry::{Metrics, Throttle},
 };
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -90,6 +92,8 @@ pub struct App {
     pub pulse: Pulse,
     /// Refused calls, as far as the log tells of them.
     pub refusals: Throttle,
+    /// What this process measures of itself.
+    pub metrics: Metrics,
     /// When this process began: until a while later an agent's silence says nothing.
     pub started_at: Time,
     /// The settings.

@@ -15,7 +15,7 @@ use crate::{
     pki::San,
     store::{CommitError, Committer, EngineError, Redb, Store, StoreError},
     sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
-    telemetry::Throttle,
+    telemetry::{Metrics, Throttle},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -219,6 +219,7 @@ impl App {
         let system_ca = SystemCa::new(system, system_key, names, clock.now());
         let identity = system_ca.identity(&*crypto, &*rng, clock.now()).await?;
         let local: Arc<dyn Issuer> = Arc::new(LocalCa::new(issuing, issuing_key));
+        let metrics = Metrics::new(store.metrics());
         let app = App {
             started_at: clock.now(),
             store,
@@ -235,8 +236,11 @@ impl App {
             watched: Watched::default(),
             pulse: Pulse::default(),
             refusals: Throttle::default(),
+            metrics,
             config,
         };
+        app.remember_heard().await?;
+        app.know_issuers().await?;
         Ok(Started {
             app: Arc::new(app),
             admin_key,

@@ -183,7 +183,8 @@ async fn wait(server: &Server, fleet: &[Agent], time: Duration) -> Result<Figure
     bar.finish_and_clear();
 
     let tasks = Tasks::new();
-    for agent in fleet.iter().cloned() {
+    for agent in fleet {
+        let agent = agent.clone();
         tasks.spawn("agent", async move {
             // An end before its time is seen by the calls that follow.
             let _ = agent.poll(POLL_WAIT_SECONDS).await;
@@ -261,8 +262,8 @@ async fn deliver(
         sent: Mutex::default(),
         latencies,
     });
-    for agent in fleet.iter().cloned() {
-        let told = told.clone();
+    for agent in fleet {
+        let (agent, told) = (agent.clone(), told.clone());
         tasks.spawn("agent", async move {
             if let Err(e) = agent.work(&told).await {
                 let _ = told.latencies.send(Err(e));

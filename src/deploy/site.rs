@@ -81,6 +81,7 @@ impl SiteTarget<'_> {
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
             in_a_row: IN_A_ROW,
+            lasting: Duration::ZERO,
         }
     }
 }
@@ -92,10 +93,7 @@ fn reachable(address: SocketAddr) -> Endpoint {
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    Endpoint {
-        host: ip.to_string(),
-        port: address.port(),
-    }
+    Endpoint::tls(ip.to_string(), address.port())
 }
 
 #[async_trait]

@@ -16,7 +16,7 @@ pub use files::{
     Disk, FileError, Files, Kind, Metadata, Owner, Reach, TEMP_PREFIX, remove_temporaries,
 };
 pub use lock::Lock;
-pub use process::{Machine, harden, raise_open_files};
+pub use process::{Machine, Usage, harden, raise_open_files};
 pub use signals::{Hangup, Terminate};
 pub use tasks::{BlockingError, Tasks};
 pub use trusted::{own_user, read_trusted, trusted};

@@ -1,9 +1,10 @@
 //! The agent against an in-memory server, with real files, listeners and handshakes.
 
 mod apart;
+mod away;
 mod clocks;
 mod config;
-mod crash;
+pub mod crash;
 mod deploy;
 mod enrol;
 mod fleet;

@@ -3,7 +3,10 @@
 mod access;
 mod agents;
 mod garbage;
+mod jobs;
 mod join;
 mod leases;
+mod metrics;
+mod observe;
 mod routes;
 mod shapes;

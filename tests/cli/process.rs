@@ -60,6 +60,11 @@ pub struct Ended {
 
 impl Process {
     pub fn start(command: &mut Command) -> Self {
+        Self::heard(command, |_| ())
+    }
+
+    /// Starts one whose every line `hear` is told too, as it is said.
+    pub fn heard(command: &mut Command, hear: impl Fn(&str) + Clone + Send + 'static) -> Self {
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = Arc::<Said>::default();
@@ -68,9 +73,10 @@ impl Process {
             Box::new(child.stderr.take().unwrap()),
         ];
         for (which, stream) in streams.into_iter().enumerate() {
-            let said = said.clone();
+            let (said, hear) = (said.clone(), hear.clone());
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines() {
+                    line.iter().for_each(|line| hear(line));
                     said.text.lock().unwrap().lines[which].extend(line);
                     said.more.notify_all();
                 }
@@ -176,5 +182,16 @@ impl Ended {
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
         let line = self.stderr.strip_prefix("certctl: ");
         line.unwrap_or_else(|| panic!("{self:?}")).to_owned()
+    }
+
+    /// It did not do what it was told, and says why as programs read it; gives the reason.
+    #[track_caller]
+    pub fn bad_json(self, code: i32) -> String {
+        assert_eq!(self.status.code(), Some(code), "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        let said: serde_json::Value = serde_json::from_str(&self.stderr).unwrap();
+        assert_eq!(said["exit_code"], code, "{self:?}");
+        assert!(!said["hint"].as_str().unwrap().is_empty(), "{self:?}");
+        said["error"].as_str().unwrap().to_owned()
     }
 }
