@@ -56,15 +56,15 @@ pub struct Create {
     id: Option<Id>,
     /// Its configuration: a JSON object, or name=value, which may be repeated. A value that is
     /// JSON counts as JSON, any other as text
-    #[arg(long, value_name = "JSON|NAME=VALUE")]
-    config: Vec<String>,
+    #[arg(long = "set", value_name = "JSON|NAME=VALUE")]
+    settings: Vec<String>,
 }
 
 /// Runs it.
 pub async fn run(command: Targets, global: &Global, env: &Environment) -> Result<(), CliError> {
     // Before a server is asked for anything.
     let made = match &command {
-        Targets::Create(new) => Some(settings(&new.config)?),
+        Targets::Create(new) => Some(settings(&new.settings)?),
         _ => None,
     };
     let client = Client::new(global, env)?;
@@ -113,14 +113,14 @@ fn settings(config: &[String]) -> Result<Value, CliError> {
         if text.trim_start().starts_with('{') {
             match serde_json::from_str::<Map<String, Value>>(text) {
                 Ok(object) => fields.extend(object),
-                Err(e) => return Err(CliError::Config(format!("--config: {e}"))),
+                Err(e) => return Err(CliError::Config(format!("--set: {e}"))),
             }
         } else if let Some((name, value)) = text.split_once('=') {
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
             fields.insert(name.trim().to_owned(), value);
         } else {
             return Err(CliError::Config(format!(
-                "--config: {text:?} is neither a JSON object nor name=value"
+                "--set: {text:?} is neither a JSON object nor name=value"
             )));
         }
     }

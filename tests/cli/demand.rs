@@ -69,7 +69,7 @@ async fn what_is_asked_is_followed_to_its_end() {
     assert!(!taken.is_empty());
     let listen = home.control();
     let made = home.json(&format!(
-        "targets create other --type Site --agent {agent} --config listen={listen}"
+        "targets create other --type Site --agent {agent} --set listen={listen}"
     ));
     let id = made["id"].as_str().unwrap();
     assert_eq!(made["config"], json!({"listen": listen.to_string()}));
@@ -100,18 +100,18 @@ async fn what_is_asked_is_followed_to_its_end() {
         ("jobs show nosuch".into(), 1, "there is no job"),
         ("jobs list --status x".into(), 1, "status: "),
         (
-            format!("targets create x --type Site --agent {agent} --config listen"),
+            format!("targets create x --type Site --agent {agent} --set listen"),
             78,
-            "--config: ",
+            "--set: ",
         ),
         (
-            format!("targets create x --type Site --agent {agent} --config {{]"),
+            format!("targets create x --type Site --agent {agent} --set {{]"),
             78,
-            "--config: ",
+            "--set: ",
         ),
         (
             format!(
-                "targets create x --type Site --agent {agent} --config listen=127.0.0.1:1 --config port=1"
+                "targets create x --type Site --agent {agent} --set listen=127.0.0.1:1 --set port=1"
             ),
             1,
             "config.port",

@@ -38,7 +38,7 @@ async fn a_server_that_keeps_the_old_pair_is_found_out_by_its_serial() {
 
     let ended = home.run("certs renew www --output json");
     let orders: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
-    let fault = ended.bad(1);
+    let fault = ended.bad_json(1);
     let still = format!("{endpoint} still serves serial {first}");
     assert!(
         fault.contains("www server") && fault.contains(&still),
