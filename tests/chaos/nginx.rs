@@ -79,7 +79,7 @@ impl Nginx {
 
     /// The configuration of a target of type `NGINX`.
     pub fn target(&self, site: &str, address: SocketAddr) -> Value {
-        let reload = if address.port() % 2 == 0 {
+        let reload = if address.port().is_multiple_of(2) {
             "signal"
         } else {
             "command"

@@ -81,6 +81,24 @@ fn completions_know_every_command_and_are_read_by_their_shell() {
 }
 
 #[test]
+fn no_command_gives_a_global_flag_another_meaning() {
+    fn below(command: &clap::Command, globals: &[&str]) {
+        for sub in command.get_subcommands() {
+            for flag in sub.get_arguments().filter_map(clap::Arg::get_long) {
+                let name = sub.get_name();
+                assert!(!globals.contains(&flag), "{name} has a --{flag} of its own");
+            }
+            below(sub, globals);
+        }
+    }
+    let whole = definition();
+    let globals = whole.get_arguments().filter(|arg| arg.is_global_set());
+    let globals: Vec<&str> = globals.filter_map(clap::Arg::get_long).collect();
+    assert!(globals.contains(&"config"));
+    below(&whole, &globals);
+}
+
+#[test]
 fn help_tells_every_exit_code() {
     let help = run(&mut certctl(["--help"])).good();
     for (code, says) in EXIT_CODES {
