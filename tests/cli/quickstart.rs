@@ -76,7 +76,7 @@ fn what_is_served_is_checked_at_once() {
     assert!(states.contains(&"nothing"), "{told}");
     assert!(
         ended
-            .bad(1)
+            .bad_json(1)
             .contains("is not served with its current version")
     );
     // The server has it put in place again by itself.
@@ -99,7 +99,7 @@ fn the_policy_of_a_host_is_shown() {
     assert_eq!(told["paths"], serde_json::json!(["/srv/tls"]));
     assert_eq!(told["file"], path.to_str().unwrap());
     fs::write(&path, "path = 1\ncommands = 2\n").unwrap();
-    let fault = home.run(&line).bad(78);
+    let fault = home.run(&line).bad_json(78);
     for part in ["path: there is no such key", "commands: a list"] {
         assert!(fault.contains(part), "{part} in {fault}");
     }

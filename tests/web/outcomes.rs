@@ -113,7 +113,9 @@ async fn buttons_deploy_again_and_try_out() {
     for part in ["Last dry run", "the link is foreign", "a finding"] {
         assert!(place.contains(part), "{part:?} in {place}");
     }
-    let jobs = shown.one("table").text();
+    let tables = shown.all("table");
+    let jobs = tables.iter().find(|table| table.text().contains("Job"));
+    let jobs = jobs.expect("a table of jobs").text();
     assert!(
         jobs.contains("Dry run") && jobs.contains("Running"),
         "{jobs}"
