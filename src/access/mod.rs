@@ -9,6 +9,14 @@ pub enum Permission {
     CertIssue,
     /// Edit certificates, deploy them again.
     CertEdit,
+    /// Revoke certificates.
+    CertRevoke,
+    /// Put certificates away.
+    CertDelete,
+    /// Read issuers.
+    IssuerRead,
+    /// Create issuers.
+    IssuerEdit,
     /// Read jobs.
     JobRead,
     /// Cancel jobs.
@@ -29,10 +37,14 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::CertRead,
         Self::CertIssue,
         Self::CertEdit,
+        Self::CertRevoke,
+        Self::CertDelete,
+        Self::IssuerRead,
+        Self::IssuerEdit,
         Self::JobRead,
         Self::JobCancel,
         Self::TargetRead,
@@ -49,6 +61,10 @@ impl Permission {
             Self::CertRead => "cert.read",
             Self::CertIssue => "cert.issue",
             Self::CertEdit => "cert.edit",
+            Self::CertRevoke => "cert.revoke",
+            Self::CertDelete => "cert.delete",
+            Self::IssuerRead => "issuer.read",
+            Self::IssuerEdit => "issuer.edit",
             Self::JobRead => "job.read",
             Self::JobCancel => "job.cancel",
             Self::TargetRead => "target.read",
@@ -95,12 +111,12 @@ impl Role {
 
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
-        use Permission::{AgentRead, AuditRead, CertRead, JobRead, TargetRead};
+        use Permission::{AgentRead, AuditRead, CertRead, IssuerRead, JobRead, TargetRead};
         match self {
             Self::Admin | Self::Operator => true,
             Self::Viewer => matches!(
                 permission,
-                CertRead | JobRead | TargetRead | AgentRead | AuditRead
+                CertRead | IssuerRead | JobRead | TargetRead | AgentRead | AuditRead
             ),
             Self::Auditor => matches!(permission, AuditRead),
         }

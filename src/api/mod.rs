@@ -14,4 +14,4 @@ mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
 pub use problem::Problem;
-pub use router::router;
+pub use router::{plain_router, router};

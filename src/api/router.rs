@@ -3,7 +3,7 @@
 use super::{agents, audit, certificates, jobs, problem, targets};
 use crate::{
     app::{App, NotReady},
-    web,
+    protocol, web,
 };
 use axum::{
     Router,
@@ -34,6 +34,36 @@ const MAX_TIME: Duration = Duration::from_secs(90);
 /// Scripts, styles and everything else come from us; nobody frames us.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'none'; object-src 'none'";
+
+/// What those need who check certificates of ours: for anyone, over plain HTTP also.
+fn published() -> Router<Arc<App>> {
+    Router::new()
+        .route("/.well-known/pki/crl/{ca}", get(protocol::crl))
+        .route(
+            "/.well-known/pki/crl/{ca}/{shard}",
+            get(protocol::crl_shard),
+        )
+        .route("/.well-known/pki/ca/{file}", get(protocol::ca_certificate))
+}
+
+/// All that the plain HTTP listener serves.
+pub fn plain_router(app: Arc<App>) -> Router {
+    published()
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .with_state(Arc::clone(&app))
+        .layer(DefaultBodyLimit::max(0))
+        .layer(
+            ServiceBuilder::new()
+                .layer(middleware::from_fn_with_state(app, problem::dress))
+                .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .layer(CatchPanicLayer::custom(problem::panicked))
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    MAX_TIME,
+                )),
+        )
+}
 
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
@@ -76,6 +106,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .nest("/api/v1", api)
+        .merge(published())
         .merge(web::router())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)

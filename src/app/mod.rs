@@ -8,6 +8,7 @@ mod access;
 mod agents;
 mod birth;
 mod certificates;
+mod crl;
 mod demand;
 mod deploy;
 mod error;
@@ -15,7 +16,9 @@ mod issue;
 mod jobs;
 mod lifecycle;
 pub mod lists;
+mod nodes;
 mod report;
+mod revoke;
 mod start;
 mod system_ca;
 mod targets;
@@ -25,6 +28,7 @@ mod work;
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{NewToken, TokenMade};
 pub use certificates::NewCertificate;
+pub use crl::Crl;
 pub use demand::Demand;
 pub use error::AppError;
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
@@ -37,7 +41,6 @@ pub use targets::NewTarget;
 
 use crate::{
     access::{Permission, Role},
-    ca::Issuer,
     clock::{Clock, Rng, Time},
     config::ServerConfig,
     crypt::{Crypto, KeyRing},
@@ -49,7 +52,7 @@ use crate::{
     sys::Tasks,
     telemetry::Throttle,
 };
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
@@ -68,8 +71,10 @@ pub struct App {
     pub tasks: Tasks,
     /// Opens what is sealed.
     pub keyring: KeyRing,
-    /// The connectors, by issuer id.
-    pub issuers: BTreeMap<Id, Arc<dyn Issuer>>,
+    /// The CAs whose keys we hold, those that were opened.
+    pub nodes: nodes::Nodes,
+    /// Their revocation lists.
+    pub crls: crl::Crls,
     /// The system CA: signs the server's own certificate.
     pub system_ca: SystemCa,
     /// The certificates the listener shows.

@@ -239,7 +239,8 @@ impl Told {
 
     /// A job was read.
     fn tell(&self, job: &WorkItem) -> Result<()> {
-        let sent = self.sent().remove(&job.certificate_id);
+        let certificate = job.certificate_id.as_ref();
+        let sent = certificate.and_then(|id| self.sent().remove(id));
         let sent = sent.with_context(|| format!("job {} was given twice", job.id))?;
         self.latencies.send(Ok(sent.elapsed()))?;
         Ok(())

@@ -22,7 +22,7 @@ pub struct Setting {
 
 /// Every variable this program reads. Another `CERTCTL_*` is refused: it is a slip or a setting
 /// of another version, and silence would hide it.
-pub const SETTINGS: [Setting; 10] = [
+pub const SETTINGS: [Setting; 11] = [
     Setting {
         name: "CERTCTL_DATA_DIR",
         default: "/var/lib/certctl",
@@ -41,7 +41,12 @@ pub const SETTINGS: [Setting; 10] = [
     Setting {
         name: "CERTCTL_PUBLIC_URL",
         default: "",
-        about: "address under which others reach the server, e.g. https://certctl.example:8443; its own certificate names the host",
+        about: "address under which others reach the server, e.g. https://certctl.example:8443; its own certificate names the host, and the certificates it issues say that CRLs and CA certificates are served there",
+    },
+    Setting {
+        name: "CERTCTL_PKI_HTTP_LISTEN",
+        default: "",
+        about: "address and port for plain HTTP, e.g. 0.0.0.0:80, where CRLs and CA certificates are served and nothing else",
     },
     Setting {
         name: "CERTCTL_SOCKET",
@@ -84,6 +89,10 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Its unix socket.
     pub socket: PathBuf,
+    /// The address under which others reach it, without a slash at the end.
+    pub public_url: Option<String>,
+    /// Where CRLs and CA certificates are served over plain HTTP.
+    pub pki_http: Option<SocketAddr>,
 }
 
 /// How logs are written.
@@ -184,6 +193,15 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
     if port.is_none() {
         faults.push("CERTCTL_SERVER_PORT: a port from 1 to 65535 is expected".to_owned());
     }
+    let pki_http = env.get("CERTCTL_PKI_HTTP_LISTEN").map(str::parse);
+    if matches!(pki_http, Some(Err(_))) {
+        let fault =
+            "CERTCTL_PKI_HTTP_LISTEN: an IP address and a port are expected, e.g. 0.0.0.0:80";
+        faults.push(fault.to_owned());
+    }
+    if let Err(ConfigError(more)) = public_host(env) {
+        faults.extend(more);
+    }
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
@@ -202,6 +220,10 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         data_dir,
         listen,
         socket,
+        public_url: env
+            .get("CERTCTL_PUBLIC_URL")
+            .map(|url| url.trim_end_matches('/').to_owned()),
+        pki_http: pki_http.and_then(Result::ok),
     };
     Ok((config, log))
 }
@@ -212,7 +234,8 @@ pub fn public_host(env: &Environment) -> Result<Option<String>, ConfigError> {
         return Ok(None);
     };
     let url: Option<http::Uri> = url.parse().ok();
-    let url = url.filter(|url| url.scheme_str() == Some("https"));
+    let plain = |url: &http::Uri| url.query().is_none() && url.authority().is_some();
+    let url = url.filter(|url| url.scheme_str() == Some("https") && plain(url));
     let host = url.as_ref().and_then(http::Uri::host);
     let host = host.map(|host| host.trim_matches(['[', ']']).to_owned());
     host.map(Some).ok_or_else(|| {

@@ -182,6 +182,7 @@ fn badge(status: Status) -> Badge {
         Status::Expired => ("Expired", "cross", "bad"),
         Status::Pending => ("Pending", "dots", "info"),
         Status::Archived => ("Archived", "box", "calm"),
+        Status::Revoked => ("Revoked", "cross", "calm"),
     };
     Badge { word, icon, tone }
 }
