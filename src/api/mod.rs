@@ -4,7 +4,9 @@
 mod agents;
 mod audit;
 mod certificates;
+mod ending;
 mod extract;
+mod issuers;
 mod job_shapes;
 mod jobs;
 mod problem;

@@ -1,6 +1,6 @@
 //! Every route of the API.
 
-use super::{agents, audit, certificates, jobs, problem, targets};
+use super::{agents, audit, certificates, ending, issuers, jobs, problem, targets};
 use crate::{
     app::{App, NotReady},
     protocol, web,
@@ -75,7 +75,12 @@ pub fn router(app: Arc<App>) -> Router {
             "/certificates",
             get(certificates::list).post(certificates::create),
         )
-        .route("/certificates/{id}", get(certificates::show))
+        .route(
+            "/certificates/{id}",
+            get(certificates::show).delete(ending::archive),
+        )
+        .route("/certificates/{id}/revoke", post(ending::revoke))
+        .route("/certificates/{id}/export/pem", get(ending::export_pem))
         .route(
             "/certificates/{id}/versions",
             get(certificates::versions).post(certificates::request_version),
@@ -86,6 +91,8 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route("/certificates/{id}/renew", post(certificates::renew))
         .route("/certificates/{id}/deploy", post(certificates::deploy))
+        .route("/issuers", get(issuers::list).post(issuers::create))
+        .route("/issuers/{id}", get(issuers::show))
         .route("/orders/{id}", get(certificates::order))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{id}", get(jobs::show))

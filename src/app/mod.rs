@@ -12,7 +12,9 @@ mod crl;
 mod demand;
 mod deploy;
 mod error;
+mod export;
 mod issue;
+mod issuers;
 mod jobs;
 mod lifecycle;
 pub mod lists;
@@ -31,6 +33,8 @@ pub use certificates::NewCertificate;
 pub use crl::Crl;
 pub use demand::Demand;
 pub use error::AppError;
+pub use export::Export;
+pub use issuers::{IssuerView, NewIssuer};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
