@@ -11,6 +11,7 @@ mod e2e;
 mod layout;
 mod lifecycle;
 mod net;
+mod nginx;
 mod pki;
 mod sim;
 mod store;

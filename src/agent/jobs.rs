@@ -225,7 +225,8 @@ impl Shared {
                 self.request(item, stop).await.err().map(failed)
             }
             WorkKind::Deployment => Some(self.deploy(item, stop).await.unwrap_or_else(failed)),
-            WorkKind::DryRun | WorkKind::TargetTest => Some(failed(Fault::permanent("not yet"))),
+            WorkKind::DryRun => Some(self.rehearse(item, stop).await.unwrap_or_else(failed)),
+            WorkKind::TargetTest => Some(self.test(item, stop).await.unwrap_or_else(failed)),
         }
     }
 
@@ -287,19 +288,45 @@ impl Shared {
     }
 
     async fn deploy(&self, item: &WorkItem, stop: &CancellationToken) -> Result<Report, Fault> {
-        let missing = |what: &str| Fault::permanent(format!("the deployment job has no {what}"));
-        let target = item
-            .target_id
-            .as_ref()
-            .ok_or_else(|| missing("target_id"))?;
-        let kind = item
-            .target_type
-            .as_deref()
-            .ok_or_else(|| missing("target_type"))?;
+        let (target, config) = target_of(item)?;
+        let pair = self.pair_of(item)?;
+        let version = pair.version();
+        let ended = self.deployer.deploy(target, &config, &pair, stop).await;
+        let certificate = &version.certificate;
+        if matches!(ended.outcome, deploy::Outcome::Confirmed { .. })
+            && let Err(error) = self
+                .keys
+                .settle(certificate, pair.chain().leaf().spki_sha256())
+        {
+            tracing::warn!(%certificate, %error, "keys no longer needed were not removed");
+        }
+        Ok(Report {
+            old_fingerprint_sha256: ended.old_fingerprint,
+            new_fingerprint_sha256: Some(pair.chain().leaf().fingerprint_sha256().to_owned()),
+            output: ended.output,
+            ..Report::new(&item.lease.token, ended.outcome.into())
+        })
+    }
+
+    async fn rehearse(&self, item: &WorkItem, stop: &CancellationToken) -> Result<Report, Fault> {
+        let (target, config) = target_of(item)?;
+        let pair = self.pair_of(item)?;
+        let found = self.deployer.rehearse(target, &config, &pair, stop).await?;
+        Ok(Report {
+            new_fingerprint_sha256: Some(pair.chain().leaf().fingerprint_sha256().to_owned()),
+            ..examined(item, found)
+        })
+    }
+
+    async fn test(&self, item: &WorkItem, stop: &CancellationToken) -> Result<Report, Fault> {
+        let (target, config) = target_of(item)?;
+        let found = self.deployer.test(target, &config, stop).await?;
+        Ok(examined(item, found))
+    }
+
+    /// The version of a job, with its key.
+    fn pair_of(&self, item: &WorkItem) -> Result<Pair, Fault> {
         let version = item.version.as_ref().ok_or_else(|| missing("version"))?;
-        let empty = Value::Object(serde_json::Map::new());
-        let config = TargetConfig::parse(kind, item.target_config.as_ref().unwrap_or(&empty))
-            .map_err(|e| Fault::operator(format!("target {target}: {e}")))?;
         let chain = chain_of(version)?;
         let spki = chain.leaf().spki_sha256().to_owned();
         let certificate = certificate_of(item)?;
@@ -310,19 +337,7 @@ impl Shared {
                 version.serial
             ))
         })?;
-        let pair = Pair::new(certificate.clone(), chain, key)?;
-        let ended = self.deployer.deploy(target, &config, &pair, stop).await;
-        if matches!(ended.outcome, deploy::Outcome::Confirmed { .. })
-            && let Err(error) = self.keys.settle(certificate, &spki)
-        {
-            tracing::warn!(%certificate, %error, "keys no longer needed were not removed");
-        }
-        Ok(Report {
-            old_fingerprint_sha256: ended.old_fingerprint,
-            new_fingerprint_sha256: Some(pair.chain().leaf().fingerprint_sha256().to_owned()),
-            output: ended.output,
-            ..Report::new(&item.lease.token, ended.outcome.into())
-        })
+        Pair::new(certificate.clone(), chain, key)
     }
 
     /// Answers an item that is not understood, as far as it says whom to answer.
@@ -407,9 +422,38 @@ fn chain_of(version: &VersionItem) -> Result<Chain, Fault> {
     Ok(chain)
 }
 
+fn missing(what: &str) -> Fault {
+    Fault::permanent(format!("the job has no {what}"))
+}
+
+/// The target of a job, its configuration read.
+fn target_of(item: &WorkItem) -> Result<(&Id, TargetConfig), Fault> {
+    let target = item.target_id.as_ref();
+    let target = target.ok_or_else(|| missing("target_id"))?;
+    let kind = item.target_type.as_deref();
+    let kind = kind.ok_or_else(|| missing("target_type"))?;
+    let empty = Value::Object(serde_json::Map::new());
+    let config = TargetConfig::parse(kind, item.target_config.as_ref().unwrap_or(&empty))
+        .map_err(|e| Fault::operator(format!("target {target}: {e}")))?;
+    Ok((target, config))
+}
+
+fn examined(item: &WorkItem, found: deploy::Examined) -> Report {
+    let outcome = Outcome::Examined {
+        faults: found.faults,
+        findings: found.findings,
+        served: found.seen.into_iter().map(Served::from).collect(),
+    };
+    Report {
+        old_fingerprint_sha256: found.old_fingerprint,
+        output: found.output,
+        ..Report::new(&item.lease.token, outcome)
+    }
+}
+
 fn certificate_of(item: &WorkItem) -> Result<&Id, Fault> {
-    let missing = || Fault::permanent("the job has no certificate_id");
-    item.certificate_id.as_ref().ok_or_else(missing)
+    let certificate = item.certificate_id.as_ref();
+    certificate.ok_or_else(|| missing("certificate_id"))
 }
 
 fn withdrawn() -> Fault {

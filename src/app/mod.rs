@@ -41,7 +41,7 @@ pub use start::{
     Started,
 };
 pub use system_ca::SystemCa;
-pub use targets::NewTarget;
+pub use targets::{NewTarget, TargetView};
 
 use crate::{
     access::{Permission, Role},

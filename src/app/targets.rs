@@ -1,6 +1,6 @@
 //! Targets.
 
-use super::{App, AppError, audit, free, need, printable, require};
+use super::{App, AppError, JobView, audit, free, need, printable, require};
 use crate::{
     access::Permission,
     deploy::config::{ConfigError, TargetConfig},
@@ -27,7 +27,36 @@ pub struct NewTarget {
     pub config: serde_json::Value,
 }
 
+/// A target, as people see it.
+#[derive(Debug, Clone)]
+pub struct TargetView {
+    /// The target.
+    pub target: Target,
+    /// What its agent is called.
+    pub agent: String,
+    /// Its newest test.
+    pub test: Option<JobView>,
+}
+
 impl App {
+    /// At most `limit` targets by name, each with its newest test.
+    pub async fn target_views(
+        &self,
+        who: &Principal,
+        limit: usize,
+    ) -> Result<Vec<TargetView>, AppError> {
+        let targets = self.targets(who, limit).await?;
+        let mut views = Vec::with_capacity(targets.len());
+        for target in targets {
+            views.push(TargetView {
+                agent: self.agent_name(&target.agent).await?,
+                test: self.last_test(&target.id).await?,
+                target: target.into_value(),
+            });
+        }
+        Ok(views)
+    }
+
     /// Makes a target.
     pub async fn create_target(
         &self,

@@ -1,24 +1,24 @@
 //! `certctl certs`.
 
 use super::{
-    CliError, Global, Output,
+    CliError, Global, Output, attempts,
     client::Client,
-    follow::{self, Step},
+    follow::{self, Step, Wait},
     output,
 };
 use crate::{
     api::shapes::{
-        CertificateShape, HolderShape, List, OrderShape, RenewalTriggered, TargetShape,
-        VersionShape,
+        CertificateShape, DeployTriggered, DeployWish, HolderShape, List, OrderShape,
+        RenewalTriggered, TargetShape, VersionShape,
     },
     config::Environment,
     id::Id,
 };
 use clap::Subcommand;
 use serde::Serialize;
-use std::{io::IsTerminal, time::Duration};
+use std::time::Duration;
 
-/// List, show and renew certificates.
+/// List, show, renew and deploy certificates.
 #[derive(Debug, Subcommand)]
 pub enum Certs {
     /// List certificates
@@ -32,13 +32,21 @@ pub enum Certs {
     Renew {
         /// The certificate's id
         certificate: Id,
-        /// Do not wait until the new version is seen served
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Deploy the current version again, now, and see it served
+    Deploy {
+        /// The certificate's id
+        certificate: Id,
+        /// Only on this target
+        #[arg(long, value_name = "ID")]
+        target: Option<Id>,
+        /// Say what it would change, and change nothing
         #[arg(long)]
-        no_wait: bool,
-        /// How long to wait, in seconds
-        #[arg(long, default_value_t = 120, value_name = "SECONDS",
-              value_parser = clap::value_parser!(u64).range(1..=86_400))]
-        timeout: u64,
+        dry_run: bool,
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 
@@ -48,13 +56,23 @@ pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(
     match command {
         Certs::List => list(&client, global.output).await,
         Certs::Show { certificate } => show(&client, &certificate, global.output).await,
-        Certs::Renew {
+        Certs::Renew { certificate, wait } => {
+            renew(&client, &certificate, wait.limit(), global.output).await
+        }
+        Certs::Deploy {
             certificate,
-            no_wait,
-            timeout,
+            target,
+            dry_run,
+            wait,
         } => {
-            let wait = (!no_wait).then(|| Duration::from_secs(timeout));
-            renew(&client, &certificate, wait, global.output).await
+            let wish = DeployWish {
+                target_id: target.map(|id| id.to_string()),
+                dry_run,
+            };
+            let path = format!("/certificates/{certificate}/deploy");
+            let triggered: DeployTriggered = client.post(&path, &wish).await?;
+            let doing = if dry_run { "trying" } else { "deploying" };
+            follow::jobs(&client, triggered.jobs, &wait, doing, global.output).await
         }
     }
 }
@@ -156,6 +174,19 @@ async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> 
             shown.targets.iter().map(target_row),
         );
     }
+    for target in &shown.targets {
+        let attempt = target
+            .deployment
+            .as_ref()
+            .and_then(|d| d.last_attempt.as_ref());
+        if let Some(attempt) = attempt {
+            output::line("");
+            output::line(&format!("{}: {}", target.name, attempts::headline(attempt)));
+            attempts::details(attempt)
+                .iter()
+                .for_each(|line| output::line(line));
+        }
+    }
     output::line("");
     if shown.versions.is_empty() {
         output::line("It has no version yet.");
@@ -221,7 +252,7 @@ async fn renew(
         let next = output::sentence(shown.next.as_deref().unwrap_or_default());
         output::line(&format!("begun      {next}"));
     }
-    let spinner = spinner(&format!("renewing {id}"), output);
+    let spinner = follow::spinner(&format!("renewing {id}"), output);
     let mut orders: Vec<OrderShape> = Vec::new();
     for order in &triggered.order_ids {
         let followed = follow::order(client, order, limit, |step| {
@@ -251,14 +282,4 @@ pub fn said(step: &Step) -> String {
         }
         Step::Failed(d) => format!("failed     {}", follow::deployment_fault(d)),
     }
-}
-
-/// Shows that work goes on, when somebody watches.
-fn spinner(text: &str, output: Output) -> indicatif::ProgressBar {
-    if output == Output::Json || !std::io::stderr().is_terminal() {
-        return indicatif::ProgressBar::hidden();
-    }
-    let spinner = indicatif::ProgressBar::new_spinner().with_message(text.to_owned());
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    spinner
 }

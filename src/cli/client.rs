@@ -96,12 +96,24 @@ impl Client {
         self.call(Method::POST, path, body.into()).await
     }
 
+    /// Deletes.
+    pub async fn delete(&self, path: &str) -> Result<(), CliError> {
+        self.answer(Method::DELETE, path, Bytes::new())
+            .await
+            .map(drop)
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<T, CliError> {
+        serde_json::from_slice(&self.answer(method, path, body).await?)
+            .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")))
+    }
+
+    async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, CliError> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}/api/v1{path}", self.base))
@@ -115,8 +127,7 @@ impl Client {
         let response = self.transport.call(request).await.map_err(no_answer)?;
         let status = response.status();
         if status.is_success() {
-            return serde_json::from_slice(response.body())
-                .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")));
+            return Ok(response.into_body());
         }
         #[derive(serde::Deserialize)]
         struct Problem {

@@ -1,12 +1,33 @@
-//! Following an order until its version is seen served everywhere, or something failed.
+//! Following an order until its version is seen served everywhere, or something failed; and jobs
+//! until they have ended.
 
-use super::{CliError, client::Client};
-use crate::api::shapes::{CertificateShape, DeploymentShape, OrderShape};
-use std::{collections::BTreeSet, time::Duration};
+use super::{CliError, Output, attempts, client::Client, output};
+use crate::api::shapes::{CertificateShape, DeploymentShape, JobShape, OrderShape};
+use clap::Args;
+use std::{collections::BTreeSet, io::IsTerminal, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// The server is asked this often.
 const EVERY: Duration = Duration::from_millis(150);
+
+/// Whether to wait for the end, and how long.
+#[derive(Debug, Clone, Args)]
+pub struct Wait {
+    /// Do not wait for the end
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait, in seconds
+    #[arg(long, default_value_t = 120, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+}
+
+impl Wait {
+    /// How long to wait; `None`: not at all.
+    pub fn limit(&self) -> Option<Duration> {
+        (!self.no_wait).then(|| Duration::from_secs(self.timeout))
+    }
+}
 
 /// One thing that was seen to happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,4 +136,112 @@ pub fn deployment_fault(d: &DeploymentShape) -> String {
         }
     }
     text
+}
+
+/// Follows jobs to their ends and tells them. `doing` is the word for what they do.
+///
+/// # Errors
+/// When one did not succeed, or is still open after the time.
+pub async fn jobs(
+    client: &Client,
+    mut jobs: Vec<JobShape>,
+    wait: &Wait,
+    doing: &str,
+    output: Output,
+) -> Result<(), CliError> {
+    let Some(limit) = wait.limit() else {
+        if output == Output::Json {
+            return output::json(&jobs);
+        }
+        for job in &jobs {
+            output::line(&told(job));
+        }
+        return Ok(());
+    };
+    let deadline = Instant::now() + limit;
+    let spinner = spinner(doing, output);
+    let mut said = BTreeSet::new();
+    loop {
+        for job in &jobs {
+            let waits = job.waits_for.is_some() || is_over(job);
+            if waits && output == Output::Table && said.insert(told(job)) {
+                spinner.suspend(|| tell(job));
+            }
+        }
+        if jobs.iter().all(is_over) || Instant::now() >= deadline {
+            break;
+        }
+        sleep(EVERY).await;
+        for job in jobs.iter_mut().filter(|job| !is_over(job)) {
+            *job = client.get(&format!("/jobs/{}", job.id)).await?;
+        }
+    }
+    spinner.finish_and_clear();
+    if output == Output::Json {
+        output::json(&jobs)?;
+    }
+    let wrong: Vec<String> = jobs.iter().filter_map(wrong).collect();
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(CliError::Failed(wrong.join("\n")))
+    }
+}
+
+fn is_over(job: &JobShape) -> bool {
+    job.completed_at.is_some()
+}
+
+/// Prints where a job stands; of one that has ended, how.
+fn tell(job: &JobShape) {
+    output::line(&told(job));
+    if let Some(attempt) = job.last_attempt.as_ref().filter(|_| is_over(job)) {
+        let details = attempts::details(attempt);
+        details.iter().for_each(|line| output::line(line));
+    }
+}
+
+fn told(job: &JobShape) -> String {
+    let place = place(job);
+    match (&job.last_attempt, &job.waits_for) {
+        (Some(attempt), _) if is_over(job) => {
+            format!("{place}: {}", attempts::headline(attempt))
+        }
+        (_, Some(waits)) => format!("{place}: job {} {}", job.id, output::sentence(waits)),
+        _ => format!("{place}: job {} is {}", job.id, job.status.to_lowercase()),
+    }
+}
+
+fn place(job: &JobShape) -> &str {
+    job.target_id.as_deref().unwrap_or(&job.id)
+}
+
+/// What is wrong with a job at the end of the wait.
+fn wrong(job: &JobShape) -> Option<String> {
+    let place = place(job);
+    if !is_over(job) {
+        let waits = job.waits_for.as_deref().unwrap_or("is being run");
+        return Some(format!(
+            "{place}: job {} has not ended: it {}; it goes on by itself, see `jobs show {}`",
+            job.id,
+            output::sentence(waits),
+            job.id
+        ));
+    }
+    if job.status == "Completed" {
+        return None;
+    }
+    let why = job.unwanted.as_ref().or(job.last_error.as_ref());
+    let why = why.map_or("no reason was given", String::as_str);
+    Some(format!("{place}: {}: {why}", job.status.to_lowercase()))
+}
+
+/// Shows that work goes on, when somebody watches.
+pub fn spinner(text: &str, output: Output) -> indicatif::ProgressBar {
+    if output == Output::Json || !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let spinner = indicatif::ProgressBar::new_spinner().with_message(text.to_owned());
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
 }

@@ -2,15 +2,18 @@
 //! unix socket of a server on this machine or over HTTPS.
 
 mod agent;
+mod attempts;
 mod bench;
 mod certs;
 mod client;
 mod error;
 mod follow;
 mod host;
+mod jobs;
 mod output;
 mod quickstart;
 mod server;
+mod targets;
 
 pub use error::CliError;
 
@@ -73,9 +76,15 @@ enum Command {
     Server(server::Server),
     /// Run or enrol an agent
     Agent(agent::AgentCommand),
-    /// List, show and renew certificates
+    /// List, show, renew and deploy certificates
     #[command(subcommand)]
     Certs(certs::Certs),
+    /// List, show, make, test and delete targets
+    #[command(subcommand)]
+    Targets(targets::Targets),
+    /// List, show and cancel jobs
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
     /// Measure this machine: commits, issuance, lists, start
     Bench(bench::Benches),
 }
@@ -153,6 +162,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Certs(command) => {
             config::logging(&env)?;
             runtime(false, certs::run(command, &global, &env))
+        }
+        Command::Targets(command) => {
+            config::logging(&env)?;
+            runtime(false, targets::run(command, &global, &env))
+        }
+        Command::Jobs(command) => {
+            config::logging(&env)?;
+            runtime(false, jobs::run(command, &global, &env))
         }
         Command::Bench(command) => {
             telemetry::init(telemetry::Level::Warn, telemetry::Format::Text)

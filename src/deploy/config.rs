@@ -5,7 +5,12 @@ use crate::net::Endpoint;
 use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
 
 /// How many endpoints one target may have verified.
 pub const MAX_ENDPOINTS: usize = 16;
@@ -13,8 +18,19 @@ pub const MAX_ENDPOINTS: usize = 16;
 /// How long a target is given to serve a new version when its configuration does not say.
 pub const DEFAULT_VERIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const MIN_VERIFY_TIMEOUT: Duration = Duration::from_millis(100);
-const MAX_VERIFY_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a command that makes software reload may take when the configuration does not say.
+pub const DEFAULT_RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// nginx's workers change within moments of a reload: what is not served then will not be.
+const NGINX_VERIFY_TIMEOUT: Duration = Duration::from_secs(2);
+const VERIFY_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(300);
+const RELOAD_TIMEOUTS: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(300);
+
+const MAX_PATH: usize = 1024;
+const MAX_ARGUMENTS: usize = 64;
+const MAX_ARGUMENT: usize = 4096;
 
 /// What a target is and how it is verified. Written as `{"kind": ..., "config": {...}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +40,8 @@ pub enum TargetConfig {
     File(FileConfig),
     /// An HTTPS listener of the agent's own.
     Site(SiteConfig),
+    /// An nginx of the host.
+    Nginx(NginxConfig),
 }
 
 /// Type `File`: `{endpoints?: ["host:port"], server_name?, verify_timeout?: "5s"}`.
@@ -48,11 +66,52 @@ pub struct SiteConfig {
     pub verify_timeout: Duration,
 }
 
+/// Type `NGINX`: `{cert_path, key_path, chain_path?, endpoints: ["host:port"],
+/// config_path="/etc/nginx/nginx.conf", binary="/usr/sbin/nginx", pid_path="/run/nginx.pid",
+/// server_name?, reload="signal", reload_timeout="60s", verify_timeout="2s"}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NginxConfig {
+    /// The path that `ssl_certificate` names: leaf and issuers.
+    pub cert_path: PathBuf,
+    /// The path that `ssl_certificate_key` names.
+    pub key_path: PathBuf,
+    /// A path for the issuers alone, such as `ssl_trusted_certificate` names.
+    pub chain_path: Option<PathBuf>,
+    /// nginx's main configuration file.
+    pub config_path: PathBuf,
+    /// nginx itself.
+    pub binary: PathBuf,
+    /// The file that holds the number of its master process.
+    pub pid_path: PathBuf,
+    /// Where it serves the certificate: at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// The name to ask for in handshakes; else the certificate's first name.
+    pub server_name: Option<String>,
+    /// How it is made to read its files again.
+    pub reload: Reload,
+    /// How long each command may take.
+    pub reload_timeout: Duration,
+    /// How long the endpoints may take to serve a new version.
+    pub verify_timeout: Duration,
+}
+
+/// How software is made to read its files again. Written `"signal"`, `"command"`,
+/// `{"argv": ["/path/to/program", ...]}`, or as one command line, which no shell reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reload {
+    /// SIGHUP to its main process.
+    Signal,
+    /// Its own command to reload.
+    Command,
+    /// A program, by its absolute path, and its arguments.
+    Argv(Vec<String>),
+}
+
 /// Why a target configuration is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A type this program does not have.
-    #[error("target type {0:?} is unknown: use File or Site")]
+    #[error("target type {0:?} is unknown: use File, Site or NGINX")]
     UnknownType(String),
     /// The configuration is not an object.
     #[error("a target's config is a JSON object such as {example}")]
@@ -110,7 +169,7 @@ impl TargetConfig {
                 let config = FileConfig {
                     endpoints: fields.endpoints()?,
                     server_name: fields.server_name()?,
-                    verify_timeout: fields.verify_timeout()?,
+                    verify_timeout: fields.verify_timeout(DEFAULT_VERIFY_TIMEOUT)?,
                 };
                 fields.end("File", "endpoints, server_name, verify_timeout")?;
                 Ok(Self::File(config))
@@ -121,11 +180,12 @@ impl TargetConfig {
                 let config = SiteConfig {
                     listen: fields.listen()?,
                     server_name: fields.server_name()?,
-                    verify_timeout: fields.verify_timeout()?,
+                    verify_timeout: fields.verify_timeout(DEFAULT_VERIFY_TIMEOUT)?,
                 };
                 fields.end("Site", "listen, server_name, verify_timeout")?;
                 Ok(Self::Site(config))
             }
+            "NGINX" => Ok(Self::Nginx(nginx(config)?)),
             _ => Err(ConfigError::UnknownType(kind.chars().take(64).collect())),
         }
     }
@@ -135,6 +195,7 @@ impl TargetConfig {
         match self {
             Self::File(file) => file.server_name.as_deref(),
             Self::Site(site) => site.server_name.as_deref(),
+            Self::Nginx(nginx) => nginx.server_name.as_deref(),
         }
     }
 
@@ -143,7 +204,7 @@ impl TargetConfig {
     pub fn is_exclusive(&self) -> bool {
         match self {
             Self::File(_) => false,
-            Self::Site(_) => true,
+            Self::Site(_) | Self::Nginx(_) => true,
         }
     }
 
@@ -152,6 +213,7 @@ impl TargetConfig {
         match self {
             Self::File(_) => "File",
             Self::Site(_) => "Site",
+            Self::Nginx(_) => "NGINX",
         }
     }
 }
@@ -173,31 +235,99 @@ impl TryFrom<Raw> for TargetConfig {
 
 impl From<TargetConfig> for Raw {
     fn from(target: TargetConfig) -> Self {
-        let kind = target.kind().to_owned();
-        let (mut config, server_name, verify_timeout) = match target {
-            TargetConfig::File(f) => {
-                let endpoints: Vec<_> = f.endpoints.iter().map(Endpoint::to_string).collect();
-                (
-                    json!({ "endpoints": endpoints }),
-                    f.server_name,
-                    f.verify_timeout,
-                )
-            }
-            TargetConfig::Site(s) => (
-                json!({ "listen": s.listen.to_string() }),
-                s.server_name,
-                s.verify_timeout,
-            ),
+        let texts = |endpoints: &[Endpoint]| -> Vec<String> {
+            endpoints.iter().map(Endpoint::to_string).collect()
         };
-        if let Some(fields) = config.as_object_mut() {
-            fields.insert(
-                "verify_timeout".into(),
-                format!("{}ms", verify_timeout.as_millis()).into(),
-            );
-            fields.extend(server_name.map(|name| ("server_name".to_owned(), name.into())));
-        }
+        let millis = |duration: Duration| format!("{}ms", duration.as_millis());
+        let kind = target.kind().to_owned();
+        let config = match target {
+            TargetConfig::File(f) => json!({
+                "endpoints": texts(&f.endpoints),
+                "server_name": f.server_name,
+                "verify_timeout": millis(f.verify_timeout),
+            }),
+            TargetConfig::Site(s) => json!({
+                "listen": s.listen.to_string(),
+                "server_name": s.server_name,
+                "verify_timeout": millis(s.verify_timeout),
+            }),
+            TargetConfig::Nginx(n) => json!({
+                "cert_path": n.cert_path,
+                "key_path": n.key_path,
+                "chain_path": n.chain_path,
+                "config_path": n.config_path,
+                "binary": n.binary,
+                "pid_path": n.pid_path,
+                "endpoints": texts(&n.endpoints),
+                "server_name": n.server_name,
+                "reload": match n.reload {
+                    Reload::Signal => json!("signal"),
+                    Reload::Command => json!("command"),
+                    Reload::Argv(argv) => json!({ "argv": argv }),
+                },
+                "reload_timeout": millis(n.reload_timeout),
+                "verify_timeout": millis(n.verify_timeout),
+            }),
+        };
         Self { kind, config }
     }
+}
+
+fn nginx(config: &Value) -> Result<NginxConfig, ConfigError> {
+    let example = r#"{"cert_path": "/etc/ssl/www.pem", "key_path": "/etc/ssl/www.key", "endpoints": ["127.0.0.1:443"]}"#;
+    let mut fields = Fields::of(config, example)?;
+    let config = NginxConfig {
+        cert_path: fields.required_path(
+            "cert_path",
+            "give the path that ssl_certificate names in nginx's configuration",
+        )?,
+        key_path: fields.required_path(
+            "key_path",
+            "give the path that ssl_certificate_key names in nginx's configuration",
+        )?,
+        chain_path: fields.path("chain_path")?,
+        config_path: fields.path_or("config_path", "/etc/nginx/nginx.conf")?,
+        binary: fields.path_or("binary", "/usr/sbin/nginx")?,
+        pid_path: fields.path_or("pid_path", "/run/nginx.pid")?,
+        endpoints: fields.endpoints()?,
+        server_name: fields.server_name()?,
+        reload: fields.reload()?,
+        reload_timeout: fields.duration(
+            "reload_timeout",
+            DEFAULT_RELOAD_TIMEOUT,
+            RELOAD_TIMEOUTS,
+        )?,
+        verify_timeout: fields.verify_timeout(NGINX_VERIFY_TIMEOUT)?,
+    };
+    fields.end(
+        "NGINX",
+        "cert_path, key_path, chain_path, config_path, binary, pid_path, endpoints, server_name, \
+         reload, reload_timeout, verify_timeout",
+    )?;
+    if config.endpoints.is_empty() {
+        return Err(ConfigError::Missing {
+            field: "endpoints",
+            hint: "give at least one place where nginx serves the certificate, such as \
+                   [\"127.0.0.1:443\"]",
+        });
+    }
+    let of_the_pair = [
+        ("key_path", Some(&config.key_path)),
+        ("chain_path", config.chain_path.as_ref()),
+    ];
+    let mut taken = vec![&config.cert_path, &config.config_path, &config.binary];
+    for (field, path) in of_the_pair {
+        let Some(path) = path else { continue };
+        if taken.contains(&path) {
+            let problem = format!(
+                "{} is named twice: each file has its own path",
+                path.display()
+            );
+            return Err(ConfigError::Invalid { field, problem });
+        }
+        taken.push(path);
+    }
+    Ok(config)
 }
 
 /// The fields of a configuration that have not been read yet.
@@ -268,19 +398,94 @@ impl Fields {
         }
     }
 
-    fn verify_timeout(&mut self) -> Result<Duration, ConfigError> {
-        let field = "verify_timeout";
+    fn verify_timeout(&mut self, default: Duration) -> Result<Duration, ConfigError> {
+        self.duration("verify_timeout", default, VERIFY_TIMEOUTS)
+    }
+
+    fn duration(
+        &mut self,
+        field: &'static str,
+        default: Duration,
+        allowed: RangeInclusive<Duration>,
+    ) -> Result<Duration, ConfigError> {
         let Some(text) = self.take::<String>(field)? else {
-            return Ok(DEFAULT_VERIFY_TIMEOUT);
+            return Ok(default);
         };
         duration(&text)
-            .filter(|d| (MIN_VERIFY_TIMEOUT..=MAX_VERIFY_TIMEOUT).contains(d))
+            .filter(|d| allowed.contains(d))
             .ok_or_else(|| ConfigError::Invalid {
                 field,
                 problem: format!(
                     "{text:?} is not a duration from \"100ms\" to \"5m\", such as \"10s\""
                 ),
             })
+    }
+
+    fn required_path(
+        &mut self,
+        field: &'static str,
+        hint: &'static str,
+    ) -> Result<PathBuf, ConfigError> {
+        self.path(field)?
+            .ok_or(ConfigError::Missing { field, hint })
+    }
+
+    fn path_or(&mut self, field: &'static str, default: &str) -> Result<PathBuf, ConfigError> {
+        Ok(self.path(field)?.unwrap_or_else(|| default.into()))
+    }
+
+    /// The absolute path of a file.
+    fn path(&mut self, field: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(text) = self.take::<String>(field)? else {
+            return Ok(None);
+        };
+        if is_file_path(&text) {
+            return Ok(Some(text.into()));
+        }
+        let problem = format!(
+            "{:?} is not the absolute path of a file, without \"..\" and of at most {MAX_PATH} bytes",
+            text.chars().take(256).collect::<String>()
+        );
+        Err(ConfigError::Invalid { field, problem })
+    }
+
+    fn reload(&mut self) -> Result<Reload, ConfigError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Argv {
+            argv: Vec<String>,
+        }
+        let field = "reload";
+        let invalid = |problem: String| ConfigError::Invalid { field, problem };
+        let argv = match self.take::<Value>(field)? {
+            None => return Ok(Reload::Signal),
+            Some(Value::String(word)) if word == "signal" => return Ok(Reload::Signal),
+            Some(Value::String(word)) if word == "command" => return Ok(Reload::Command),
+            Some(Value::String(line)) => shlex::split(&line)
+                .ok_or_else(|| invalid(format!("{line:?} has a quote that is not closed")))?,
+            Some(other) => {
+                let Argv { argv } = serde_json::from_value(other).map_err(|e| {
+                    invalid(format!(
+                        "{e}; use \"signal\", \"command\" or {{\"argv\": [\"/path/to/program\"]}}"
+                    ))
+                })?;
+                argv
+            }
+        };
+        let fits = |arg: &String| arg.len() <= MAX_ARGUMENT && !arg.contains('\0');
+        if !argv.first().is_some_and(|program| is_file_path(program)) {
+            return Err(invalid(
+                "use \"signal\", \"command\", or a command that begins with the absolute path \
+                 of its program"
+                    .into(),
+            ));
+        }
+        if argv.len() > MAX_ARGUMENTS || !argv.iter().all(fits) {
+            return Err(invalid(format!(
+                "a command has at most {MAX_ARGUMENTS} words of {MAX_ARGUMENT} bytes without NUL"
+            )));
+        }
+        Ok(Reload::Argv(argv))
     }
 
     fn end(self, kind: &'static str, known: &'static str) -> Result<(), ConfigError> {
@@ -292,6 +497,19 @@ impl Fields {
             }
         }
     }
+}
+
+/// Whether a text is one absolute path in its plainest form.
+fn is_file_path(text: &str) -> bool {
+    let path = Path::new(text);
+    let plain = path
+        .components()
+        .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    // Components leave out "//", "/./" and a last "/": only the plainest form is made of them again.
+    let again: PathBuf = path.components().collect();
+    let printable = !text.chars().any(char::is_control);
+    let names_a_file = path.is_absolute() && path.file_name().is_some();
+    names_a_file && plain && printable && text.len() <= MAX_PATH && again.as_os_str() == text
 }
 
 /// A whole number with a unit: `250ms`, `10s`, `2m`.

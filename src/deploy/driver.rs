@@ -2,14 +2,15 @@
 
 use super::{
     Before, Ended, Fault, Host, Journal, Outcome, Pair, Paths, Phase, Target, TargetConfig,
-    Unverified, Vault, VersionRef, file::FileTarget, site::SiteTarget, verify,
+    Unverified, Vault, VersionRef, file::FileTarget, nginx::NginxTarget, places,
+    programs::Programs, site::SiteTarget, verify,
 };
 use crate::id::Id;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 /// Deployments under way at once.
@@ -17,9 +18,9 @@ const AT_WORK: usize = 4;
 
 /// Deploys to the targets of one host.
 pub struct Deployer {
-    host: Host,
-    paths: Paths,
-    vault: Vault,
+    pub(super) host: Host,
+    pub(super) paths: Paths,
+    pub(super) vault: Vault,
     locks: Locks,
     at_work: Semaphore,
 }
@@ -46,18 +47,9 @@ impl Deployer {
         pair: &Pair,
         stop: &CancellationToken,
     ) -> Ended {
-        // Always in this order, so that no two wait for each other. The certificate is locked too,
-        // because its targets share the staged versions and the link. What waits for another
-        // deployment's target takes no place from those that could begin.
-        let turn = async {
-            let certificate = format!("certificate {}", pair.version().certificate);
-            let target = self.locks.hold(format!("target {target}")).await;
-            let certificate = self.locks.hold(certificate).await;
-            (target, certificate, self.at_work.acquire().await)
-        };
         let _turn = tokio::select! {
             biased;
-            turn = turn => turn,
+            turn = self.turn(target, Some(&pair.version().certificate)) => turn,
             () = stop.cancelled() => {
                 return Ended {
                     outcome: Outcome::Failed(Fault::transient(STOPPED)),
@@ -67,11 +59,31 @@ impl Deployer {
             }
         };
         let mut old = None;
-        let ended = self.attempt(target, config, pair, stop, &mut old).await;
+        let programs = Programs::new(&*self.host.exec);
+        let ended = self
+            .attempt(target, config, pair, stop, &programs, &mut old)
+            .await;
         Ended {
             outcome: ended.unwrap_or_else(Outcome::Failed),
             old_fingerprint: old,
-            output: String::new(),
+            output: programs.output(),
+        }
+    }
+
+    /// Waits until nothing else is done on the target or with the certificate's versions. Always in
+    /// this order, so that no two wait for each other. The certificate is locked too, because its
+    /// targets share the staged versions and the link. What waits for another deployment's target
+    /// takes no place from those that could begin.
+    pub(super) async fn turn(&self, target: &Id, certificate: Option<&Id>) -> Turn<'_> {
+        let target = self.locks.hold(format!("target {target}")).await;
+        let certificate = match certificate {
+            Some(id) => Some(self.locks.hold(format!("certificate {id}")).await),
+            None => None,
+        };
+        Turn {
+            _target: target,
+            _certificate: certificate,
+            _at_work: self.at_work.acquire().await.ok(),
         }
     }
 
@@ -87,6 +99,9 @@ impl Deployer {
             }
         };
         let mut whole = true;
+        if let Err(error) = self.host.files.remove_tree(&self.paths.rehearsals()) {
+            tracing::warn!(%error, "what a rehearsal left behind was not removed");
+        }
         for target in targets {
             let _held = self.locks.hold(format!("target {target}")).await;
             if let Err(error) = self.resume(&target).await {
@@ -103,12 +118,13 @@ impl Deployer {
         config: &TargetConfig,
         pair: &Pair,
         stop: &CancellationToken,
+        programs: &Programs<'_>,
         old: &mut Option<String>,
     ) -> Result<Outcome, Fault> {
         pair.valid_at(self.host.clock.now())?;
         let name = verify::server_name(config.server_name(), pair.chain().leaf())?;
-        let place = self.place(target, config, &pair.version().certificate, name);
-        let last = self.close(target).await?;
+        let place = self.place(target, config, &pair.version().certificate, name, programs);
+        let last = self.close(target, programs).await?;
         self.vault.stage(pair)?;
         let before = place.before().await?;
         *old = self.fingerprint(&before);
@@ -123,12 +139,14 @@ impl Deployer {
                 .confirm_in_place(target, &*place, pair, journal, last)
                 .await;
         }
-        if stop.is_cancelled() {
-            return Err(Fault::transient(STOPPED));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(Fault::transient(STOPPED)),
+            rehearsed = place.rehearse(pair) => rehearsed?,
         }
         journal.save(&*self.host.files, &self.paths, target)?;
         tracing::info!(%target, version = %pair.version(), "deployment begun");
-        if let Err(fault) = place.commit(pair).await {
+        if let Err(fault) = place.commit(pair, &journal.before).await {
             return match self.put_back(target, &*place, journal).await {
                 (_, Ok(())) => Err(fault),
                 (_, Err(and)) => Ok(rollback_failed(&fault.reason, and)),
@@ -148,7 +166,7 @@ impl Deployer {
                 match committed.save(&*self.host.files, &self.paths, target) {
                     Ok(()) => {
                         tracing::info!(%target, version = %pair.version(), "deployed and seen served");
-                        self.prune(&pair.version().certificate);
+                        self.prune(target, &committed);
                         return Ok(Outcome::Confirmed {
                             changed: true,
                             seen,
@@ -184,17 +202,21 @@ impl Deployer {
     }
 
     /// The leaf in place before a deployment.
-    fn fingerprint(&self, before: &Before) -> Option<String> {
+    pub(super) fn fingerprint(&self, before: &Before) -> Option<String> {
+        let seen = || before.seen.iter().find_map(|seen| seen.fingerprint.clone());
+        if before.adopts() {
+            return seen();
+        }
         let ours = before
             .version
             .as_ref()
             .and_then(|v| self.vault.load(v).ok())
             .map(|pair| pair.chain().leaf().fingerprint_sha256().to_owned());
-        ours.or_else(|| before.seen.iter().find_map(|seen| seen.fingerprint.clone()))
+        ours.or_else(seen)
     }
 
-    /// The version was in place before this deployment: nothing to do but to see it served, and
-    /// nothing to put back when it is not.
+    /// The version was in place before this deployment: nothing to do but to see it served, when
+    /// what runs has taken it up, and nothing to put back when it is not.
     async fn confirm_in_place(
         &self,
         target: &Id,
@@ -203,7 +225,13 @@ impl Deployer {
         journal: Journal,
         last: Option<Journal>,
     ) -> Result<Outcome, Fault> {
-        let seen = place.verify(pair).await.map_err(Fault::transient)?;
+        let seen = match place.verify(pair).await {
+            Ok(seen) => seen,
+            Err(_) if place.reload().await? => {
+                place.verify(pair).await.map_err(Fault::transient)?
+            }
+            Err(failed) => return Err(Fault::transient(failed)),
+        };
         let committed = |before| Journal {
             before,
             phase: Phase::Committed,
@@ -220,7 +248,7 @@ impl Deployer {
         };
         if let Some(record) = record {
             record.save(&*self.host.files, &self.paths, target)?;
-            self.prune(&pair.version().certificate);
+            self.prune(target, &record);
         }
         tracing::info!(%target, version = %pair.version(), "in place already and seen served");
         Ok(Outcome::Confirmed {
@@ -237,24 +265,35 @@ impl Deployer {
         place: &dyn Target,
         journal: Journal,
     ) -> (Journal, Result<(), Unverified>) {
-        let undone = async {
-            place.undo(&journal.before).await?;
-            place.reload().await
-        };
-        if let Err(fault) = undone.await {
+        if let Err(fault) = place.undo(&journal.before).await {
             return (journal, Err(Unverified::unseen(fault)));
         }
-        let verified = place.verify_before(&journal.before).await;
+        let reloaded = place.reload().await;
+        let verified = match (place.verify_before(&journal.before).await, reloaded) {
+            (Err(unseen), Err(fault)) => {
+                let reason = format!("{fault}; {}", unseen.reason);
+                return (journal, Err(Unverified { reason, ..unseen }));
+            }
+            // What runs never took up the other version, or is not running.
+            (Ok(seen), Err(fault)) => {
+                tracing::warn!(%target, %fault, "not reloaded; what was served before still is");
+                Ok(seen)
+            }
+            (verified, Ok(_)) => verified,
+        };
         let closed = journal.clone().with(Phase::RolledBack);
         match closed.save(&*self.host.files, &self.paths, target) {
-            Ok(()) => (closed, verified.map(drop)),
+            Ok(()) => {
+                self.prune_backups(target, &closed);
+                (closed, verified.map(drop))
+            }
             Err(fault) => (journal, Err(Unverified::unseen(fault))),
         }
     }
 
     /// The target's last deployment, decided: one that a crash left open is finished when it is in
     /// place and seen served, else undone.
-    async fn close(&self, target: &Id) -> Result<Option<Journal>, Fault> {
+    async fn close(&self, target: &Id, programs: &Programs<'_>) -> Result<Option<Journal>, Fault> {
         let journal = match Journal::load(&*self.host.files, &self.paths, target)? {
             Some(journal) if journal.phase == Phase::Begun => journal,
             decided => return Ok(decided),
@@ -267,12 +306,18 @@ impl Deployer {
         let name = staged
             .as_ref()
             .map_or_else(|_| String::new(), |(_, name)| name.clone());
-        let place = self.place(target, &journal.target, &version.certificate, name);
+        let place = self.place(
+            target,
+            &journal.target,
+            &version.certificate,
+            name,
+            programs,
+        );
         let served = match &staged {
             Ok((pair, _)) => {
                 // Committed again, for what is in place may not be durable.
                 place.in_place(&place.before().await?, version)
-                    && place.commit(pair).await.is_ok()
+                    && place.commit(pair, &journal.before).await.is_ok()
                     && place.reload().await.is_ok()
                     && place.verify(pair).await.is_ok()
             }
@@ -300,7 +345,8 @@ impl Deployer {
 
     /// Closes the target's journal and starts its site, when it is one that served.
     async fn resume(&self, target: &Id) -> Result<(), Fault> {
-        let Some(journal) = self.close(target).await? else {
+        let programs = Programs::new(&*self.host.exec);
+        let Some(journal) = self.close(target, &programs).await? else {
             return Ok(());
         };
         let TargetConfig::Site(site) = &journal.target else {
@@ -323,12 +369,13 @@ impl Deployer {
     }
 
     /// The target as something to act on.
-    fn place<'a>(
+    pub(super) fn place<'a>(
         &'a self,
         target: &'a Id,
         config: &'a TargetConfig,
         certificate: &'a Id,
         server_name: String,
+        programs: &'a Programs<'a>,
     ) -> Box<dyn Target + 'a> {
         let (probe, vault) = (&*self.host.probe, &self.vault);
         match config {
@@ -349,12 +396,25 @@ impl Deployer {
                 config,
                 server_name,
             }),
+            TargetConfig::Nginx(config) => Box::new(NginxTarget {
+                files: &*self.host.files,
+                probe,
+                programs,
+                vault,
+                paths: &self.paths,
+                target,
+                config,
+                server_name,
+            }),
         }
     }
 
-    /// Removes the versions of a certificate that no target serves or would go back to. What
-    /// fails is logged and tried again after the next deployment.
-    fn prune(&self, certificate: &Id) {
+    /// Removes the target's backups that its last deployment does not need, and the versions of
+    /// the certificate that no target serves or would go back to. What fails is logged and tried
+    /// again after the next deployment.
+    fn prune(&self, target: &Id, last: &Journal) {
+        self.prune_backups(target, last);
+        let certificate = &last.version.certificate;
         let pruned = self.versions_in_use().and_then(|in_use| {
             let of_this = in_use.into_iter().filter(|v| v.certificate == *certificate);
             let keep: BTreeSet<_> = of_this.map(|v| v.serial).collect();
@@ -365,18 +425,33 @@ impl Deployer {
         }
     }
 
-    fn versions_in_use(&self) -> Result<BTreeSet<VersionRef>, Fault> {
+    fn prune_backups(&self, target: &Id, last: &Journal) {
+        let files = &*self.host.files;
+        if let Err(error) = places::prune(files, &self.paths, target, last.before.backup) {
+            tracing::warn!(%target, %error, "backups no longer needed were not removed");
+        }
+    }
+
+    pub(super) fn versions_in_use(&self) -> Result<BTreeSet<VersionRef>, Fault> {
         let mut in_use = BTreeSet::new();
         for target in Journal::targets(&*self.host.files, &self.paths)? {
             if let Some(journal) = Journal::load(&*self.host.files, &self.paths, &target)? {
                 in_use.extend(journal.versions().cloned());
             }
+            in_use.extend(places::current(&*self.host.files, &self.paths, &target)?);
         }
         Ok(in_use)
     }
 }
 
-const STOPPED: &str = "the job was withdrawn before the end of its deployment";
+/// The right to work on a target, until dropped.
+pub(super) struct Turn<'a> {
+    _target: OwnedMutexGuard<()>,
+    _certificate: Option<OwnedMutexGuard<()>>,
+    _at_work: Option<SemaphorePermit<'a>>,
+}
+
+pub(super) const STOPPED: &str = "the job was withdrawn before the end of its deployment";
 
 fn rollback_failed(reason: &str, and: Unverified) -> Outcome {
     let reason = format!("{reason}; then what was there before was not brought back: {and}");

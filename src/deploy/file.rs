@@ -1,10 +1,15 @@
 //! Target `File`: a link to a version's directory, flipped in one rename.
 
 use super::{
-    Before, Fault, Pair, Paths, Seen, Target, Unverified, Vault, VersionRef, config::FileConfig,
-    verify::Watch,
+    Before, Fault, Pair, Paths, Seen, Target, Unverified, Vault, VersionRef,
+    config::FileConfig,
+    verify::{IN_A_ROW, Watch},
 };
-use crate::{id::Id, net::Probe, sys::Files};
+use crate::{
+    id::Id,
+    net::Probe,
+    sys::{Files, TEMP_PREFIX},
+};
 use async_trait::async_trait;
 use std::path::PathBuf;
 
@@ -33,6 +38,7 @@ impl FileTarget<'_> {
             endpoints: &self.config.endpoints,
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
+            in_a_row: IN_A_ROW,
         }
     }
 
@@ -83,8 +89,8 @@ impl Target for FileTarget<'_> {
         let version = self.linked()?;
         Ok(Before {
             version,
-            listen: None,
             seen: self.watch().glance().await,
+            ..Before::default()
         })
     }
 
@@ -92,7 +98,16 @@ impl Target for FileTarget<'_> {
         before.version.as_ref() == Some(version)
     }
 
-    async fn commit(&self, pair: &Pair) -> Result<(), Fault> {
+    async fn inspect(&self) -> Result<Vec<String>, Fault> {
+        let live = &self.paths.live;
+        self.files.make_dir(live, 0o755)?;
+        let trial = live.join(format!("{TEMP_PREFIX}trial"));
+        self.files.write_durable(&trial, b"", 0o600)?;
+        self.files.remove(&trial)?;
+        Ok(vec![format!("links can be made in {}", live.display())])
+    }
+
+    async fn commit(&self, pair: &Pair, _: &Before) -> Result<(), Fault> {
         self.files.make_dir(&self.paths.live, 0o755)?;
         Ok(self
             .files

@@ -1,7 +1,7 @@
 //! Places that serve or store a certificate, and how a version gets there.
 //!
-//! [`Deployer`] drives every deployment in one order: stage the version beside the old one, write
-//! down what will be replaced, commit, reload, see it served, close the journal, prune. A
+//! [`Deployer`] drives every deployment in one order: stage the version beside the old one, try it
+//! out, write down what will be replaced, commit, reload, see it served, close the journal, prune. A
 //! [`Target`] knows only its own place. Whatever fails after the commit is put back, and a crash
 //! at any point is finished or undone from the journal.
 
@@ -9,6 +9,10 @@ mod driver;
 mod file;
 mod journal;
 mod listener;
+mod nginx;
+mod places;
+mod programs;
+mod rehearsal;
 mod site;
 mod vault;
 mod verify;
@@ -19,6 +23,8 @@ pub use config::{ConfigError, TargetConfig};
 pub use driver::Deployer;
 pub use journal::{Journal, Phase};
 pub use listener::TlsSites;
+pub use places::{Place, Stood};
+pub use rehearsal::Examined;
 pub use site::{Site, Sites};
 pub use vault::{MAX_KEY_BYTES, Vault, VaultError};
 
@@ -88,6 +94,27 @@ impl Paths {
     /// The directory of the journals, one directory per target.
     pub fn journals(&self) -> PathBuf {
         self.state.join("deploy")
+    }
+
+    /// The directory of a target's own things: its journal, and the link `current`.
+    pub fn home(&self, target: &Id) -> PathBuf {
+        self.journals().join(target.as_str())
+    }
+
+    /// For a target with paths of its own: the link that its paths lead through.
+    pub fn current(&self, target: &Id) -> PathBuf {
+        self.home(target).join("current")
+    }
+
+    /// What stood at a target's paths before the agent's links: one numbered directory for each
+    /// deployment that found other things there.
+    pub fn backups(&self, target: &Id) -> PathBuf {
+        self.state.join("backups").join(target.as_str())
+    }
+
+    /// Where configurations are tried out, one directory per target.
+    pub fn rehearsals(&self) -> PathBuf {
+        self.state.join("rehearsal")
     }
 
     /// The link to a certificate's version in use.
@@ -323,6 +350,19 @@ pub struct Before {
     /// What the endpoints served.
     #[serde(default)]
     pub seen: Vec<Seen>,
+    /// For a target with paths of its own: what stood at each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
+    /// The number of the backup of what is not ours there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<u32>,
+}
+
+impl Before {
+    /// Whether something else than the agent's links stood at the target's paths.
+    pub fn adopts(&self) -> bool {
+        self.places.iter().any(|place| place.stood != Stood::Ours)
+    }
 }
 
 /// A place was not seen to serve what it should.
@@ -351,11 +391,26 @@ pub trait Target: Send + Sync {
     async fn before(&self) -> Result<Before, Fault>;
     /// Whether `before` says that `version` is in place exactly as configured.
     fn in_place(&self, before: &Before, version: &VersionRef) -> bool;
-    /// Puts a staged version in place, at once or not at all.
-    async fn commit(&self, pair: &Pair) -> Result<(), Fault>;
-    /// Makes what runs take up what is in place.
-    async fn reload(&self) -> Result<(), Fault> {
+    /// Tries out a staged version as far as that changes nothing that is served.
+    async fn rehearse(&self, pair: &Pair) -> Result<(), Fault> {
+        let _ = pair;
         Ok(())
+    }
+    /// What the place's endpoints serve now, where [`before`](Self::before) has looked already.
+    async fn seen(&self, before: &Before) -> Vec<Seen> {
+        before.seen.clone()
+    }
+    /// Whether the place could be used, as far as that can be seen without a change: what was
+    /// found, a sentence each.
+    async fn inspect(&self) -> Result<Vec<String>, Fault> {
+        Ok(Vec::new())
+    }
+    /// Puts a staged version in place, at once or not at all. `before` is what the journal says
+    /// is replaced.
+    async fn commit(&self, pair: &Pair, before: &Before) -> Result<(), Fault>;
+    /// Makes what runs take up what is in place; false where nothing needs to be told.
+    async fn reload(&self) -> Result<bool, Fault> {
+        Ok(false)
     }
     /// Waits until every endpoint serves the leaf and chain of `pair`.
     async fn verify(&self, pair: &Pair) -> Result<Vec<Seen>, Unverified>;

@@ -1,12 +1,22 @@
 //! Target `Site`: an HTTPS listener of the agent's own, whose pair is swapped in memory.
 
 use super::{
-    Before, Fault, Pair, Seen, Target, Unverified, Vault, VersionRef, config::SiteConfig,
-    verify::Watch,
+    Before, Fault, Pair, Seen, Target, Unverified, Vault, VersionRef,
+    config::SiteConfig,
+    verify::{IN_A_ROW, Watch},
 };
-use crate::{id::Id, net::Endpoint, net::Probe};
+use crate::{
+    id::Id,
+    net::{Endpoint, Probe, ProbeError},
+};
 use async_trait::async_trait;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+/// How long another program on the address is given to answer.
+const TAKEN: Duration = Duration::from_secs(2);
 
 /// The agent's own HTTPS listeners, one per target.
 #[async_trait]
@@ -61,13 +71,17 @@ impl SiteTarget<'_> {
             return Err(Unverified::unseen("the site does not listen"));
         };
         let endpoint = reachable(site.address);
-        let watch = Watch {
+        self.watch(&[endpoint]).serves(pair).await
+    }
+
+    fn watch<'a>(&'a self, endpoints: &'a [Endpoint]) -> Watch<'a> {
+        Watch {
             probe: self.probe,
-            endpoints: std::slice::from_ref(&endpoint),
+            endpoints,
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
-        };
-        watch.serves(pair).await
+            in_a_row: IN_A_ROW,
+        }
     }
 }
 
@@ -92,16 +106,42 @@ impl Target for SiteTarget<'_> {
             Some(site) => Before {
                 version: Some(site.version),
                 listen: Some(site.listen),
-                seen: Vec::new(),
+                ..Before::default()
             },
         })
+    }
+
+    async fn seen(&self, _: &Before) -> Vec<Seen> {
+        match self.sites.site(self.target) {
+            Some(site) => self.watch(&[reachable(site.address)]).glance().await,
+            None => Vec::new(),
+        }
+    }
+
+    async fn inspect(&self) -> Result<Vec<String>, Fault> {
+        let listen = self.config.listen;
+        if let Some(site) = self.sites.site(self.target)
+            && site.listen == listen
+        {
+            return Ok(vec![format!("the agent listens on {}", site.address)]);
+        }
+        if listen.port() == 0 {
+            return Ok(vec![format!("any free port of {} would do", listen.ip())]);
+        }
+        let endpoint = reachable(listen);
+        match self.probe.tls(&endpoint, &self.server_name, TAKEN).await {
+            Err(ProbeError::Dial(_)) => Ok(vec![format!("nobody listens on {listen} yet")]),
+            _ => Err(Fault::operator(format!(
+                "another program answers on {listen}: end it, or give the target another address"
+            ))),
+        }
     }
 
     fn in_place(&self, before: &Before, version: &VersionRef) -> bool {
         before.version.as_ref() == Some(version) && before.listen == Some(self.config.listen)
     }
 
-    async fn commit(&self, pair: &Pair) -> Result<(), Fault> {
+    async fn commit(&self, pair: &Pair, _: &Before) -> Result<(), Fault> {
         self.serve(self.config.listen, pair).await
     }
 

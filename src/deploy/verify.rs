@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// Between handshakes while the right version is not seen.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many new handshakes in a row must show it: one process of several may be late.
-const IN_A_ROW: u32 = 3;
+pub const IN_A_ROW: u32 = 3;
 /// For the one handshake that shows what is served before a deployment.
 const GLANCE: Duration = Duration::from_secs(2);
 
@@ -55,6 +55,8 @@ pub struct Watch<'a> {
     pub server_name: &'a str,
     /// How long they may take.
     pub timeout: Duration,
+    /// How many new handshakes in a row must be right.
+    pub in_a_row: u32,
 }
 
 impl Watch<'_> {
@@ -199,7 +201,7 @@ impl Watch<'_> {
                 }
             };
             in_a_row = if accepted { in_a_row + 1 } else { 0 };
-            if in_a_row == IN_A_ROW {
+            if in_a_row == self.in_a_row {
                 return (last, true);
             }
             if !accepted {

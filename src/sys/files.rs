@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
 };
 
@@ -55,6 +55,15 @@ pub trait Files: Send + Sync {
     /// Replaces or creates a file, durable and at once. No byte is ever readable under other
     /// permissions than `mode`.
     fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError>;
+    /// As [`write_durable`](Self::write_durable), for the given user and group. Refused where
+    /// only root may give a file away.
+    fn write_owned(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        owner: Owner,
+    ) -> Result<(), FileError>;
     /// Makes a directory and its missing parents, durable. Those that exist are left as they are.
     fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError>;
     /// Points the symbolic link `link` to `target`, durable and at once; makes it where it is
@@ -72,6 +81,15 @@ pub trait Files: Send + Sync {
     fn metadata(&self, path: &Path) -> Result<Option<Metadata>, FileError>;
     /// Moves within one file system, replacing a file at `to`, durable and at once.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError>;
+}
+
+/// Whose a file is, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
 }
 
 /// What stands at a path.
@@ -145,7 +163,17 @@ impl Files for Disk {
     }
 
     fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-        write(path, bytes, mode).map_err(at("write", path))
+        write(path, bytes, mode, None).map_err(at("write", path))
+    }
+
+    fn write_owned(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        owner: Owner,
+    ) -> Result<(), FileError> {
+        write(path, bytes, mode, Some(owner)).map_err(at("write", path))
     }
 
     fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
@@ -271,11 +299,15 @@ fn read(path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+fn write(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> io::Result<()> {
     // Born with 0600 and an unguessable name; the umask can only take from that.
     let mut file = tempfile::Builder::new()
         .prefix(TEMP_PREFIX)
         .tempfile_in(parent(path)?)?;
+    if let Some(Owner { uid, gid }) = owner {
+        // Before the mode, whose set-id bits it would take away.
+        fchown(file.as_file(), Some(uid), Some(gid))?;
+    }
     file.as_file()
         .set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;

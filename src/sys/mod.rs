@@ -11,7 +11,9 @@ mod signals;
 mod tasks;
 
 pub use exec::{Command, Ending, Exec, ExecError, Finished, MAX_OUTPUT, Programs};
-pub use files::{Disk, FileError, Files, Kind, Metadata, Reach, TEMP_PREFIX, remove_temporaries};
+pub use files::{
+    Disk, FileError, Files, Kind, Metadata, Owner, Reach, TEMP_PREFIX, remove_temporaries,
+};
 pub use lock::Lock;
 pub use process::{Machine, harden, raise_open_files};
 pub use signals::{Hangup, Terminate};

@@ -41,6 +41,12 @@ struct Whole<'a> {
     board: Board<'a>,
 }
 
+impl Whole<'_> {
+    fn page(&self) -> &'static str {
+        "certificates"
+    }
+}
+
 /// What is refreshed.
 #[derive(Template)]
 #[template(path = "board.html")]
@@ -58,10 +64,10 @@ struct Board<'a> {
 
 /// A state in words, with the icon and the tone that go with it.
 #[derive(Debug, Clone, Copy)]
-struct Badge {
-    word: &'static str,
-    icon: &'static str,
-    tone: &'static str,
+pub struct Badge {
+    pub word: &'static str,
+    pub icon: &'static str,
+    pub tone: &'static str,
 }
 
 const IN_ALL: Badge = Badge {
@@ -86,12 +92,12 @@ struct Row<'a> {
 }
 
 /// A target, and whether the certificate was seen there.
-struct Place<'a> {
-    name: &'a str,
-    kind: &'a str,
-    badge: Badge,
-    at: Option<Moment>,
-    detail: String,
+pub struct Place<'a> {
+    pub name: &'a str,
+    pub kind: &'a str,
+    pub badge: Badge,
+    pub at: Option<Moment>,
+    pub detail: String,
 }
 
 struct Entry<'a> {
@@ -173,7 +179,7 @@ fn tally(counts: &Counts) -> Vec<(u64, Badge)> {
     tally
 }
 
-fn badge(status: Status) -> Badge {
+pub fn badge(status: Status) -> Badge {
     let (word, icon, tone) = match status {
         Status::Active => ("Active", "check", "good"),
         Status::Expiring => ("Expiring soon", "clock", "warn"),
@@ -187,8 +193,8 @@ fn badge(status: Status) -> Badge {
     Badge { word, icon, tone }
 }
 
-/// `problem` is told already.
-fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Place<'a> {
+/// A target; `problem` is told already.
+pub fn place<'a>(deployed: &'a Deployed, problem: Option<&str>, now: Time) -> Place<'a> {
     let state = deployed.deployment.as_ref().map(|d| &d.state);
     let (word, icon, tone) = match state {
         None => ("Waiting", "dots", "calm"),

@@ -2,14 +2,22 @@
 //! without a script; htmx only keeps a page fresh.
 
 mod assets;
+mod attempt;
+mod certificate;
 mod certificates;
 mod failure;
 mod moment;
 mod signin;
+mod targets;
 
 pub use failure::{failure, wants_page};
 
-use crate::{api::Problem, app::App};
+use crate::{
+    access::{Permission, Role},
+    api::Problem,
+    app::App,
+    domain::Principal,
+};
 use askama::Template;
 use axum::{
     Router,
@@ -33,8 +41,20 @@ pub fn router() -> Router<Arc<App>> {
         .route("/logout", post(signin::sign_out))
         .route(HOME, get(certificates::page))
         .route("/certificates/fragment", get(certificates::fragment))
+        .route("/certificates/{id}", get(certificate::page))
+        .route("/certificates/{id}/fragment", get(certificate::fragment))
+        .route("/certificates/{id}/deploy", post(certificate::deploy))
+        .route("/targets", get(targets::page))
+        .route("/targets/fragment", get(targets::fragment))
+        .route("/targets/{id}/test", post(targets::test))
         .layer(DefaultBodyLimit::max(MAX_FORM))
         .route("/static/{file}", get(assets::file))
+}
+
+/// Whether a reader's role holds a permission: what a page offers. The use case asks again.
+fn may(who: &Principal, permission: Permission) -> bool {
+    let role = who.role.as_deref().and_then(Role::of_id);
+    role.is_some_and(|role| role.allows(permission))
 }
 
 /// A page, or a part of one.

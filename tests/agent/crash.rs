@@ -4,7 +4,7 @@
 use super::support::*;
 use certctl::{
     deploy::{Outcome, Sites, TargetConfig},
-    sys::{Disk, FileError, Files, Metadata},
+    sys::{Disk, FileError, Files, Metadata, Owner},
 };
 use serde_json::json;
 use std::{
@@ -48,6 +48,16 @@ impl Files for Failing {
     fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         self.change(path)?;
         Disk.write_durable(path, bytes, mode)
+    }
+    fn write_owned(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        owner: Owner,
+    ) -> Result<(), FileError> {
+        self.change(path)?;
+        Disk.write_owned(path, bytes, mode, owner)
     }
     fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
         self.change(path)?;

@@ -4,7 +4,7 @@ use certctl::{
     deploy::Sites,
     net::{Endpoint, Identity, Limits, Listener, ServerIdentity},
     pki::Chain,
-    sys::{Disk, FileError, Files, Metadata, Tasks},
+    sys::{Disk, FileError, Files, Metadata, Owner, Tasks},
 };
 use serde_json::{Value, json};
 use std::{
@@ -301,6 +301,15 @@ impl Files for Follow {
     }
     fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         Disk.write_durable(path, bytes, mode)
+    }
+    fn write_owned(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        owner: Owner,
+    ) -> Result<(), FileError> {
+        Disk.write_owned(path, bytes, mode, owner)
     }
     fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
         Disk.make_dir(path, mode)

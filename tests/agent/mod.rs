@@ -10,5 +10,6 @@ mod jobs;
 mod load;
 mod real;
 mod recovery;
-mod support;
+pub mod support;
+mod trials;
 mod two;

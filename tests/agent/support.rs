@@ -13,7 +13,7 @@ use certctl::{
     id::Id,
     net::{CallError, Dialer, Guard, Probe, Resolver, TlsProbe, Transport},
     pki::{Chain, KeyAlgorithm},
-    sys::{Disk, Files, Programs, Tasks},
+    sys::{Disk, Exec, Files, Programs, Tasks},
 };
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -255,6 +255,7 @@ pub struct Host {
     pub ca: Ca,
     pub files: Arc<dyn Files>,
     pub probe: Arc<dyn Probe>,
+    pub exec: Arc<dyn Exec>,
 }
 
 impl Host {
@@ -269,6 +270,7 @@ impl Host {
             ca: Ca::new(),
             files: Arc::new(Disk),
             probe: Arc::new(TlsProbe::new(dialer).unwrap()),
+            exec: Arc::new(Programs),
         }
     }
 
@@ -282,7 +284,7 @@ impl Host {
             files: self.files.clone(),
             probe: self.probe.clone(),
             sites: sites.clone(),
-            exec: Arc::new(Programs),
+            exec: self.exec.clone(),
             tasks,
         };
         (env, sites)
@@ -317,7 +319,7 @@ impl Host {
             files,
             probe: self.probe.clone(),
             sites: sites.clone(),
-            exec: Arc::new(Programs),
+            exec: self.exec.clone(),
         };
         let deployer = Deployer::new(on, self.paths.clone());
         (deployer, sites, tasks)

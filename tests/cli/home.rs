@@ -131,7 +131,7 @@ impl Home {
 }
 
 /// An address in 127.0.0.0/8 that no other test has, of this process or of another.
-fn own_ip() -> IpAddr {
+pub fn own_ip() -> IpAddr {
     static GIVEN: AtomicU32 = AtomicU32::new(0);
     let number = std::process::id() * 64 + GIVEN.fetch_add(1, Relaxed);
     let first = u32::from(Ipv4Addr::new(127, 1, 0, 1));

@@ -1,7 +1,7 @@
 //! A file system that forgets what was not synced when the power goes.
 
 use super::{chance::Chance, machine::Machine};
-use certctl::sys::{FileError, Files, Kind, Metadata, TEMP_PREFIX};
+use certctl::sys::{FileError, Files, Kind, Metadata, Owner, TEMP_PREFIX};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -367,6 +367,18 @@ impl Files for SimFiles {
 
     fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         self.write(path, bytes, mode).map_err(at("write", path))
+    }
+
+    /// All files here are root's.
+    fn write_owned(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        owner: Owner,
+    ) -> Result<(), FileError> {
+        assert_eq!(owner, Owner { uid: 0, gid: 0 });
+        self.write_durable(path, bytes, mode)
     }
 
     fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {

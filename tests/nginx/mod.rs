@@ -1,0 +1,8 @@
+//! Debian's nginx, deployed to and watched by handshakes.
+
+mod client;
+mod faults;
+mod first;
+mod renewal;
+mod scene;
+mod whole;
