@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod follow;
 mod host;
+mod issuers;
 mod jobs;
 mod output;
 mod quickstart;
@@ -82,6 +83,9 @@ enum Command {
     /// List, show, make, test and delete targets
     #[command(subcommand)]
     Targets(targets::Targets),
+    /// List, show and import issuers
+    #[command(subcommand)]
+    Issuers(issuers::Issuers),
     /// List, show and cancel jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
@@ -166,6 +170,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Targets(command) => {
             config::logging(&env)?;
             runtime(false, targets::run(command, &global, &env))
+        }
+        Command::Issuers(command) => {
+            config::logging(&env)?;
+            runtime(false, issuers::run(command, &global, &env))
         }
         Command::Jobs(command) => {
             config::logging(&env)?;

@@ -57,6 +57,7 @@ struct Sheet<'a> {
     targets: Vec<OnTarget<'a>>,
     jobs: Option<Vec<Row>>,
     may_deploy: bool,
+    may_end: bool,
 }
 
 struct OnTarget<'a> {
@@ -129,7 +130,8 @@ impl Facts {
             next: sentence(&view.next, now),
             targets: self.targets(),
             jobs: jobs.map(|jobs| jobs.iter().map(|job| row(job, now)).collect()),
-            may_deploy: may(who, Permission::CertEdit),
+            may_deploy: may(who, Permission::CertEdit) && view.certificate.ended().is_none(),
+            may_end: may(who, Permission::CertRevoke) && view.certificate.archived_at.is_none(),
         }
     }
 
@@ -175,7 +177,7 @@ fn row(view: &JobView, now: Time) -> Row {
     }
 }
 
-fn certificate_id(text: &str) -> Result<Id, Problem> {
+pub fn certificate_id(text: &str) -> Result<Id, Problem> {
     text.parse()
         .map_err(|_| Problem::new(StatusCode::NOT_FOUND, "there is no such certificate"))
 }

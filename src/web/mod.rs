@@ -5,6 +5,7 @@ mod assets;
 mod attempt;
 mod certificate;
 mod certificates;
+mod ending;
 mod failure;
 mod moment;
 mod signin;
@@ -44,6 +45,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/certificates/{id}", get(certificate::page))
         .route("/certificates/{id}/fragment", get(certificate::fragment))
         .route("/certificates/{id}/deploy", post(certificate::deploy))
+        .route("/certificates/{id}/end", get(ending::page))
+        .route("/certificates/{id}/revoke", post(ending::revoke))
+        .route("/certificates/{id}/archive", post(ending::archive))
         .route("/targets", get(targets::page))
         .route("/targets/fragment", get(targets::fragment))
         .route("/targets/{id}/test", post(targets::test))
