@@ -2,6 +2,7 @@
 
 mod access;
 mod garbage;
+mod issuers;
 mod join;
 mod leases;
 mod routes;
