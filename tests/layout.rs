@@ -47,7 +47,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "api app reconcile agent pki clock config crypt net sys",
     ),
     ("cli/quickstart.rs", "api app agent config net sys"),
-    ("cli/agent.rs", "agent config net sys"),
+    ("cli/agent.rs", "agent clock config net sys"),
     ("cli/error.rs", "app agent config net"),
     ("cli", "api app bench clock config id net sys telemetry"),
     ("protocol", "api::Problem app clock id"),
@@ -61,7 +61,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "jobs domain pki agent::protocol ca deploy store \
          access clock config crypt id net sys telemetry",
     ),
-    ("jobs", "clock id"),
+    ("jobs", "domain clock id"),
     ("reconcile", "app domain store clock id"),
     // The core knows what a moment and an id are, and nothing else of the world.
     ("domain", "pki clock id"),

@@ -29,15 +29,17 @@ pub enum Permission {
     TargetDelete,
     /// Read agents.
     AgentRead,
-    /// Make join tokens.
+    /// Make and revoke join tokens.
     AgentEdit,
+    /// Retire agents.
+    AgentRetire,
     /// Read the audit log.
     AuditRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::CertRead,
         Self::CertIssue,
         Self::CertEdit,
@@ -52,6 +54,7 @@ impl Permission {
         Self::TargetDelete,
         Self::AgentRead,
         Self::AgentEdit,
+        Self::AgentRetire,
         Self::AuditRead,
     ];
 
@@ -72,6 +75,7 @@ impl Permission {
             Self::TargetDelete => "target.delete",
             Self::AgentRead => "agent.read",
             Self::AgentEdit => "agent.edit",
+            Self::AgentRetire => "agent.retire",
             Self::AuditRead => "audit.read",
         }
     }
@@ -111,9 +115,12 @@ impl Role {
 
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
-        use Permission::{AgentRead, AuditRead, CertRead, IssuerRead, JobRead, TargetRead};
+        use Permission::{
+            AgentRead, AgentRetire, AuditRead, CertRead, IssuerRead, JobRead, TargetRead,
+        };
         match self {
-            Self::Admin | Self::Operator => true,
+            Self::Admin => true,
+            Self::Operator => permission != AgentRetire,
             Self::Viewer => matches!(
                 permission,
                 CertRead | IssuerRead | JobRead | TargetRead | AgentRead | AuditRead

@@ -31,7 +31,7 @@ pub fn poll_wait(rng: &dyn Rng) -> u64 {
 }
 
 /// A number in [0, 1).
-fn fraction(rng: &dyn Rng) -> f64 {
+pub fn fraction(rng: &dyn Rng) -> f64 {
     let mut bytes = [0; 4];
     rng.fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)

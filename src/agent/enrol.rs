@@ -3,9 +3,11 @@
 use super::{
     Env, Paths,
     protocol::{Enrol, Enrolled},
-    server::problem,
+    rotation,
+    server::{self, problem},
 };
 use crate::{
+    clock::{Rng, Time},
     crypt,
     id::Id,
     net::{CallError, Transport},
@@ -43,6 +45,9 @@ pub struct Identity {
     agent_id: Id,
     name: String,
     secret: SecretString,
+    /// Since when that is the secret, by this host's clock.
+    #[serde(default)]
+    secret_since: Time,
     server_url: String,
     system_ca_pem: String,
 }
@@ -81,6 +86,9 @@ pub enum EnrolError {
     /// The server does not take the token.
     #[error("the server refused the join token ({0}): make a new one, they expire and are used up")]
     Token(String),
+    /// The secret that this enrolment began with was a retired agent's.
+    #[error("{0}: remove the identity directory of the agent and enrol again, as another agent")]
+    Retired(String),
     /// Another agent has the name.
     #[error(
         "an agent of this name is alive ({0}): choose another --name, or retire the other agent \
@@ -135,17 +143,37 @@ impl Identity {
         &self.system_ca_pem
     }
 
+    /// Its secret.
+    pub(super) fn secret(&self) -> &SecretString {
+        &self.secret
+    }
+
+    /// Since when that is its secret.
+    pub(super) fn secret_since(&self) -> Time {
+        self.secret_since
+    }
+
+    /// The same agent by another secret.
+    pub(super) fn with_secret(&self, secret: SecretString, secret_since: Time) -> Self {
+        Self {
+            secret,
+            secret_since,
+            ..self.clone()
+        }
+    }
+
     /// The bearer credential.
     pub(super) fn credential(&self) -> Zeroizing<String> {
         format!("cta_{}.{}", self.agent_id, self.secret.expose_secret()).into()
     }
 
-    fn save(&self, files: &dyn Files, paths: &Paths) -> Result<(), IdentityError> {
+    pub(super) fn save(&self, files: &dyn Files, paths: &Paths) -> Result<(), IdentityError> {
         #[derive(Serialize)]
         struct Written<'a> {
             agent_id: &'a Id,
             name: &'a str,
             secret: &'a str,
+            secret_since: Time,
             server_url: &'a str,
             system_ca_pem: &'a str,
         }
@@ -153,6 +181,7 @@ impl Identity {
             agent_id: &self.agent_id,
             name: &self.name,
             secret: self.secret.expose_secret(),
+            secret_since: self.secret_since,
             server_url: &self.server_url,
             system_ca_pem: &self.system_ca_pem,
         };
@@ -176,7 +205,8 @@ impl Drop for Enrolling {
 }
 
 /// Enrols this host at a server. `transport` must trust that server by what the operator gave: a
-/// CA bundle or pin. A host already enrolled there keeps its identity.
+/// CA bundle or pin. A host already enrolled there keeps its identity, unless it is known to be a
+/// retired agent's.
 pub async fn enrol(
     env: &Env,
     paths: &Paths,
@@ -187,11 +217,16 @@ pub async fn enrol(
     let server_url = base_url(server_url)?;
     let files = &*env.files;
     if let Some(identity) = Identity::load(files, paths)? {
-        return if identity.server_url == server_url {
-            Ok(identity)
-        } else {
-            Err(EnrolError::OtherServer(identity.server_url))
-        };
+        if identity.server_url != server_url {
+            return Err(EnrolError::OtherServer(identity.server_url));
+        }
+        // With two secrets under way the running agent finds out which one counts.
+        if rotation::next(files, paths)?.is_none()
+            && let Some(why) = server::retired(transport, &identity).await
+        {
+            return Err(EnrolError::Retired(why));
+        }
+        return Ok(identity);
     }
     files.make_dir(&paths.state.join("identity"), 0o700)?;
     let path = paths.state.join("identity/enrolling.json");
@@ -200,13 +235,10 @@ pub async fn enrol(
     let enrolling = match kept {
         Some(kept) => kept,
         None => {
-            let mut bytes = Zeroizing::new([0; 32]);
-            env.rng.fill(&mut *bytes);
-            let secret = data_encoding::BASE64URL_NOPAD.encode(&*bytes);
             let new = Enrolling {
                 server_url: server_url.clone(),
                 name: wish.name.clone(),
-                secret,
+                secret: new_secret(&*env.rng),
             };
             write(files, path.clone(), &new)?;
             new
@@ -217,6 +249,7 @@ pub async fn enrol(
         agent_id: enrolled.agent_id,
         name: wish.name,
         secret: enrolling.secret.as_str().into(),
+        secret_since: env.clock.now(),
         server_url,
         system_ca_pem: enrolled.system_ca_pem,
     };
@@ -259,13 +292,21 @@ async fn ask(
                 problem: format!("not an enrolment ({e}): is this a certctl server?"),
             })
         }
-        StatusCode::UNAUTHORIZED => Err(EnrolError::Token(said())),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(EnrolError::Token(said())),
+        StatusCode::GONE => Err(EnrolError::Retired(said())),
         StatusCode::CONFLICT => Err(EnrolError::NameAlive(said())),
         status => Err(EnrolError::Refused {
             status,
             problem: said(),
         }),
     }
+}
+
+/// A new secret.
+pub(super) fn new_secret(rng: &dyn Rng) -> String {
+    let mut bytes = Zeroizing::new([0; 32]);
+    rng.fill(&mut *bytes);
+    data_encoding::BASE64URL_NOPAD.encode(&*bytes)
 }
 
 /// The server's address as calls use it: scheme and authority, perhaps a path.
@@ -279,7 +320,7 @@ fn base_url(text: &str) -> Result<String, EnrolError> {
     }
 }
 
-fn read<T: for<'de> Deserialize<'de>>(
+pub(super) fn read<T: for<'de> Deserialize<'de>>(
     files: &dyn Files,
     path: PathBuf,
 ) -> Result<Option<T>, IdentityError> {
@@ -296,7 +337,11 @@ fn read<T: for<'de> Deserialize<'de>>(
         })
 }
 
-fn write(files: &dyn Files, path: PathBuf, value: &impl Serialize) -> Result<(), IdentityError> {
+pub(super) fn write(
+    files: &dyn Files,
+    path: PathBuf,
+    value: &impl Serialize,
+) -> Result<(), IdentityError> {
     match serde_json::to_vec_pretty(value).map(Zeroizing::new) {
         Ok(bytes) => Ok(files.write_durable(&path, &bytes, 0o600)?),
         Err(e) => Err(IdentityError::Damaged {

@@ -128,6 +128,12 @@ impl Jobs {
         true
     }
 
+    /// Waits until no job is in hand.
+    pub async fn ended(&self) {
+        // The semaphore is never closed.
+        let _ = self.0.in_hand.acquire_many(IN_HAND as u32).await;
+    }
+
     /// The server wants a job no more.
     pub fn withdraw(&self, job: &Id) {
         self.0.withdraw(job);
@@ -203,7 +209,9 @@ impl Shared {
                         self.withdraw(job);
                     }
                 }
-                Err(error @ (Refusal::Lost(_) | Refusal::Rejected { .. } | Refusal::Retired)) => {
+                Err(
+                    error @ (Refusal::Lost(_) | Refusal::Rejected { .. } | Refusal::Retired(_)),
+                ) => {
                     tracing::warn!(%job, %error, "the job is dropped");
                     return;
                 }
@@ -265,7 +273,7 @@ impl Shared {
             let error = match sent {
                 Ok(()) => return Ok(()),
                 // The next lease of the job sends the same key's request again.
-                Err(error @ (Refusal::Lost(_) | Refusal::Retired)) => {
+                Err(error @ (Refusal::Lost(_) | Refusal::Retired(_))) => {
                     tracing::warn!(%job, %certificate, %error, "the job is dropped");
                     return Ok(());
                 }

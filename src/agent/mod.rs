@@ -10,12 +10,15 @@ mod enrol;
 mod jobs;
 mod keys;
 mod outbox;
+mod ping;
+mod rotation;
 mod server;
 
 pub mod protocol;
 
 pub use crate::deploy::{Paths, TlsSites};
 pub use enrol::{EnrolError, EnrolWish, Identity, IdentityError, enrol};
+pub use ping::{Step, Ways, ping};
 
 use crate::{
     clock::{Clock, Rng},
@@ -28,8 +31,16 @@ use backoff::Backoff;
 use jobs::Jobs;
 use keys::PendingKeys;
 use outbox::Outbox;
-use server::{Refusal, Server};
-use std::{sync::Arc, time::Duration};
+use rotation::Rotation;
+use server::{Of, Refusal, Server};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -69,12 +80,15 @@ pub struct Agent {
     outbox: Arc<Outbox>,
     jobs: Arc<Jobs>,
     deployer: Arc<Deployer>,
+    rotation: Arc<Rotation>,
     /// Every target is as its journal says.
-    restored: bool,
+    restored: Arc<AtomicBool>,
     retired: CancellationToken,
     env: Env,
 }
 
+/// Jobs in hand of a retired agent have this long to be undone.
+const UNDOING: Duration = Duration::from_secs(60);
 /// Between polls that bring nothing and did not wait.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -102,7 +116,7 @@ impl Agent {
             exec: env.exec.clone(),
         };
         let deployer = Arc::new(Deployer::new(host, paths.clone()));
-        let restored = deployer.recover().await;
+        let restored = Arc::new(AtomicBool::new(deployer.recover().await));
         let outbox = Arc::new(Outbox::open(env.files.clone(), &paths));
         let vault = Vault::new(env.files.clone(), paths.clone());
         let keys = PendingKeys::new(&env, &paths, vault.clone());
@@ -116,8 +130,10 @@ impl Agent {
         );
         tracing::info!(agent = %identity.agent_id(), name = identity.name(), "agent opened");
         let retired = CancellationToken::new();
+        let rotation = Arc::new(Rotation::new(&env, &paths, server.clone(), identity));
         Ok(Self {
             server,
+            rotation,
             outbox,
             jobs: Arc::new(jobs),
             deployer,
@@ -132,52 +148,71 @@ impl Agent {
     /// agent are undone.
     pub async fn run(self) -> AgentExit {
         let stop = self.env.tasks.token();
-        self.env.tasks.spawn("agent outbox", {
-            let (outbox, server, rng) = (
-                self.outbox.clone(),
-                self.server.clone(),
-                self.env.rng.clone(),
-            );
-            let (stop, retired) = (stop.clone(), self.retired.clone());
-            async move {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {}
-                    () = retired.cancelled() => {}
-                    () = outbox.deliver(&server, &*rng) => retired.cancel(),
-                }
-            }
-        });
-        if !self.restored {
-            self.env.tasks.spawn("agent recovery", {
-                let (deployer, rng) = (self.deployer.clone(), self.env.rng.clone());
-                let (stop, retired) = (stop.clone(), self.retired.clone());
-                async move {
-                    tokio::select! {
-                        biased;
-                        () = stop.cancelled() => {}
-                        () = retired.cancelled() => {}
-                        () = restore(&deployer, &*rng) => {}
-                    }
-                }
+        if !self.restored.load(Ordering::Relaxed) {
+            let (deployer, rng) = (self.deployer.clone(), self.env.rng.clone());
+            let restored = self.restored.clone();
+            self.beside("agent recovery", async move {
+                restore(&deployer, &*rng, &restored).await;
+                None
             });
         }
-        let exit = tokio::select! {
-            biased;
-            () = stop.cancelled() => AgentExit::Stopped,
-            () = self.retired.cancelled() => AgentExit::Retired,
-            () = self.poll() => AgentExit::Retired,
+        let work = async {
+            if let Err(why) = self.rotation.settle().await {
+                return why;
+            }
+            let (outbox, server) = (self.outbox.clone(), self.server.clone());
+            let rng = self.env.rng.clone();
+            self.beside("agent outbox", async move {
+                Some(outbox.deliver(&server, &*rng).await)
+            });
+            let rotation = self.rotation.clone();
+            self.beside("agent credential", async move {
+                Some(rotation.keep_young().await)
+            });
+            self.poll().await
         };
-        if exit == AgentExit::Retired {
-            tracing::error!("the server has retired this agent: enrol it again to go on");
-            self.retired.cancel();
-            self.jobs.stop_all();
+        let why = tokio::select! {
+            biased;
+            () = stop.cancelled() => return AgentExit::Stopped,
+            () = self.retired.cancelled() => None,
+            why = work => Some(why),
+        };
+        if let Some(why) = why {
+            told(&why);
         }
-        exit
+        self.retired.cancel();
+        self.jobs.stop_all();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.jobs.ended() => {}
+            () = sleep(UNDOING) => tracing::warn!("jobs in hand are left to their journals"),
+        }
+        AgentExit::Retired
     }
 
-    /// Asks for work until the agent is retired. The poll is the heartbeat too.
-    async fn poll(&self) {
+    /// Runs a task until the agent ends. What it returns is why the agent is retired.
+    fn beside(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = Option<String>> + Send + 'static,
+    ) {
+        let (stop, retired) = (self.env.tasks.token(), self.retired.clone());
+        self.env.tasks.spawn(name, async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = retired.cancelled() => {}
+                why = task => if let Some(why) = why {
+                    told(&why);
+                    retired.cancel();
+                },
+            }
+        });
+    }
+
+    /// Asks for work until the agent is retired; returns why. The poll is the heartbeat too.
+    async fn poll(&self) -> String {
         let mut backoff = Backoff::default();
         // Leases of an earlier run would keep their jobs from this one until they lapse.
         let mut fresh = true;
@@ -185,7 +220,12 @@ impl Agent {
             self.jobs.room().await;
             let began = Instant::now();
             let wait = backoff::poll_wait(&*self.env.rng);
-            match self.server.work(wait, fresh).await {
+            let of = Of {
+                fresh,
+                time: self.env.clock.now(),
+                restoring: !self.restored.load(Ordering::Relaxed),
+            };
+            match self.server.work(wait, of).await {
                 Ok(answered) => {
                     fresh = false;
                     backoff = Backoff::default();
@@ -200,7 +240,7 @@ impl Agent {
                         sleep_until(began + PACE).await;
                     }
                 }
-                Err(Refusal::Retired) => return,
+                Err(Refusal::Retired(why)) => return why,
                 Err(error) => {
                     let pause = backoff.next(&*self.env.rng, error.retry_after());
                     tracing::warn!(%error, ?pause, "no work from the server");
@@ -211,13 +251,22 @@ impl Agent {
     }
 }
 
+/// Says that the agent is retired, and why.
+fn told(why: &str) {
+    tracing::warn!(
+        "the server has retired this agent ({why}): it stops; to let this host join again, remove \
+         its identity directory and enrol it by a new join token"
+    );
+}
+
 /// Tries again what could not be restored at the start: an address that the machine did not have
 /// yet, a port that another program was about to leave.
-async fn restore(deployer: &Deployer, rng: &dyn Rng) {
+async fn restore(deployer: &Deployer, rng: &dyn Rng, restored: &AtomicBool) {
     let mut backoff = Backoff::default();
     loop {
         sleep(backoff.next(rng, None)).await;
         if deployer.recover().await {
+            restored.store(true, Ordering::Relaxed);
             tracing::info!("every target is restored");
             return;
         }

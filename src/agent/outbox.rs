@@ -48,8 +48,8 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// Delivers until the server retires the agent.
-    pub async fn deliver(&self, server: &Server, rng: &dyn Rng) {
+    /// Delivers until the server retires the agent; returns what it says of that.
+    pub async fn deliver(&self, server: &Server, rng: &dyn Rng) -> String {
         let mut backoff = Backoff::default();
         loop {
             let round = self.waiting().clone();
@@ -57,7 +57,7 @@ impl Outbox {
             for (job, report) in round {
                 match server.report(&job, &report).await {
                     Ok(()) => self.done(&job, &report),
-                    Err(Refusal::Retired) => return,
+                    Err(Refusal::Retired(why)) => return why,
                     Err(error @ (Refusal::Lost(_) | Refusal::Rejected { .. })) => {
                         tracing::warn!(%job, %error, "the server does not take the report");
                         self.done(&job, &report);

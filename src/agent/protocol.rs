@@ -4,7 +4,9 @@
 //! | call | body | answer |
 //! |---|---|---|
 //! | `POST agents/enrol` | [`Enrol`] | 201 [`Enrolled`]; 401 bad token, 409 name alive |
-//! | `GET agents/{id}/work?wait=50` | | [`Work`]; without `wait` at once; with `fresh=true` the leases it has are ended first |
+//! | `GET agents/{id}/work?wait=50` | | [`Work`]; without `wait` at once; with `fresh=true` the leases it has are ended first; `version`, `time` (RFC 3339) and `restoring` tell of the agent |
+//! | `GET agents/{id}/ping` | | [`Pong`]; it does not count as a poll |
+//! | `POST agents/{id}/credential` | [`NextSecret`] | 204: that secret takes the place of the present one when it is first used |
 //! | `POST agents/{id}/jobs/{job}/lease` | [`Renew`] | [`Renewed`]; 409 the lease is lost: drop the job |
 //! | `POST agents/{id}/jobs/{job}/csr` | [`Csr`] | 202; 400 the CSR is refused; 409 |
 //! | `POST agents/{id}/jobs/{job}/report` | [`Report`] | 200, also when repeated; 409 |
@@ -47,6 +49,28 @@ pub struct Enrolled {
     pub system_ca_pem: String,
     /// The server's clock, RFC 3339.
     pub server_time: String,
+}
+
+/// The answer to an agent that tries its way to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// The agent that the credential is of.
+    pub agent_id: Id,
+    /// Its name.
+    pub name: String,
+    /// The server's version.
+    pub server_version: String,
+    /// The server's clock, RFC 3339.
+    pub server_time: String,
+    /// Since when the agent's secret is in use, RFC 3339.
+    pub credential_since: String,
+}
+
+/// The secret that an agent will use next.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NextSecret {
+    /// Its SHA-256, lower hex.
+    pub secret_sha256: String,
 }
 
 /// Leased jobs.

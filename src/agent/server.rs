@@ -2,31 +2,46 @@
 
 use super::{
     Identity,
-    protocol::{Csr, Renew, Renewed, Report},
+    protocol::{Csr, NextSecret, Pong, Renew, Renewed, Report},
 };
 use crate::{
+    clock::Time,
     id::Id,
     net::{CallError, Deadline, Transport},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 /// The server, as one agent may call it.
 pub struct Server {
     transport: Arc<dyn Transport>,
     /// `<server>/api/v1/agents/<id>`.
     base: String,
-    authorization: Option<HeaderValue>,
+    authorization: Mutex<Option<HeaderValue>>,
+}
+
+/// What an agent says of itself with each poll.
+#[derive(Debug, Clone, Copy)]
+pub struct Of {
+    /// It holds no lease, whatever the server has given to it.
+    pub fresh: bool,
+    /// Its clock.
+    pub time: Time,
+    /// Not every target is as its journal says.
+    pub restoring: bool,
 }
 
 /// Why a call had no success.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// 410: the agent is retired.
-    #[error("the server has retired this agent")]
-    Retired,
+    #[error("the server has retired this agent ({0})")]
+    Retired(String),
     /// 401, 403: the credential does not count, or not now.
     #[error("the server refused this agent's credential ({0}): if that lasts, enrol it again")]
     Credential(String),
@@ -80,28 +95,54 @@ pub struct Answered {
 impl Server {
     /// The server of an identity, by way of `transport`.
     pub fn new(transport: Arc<dyn Transport>, identity: &Identity) -> Self {
-        let base = format!(
-            "{}/api/v1/agents/{}",
-            identity.server_url(),
-            identity.agent_id()
-        );
-        let bearer = zeroize::Zeroizing::new(format!("Bearer {}", *identity.credential()));
-        let authorization = HeaderValue::from_str(&bearer).ok().map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
-        Self {
+        let base = base(identity);
+        let server = Self {
             transport,
             base,
-            authorization,
-        }
+            authorization: Mutex::default(),
+        };
+        server.act_as(identity);
+        server
     }
 
-    /// Asks for work, which the server may take `wait` seconds to have. `fresh`: this agent holds
-    /// no lease, whatever the server has given to it.
-    pub async fn work(&self, wait: u64, fresh: bool) -> Result<Answered, Refusal> {
+    /// From now on calls carry the credential of `identity`.
+    pub fn act_as(&self, identity: &Identity) {
+        *self.held() = authorization(identity);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<HeaderValue>> {
+        let held = self.authorization.lock();
+        held.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries the way to the server.
+    pub async fn ping(&self) -> Result<Pong, Refusal> {
+        let request = self.request(Method::GET, "ping", Bytes::new())?;
+        json(self.call(request).await?)
+    }
+
+    /// Tells the server the hash of the secret that this agent will use next.
+    pub async fn offer_secret(&self, secret_sha256: &str) -> Result<(), Refusal> {
+        let next = NextSecret {
+            secret_sha256: secret_sha256.into(),
+        };
+        let body = serde_json::to_vec(&next).map_err(|e| CallError::Request(e.to_string()))?;
+        let request = self.request(Method::POST, "credential", body.into())?;
+        self.call(request).await.map(drop)
+    }
+
+    /// Asks for work, which the server may take `wait` seconds to have.
+    pub async fn work(&self, wait: u64, of: Of) -> Result<Answered, Refusal> {
         let deadline = Duration::from_secs(wait + 20);
-        let path = format!("work?wait={wait}&fresh={fresh}");
+        let Of {
+            fresh,
+            time,
+            restoring,
+        } = of;
+        let path = format!(
+            "work?wait={wait}&fresh={fresh}&version={}&time={time}&restoring={restoring}",
+            env!("CARGO_PKG_VERSION")
+        );
         let mut request = self.request(Method::GET, &path, Bytes::new())?;
         request.extensions_mut().insert(Deadline(deadline));
         json(self.call(request).await?)
@@ -158,10 +199,10 @@ impl Server {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|e| CallError::Request(e.to_string()))?;
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = self.held().clone() {
             request
                 .headers_mut()
-                .insert(header::AUTHORIZATION, authorization.clone());
+                .insert(header::AUTHORIZATION, authorization);
         }
         Ok(request)
     }
@@ -174,7 +215,7 @@ impl Server {
         }
         let problem = problem(response.body());
         Err(match status {
-            StatusCode::GONE => Refusal::Retired,
+            StatusCode::GONE => Refusal::Retired(problem),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Refusal::Credential(problem),
             StatusCode::CONFLICT => Refusal::Lost(problem),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => busy(&response, problem),
@@ -182,6 +223,28 @@ impl Server {
             _ => busy(&response, problem),
         })
     }
+}
+
+/// Why the agent of an identity is retired, if its server can be reached and says so.
+pub async fn retired(transport: &dyn Transport, identity: &Identity) -> Option<String> {
+    let request = Request::get(format!("{}/ping", base(identity)))
+        .header(header::AUTHORIZATION, authorization(identity)?)
+        .body(Bytes::new());
+    let response = transport.call(request.ok()?).await.ok()?;
+    (response.status() == StatusCode::GONE).then(|| problem(response.body()))
+}
+
+/// `<server>/api/v1/agents/<id>`
+fn base(identity: &Identity) -> String {
+    let (url, id) = (identity.server_url(), identity.agent_id());
+    format!("{url}/api/v1/agents/{id}")
+}
+
+fn authorization(identity: &Identity) -> Option<HeaderValue> {
+    let bearer = zeroize::Zeroizing::new(format!("Bearer {}", *identity.credential()));
+    let mut value = HeaderValue::from_str(&bearer).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn busy(response: &Response<Bytes>, problem: String) -> Refusal {

@@ -1,13 +1,20 @@
-//! `/agents`: joining, and an agent's own calls (see [`protocol`](crate::agent::protocol)).
+//! `/agents`: join tokens, agents as operators see them, and an agent's own calls (see
+//! [`protocol`](crate::agent::protocol)).
 
 use super::{
     Problem,
+    certificates::Paging,
     extract::{Body, Caller, id_in_path},
-    shapes::{TokenNew, TokenShape},
+    shapes::{
+        AgentDetailShape, AgentShape, BlockedShape, List, Retire, RetiredShape, TokenMadeShape,
+        TokenNew, TokenShape,
+    },
 };
 use crate::{
-    agent::protocol::{Csr, Enrol, Renew, Renewed, Report, Work},
-    app::{App, NewToken},
+    agent::protocol::{Csr, Enrol, NextSecret, Pong, Renew, Renewed, Report, Work},
+    app::{AgentFilter, App, NewToken, Retirement, lists::REACH},
+    clock::Time,
+    domain::{AgentStatus, NameScope, Said},
 };
 use axum::{
     Json,
@@ -27,6 +34,12 @@ pub async fn create_token(
     headers: HeaderMap,
     Body(new): Body<TokenNew>,
 ) -> Result<Response, Problem> {
+    let names = new.names.as_deref().map(str::parse::<NameScope>);
+    let names = names.transpose().map_err(|e| Problem::bad("for", e))?;
+    let named = match &names {
+        Some(NameScope::Is(name)) => format!(" --name {}", quoted(name)),
+        _ => String::new(),
+    };
     let made = app
         .create_token(
             &who,
@@ -35,15 +48,16 @@ pub async fn create_token(
                 lifetime: Duration::from_secs(new.expires_in_seconds),
                 max_uses: new.max_uses,
                 replace: new.replace,
+                names,
             },
         )
         .await?;
     let host = own_address(&uri, &headers, app.config.listen);
     let command = format!(
-        "certctl agent enrol --server https://{host} --token {} --ca-pin {}",
+        "echo {} | certctl agent enrol --server https://{host} --ca-pin {} --token-file -{named}",
         made.token, made.ca_pin
     );
-    let shape = TokenShape {
+    let shape = TokenMadeShape {
         id: made.id.to_string(),
         token: made.token,
         expires_at: made.expires_at.to_string(),
@@ -65,6 +79,253 @@ fn own_address(uri: &Uri, headers: &HeaderMap, listen: SocketAddr) -> String {
     }
 }
 
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// A page: by number, or after a cursor.
+#[derive(Debug, Deserialize)]
+pub struct Pages {
+    page: Option<String>,
+    per_page: Option<String>,
+    page_size: Option<String>,
+    cursor: Option<String>,
+}
+
+/// Where a page begins and how long it is.
+struct Place<'a> {
+    cursor: Option<&'a str>,
+    skip: usize,
+    limit: usize,
+    numbers: (usize, usize),
+}
+
+impl Pages {
+    fn place(&self) -> Result<Place<'_>, Problem> {
+        let cursor = self.cursor.as_deref().filter(|text| !text.is_empty());
+        let per_page = self.page_size.clone().or_else(|| self.per_page.clone());
+        let (page, limit) = Paging::new(self.page.clone(), per_page).numbers();
+        let skip = (page - 1).saturating_mul(limit);
+        if cursor.is_none() && skip > REACH {
+            return Err(Problem::bad(
+                "page",
+                format!("pages reach {REACH} rows: follow next_cursor beyond them"),
+            ));
+        }
+        Ok(Place {
+            cursor,
+            skip: if cursor.is_some() { 0 } else { skip },
+            limit,
+            numbers: (page, limit),
+        })
+    }
+}
+
+impl Place<'_> {
+    fn list<T>(&self, data: Vec<T>, total: Option<u64>, next_cursor: Option<String>) -> List<T> {
+        let list = List::numbered(data, total, self.numbers);
+        if self.cursor.is_none() {
+            return List {
+                next_cursor,
+                ..list
+            };
+        }
+        List {
+            page: None,
+            per_page: None,
+            page_size: Some(self.limit),
+            next_cursor,
+            ..list
+        }
+    }
+}
+
+/// Join tokens, newest first.
+pub async fn tokens(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Query(pages): Query<Pages>,
+) -> Result<Json<List<TokenShape>>, Problem> {
+    let at = pages.place()?;
+    let page = app.join_tokens(&who, at.cursor, at.skip, at.limit).await?;
+    let rows = page.rows.iter().map(TokenShape::from).collect();
+    Ok(Json(at.list(rows, page.total, page.next)))
+}
+
+/// One join token.
+pub async fn token(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<TokenShape>, Problem> {
+    let id = id_in_path("join token", &id)?;
+    let view = app.join_token(&who, &id).await?;
+    Ok(Json(TokenShape::from(&view)))
+}
+
+/// Revokes a join token.
+pub async fn revoke_token(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id = id_in_path("join token", &id)?;
+    app.revoke_token(&who, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Which agents.
+#[derive(Debug, Deserialize)]
+pub struct Which {
+    name: Option<String>,
+    status: Option<String>,
+    version: Option<String>,
+    os: Option<String>,
+}
+
+impl Which {
+    fn filter(self) -> Result<AgentFilter, Problem> {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let status = given(self.status).map(|word| {
+            AgentStatus::of_word(&word).ok_or_else(|| {
+                let words = AgentStatus::ALL.map(AgentStatus::as_str).join(", ");
+                Problem::bad("status", format!("{word:?} is none of {words}"))
+            })
+        });
+        Ok(AgentFilter {
+            status: status.transpose()?,
+            name: given(self.name),
+            version: given(self.version),
+            os: given(self.os),
+            retired: false,
+        })
+    }
+}
+
+/// Agents that are not retired, newest first.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Query(which): Query<Which>,
+    Query(pages): Query<Pages>,
+) -> Result<Json<List<AgentShape>>, Problem> {
+    page(&app, &who, &which.filter()?, &pages).await
+}
+
+/// Agents that are retired, the last one first.
+pub async fn retired(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Query(pages): Query<Pages>,
+) -> Result<Json<List<AgentShape>>, Problem> {
+    let filter = AgentFilter {
+        retired: true,
+        ..AgentFilter::default()
+    };
+    page(&app, &who, &filter, &pages).await
+}
+
+async fn page(
+    app: &App,
+    who: &crate::domain::Principal,
+    filter: &AgentFilter,
+    pages: &Pages,
+) -> Result<Json<List<AgentShape>>, Problem> {
+    let at = pages.place()?;
+    let page = app
+        .agents(who, filter, at.cursor, at.skip, at.limit)
+        .await?;
+    let rows = page.rows.iter().map(AgentShape::from).collect();
+    Ok(Json(at.list(rows, page.total, page.next)))
+}
+
+/// One agent, and what hangs on it.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<AgentDetailShape>, Problem> {
+    let id = id_in_path("agent", &id)?;
+    let detail = app.agent(&who, &id).await?;
+    Ok(Json(AgentDetailShape::from(&detail)))
+}
+
+/// Retires an agent, as the body says.
+pub async fn retire(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    Body(wish): Body<Retire>,
+) -> Result<Response, Problem> {
+    end(&app, &who, &id, &wish).await
+}
+
+/// Retires an agent, as the query says.
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    Query(wish): Query<Retire>,
+) -> Result<Response, Problem> {
+    end(&app, &who, &id, &wish).await
+}
+
+async fn end(
+    app: &App,
+    who: &crate::domain::Principal,
+    id: &str,
+    wish: &Retire,
+) -> Result<Response, Problem> {
+    let id = id_in_path("agent", id)?;
+    Ok(
+        match app.retire_agent(who, &id, wish.force, &wish.reason).await? {
+            Retirement::Done {
+                at,
+                cascade,
+                counts,
+            } => Json(RetiredShape {
+                retired_at: at.to_string(),
+                already_retired: false,
+                cascade,
+                counts: counts.into(),
+            })
+            .into_response(),
+            Retirement::Already => StatusCode::NO_CONTENT.into_response(),
+            Retirement::Blocked(counts) => {
+                (StatusCode::CONFLICT, Json(BlockedShape::new(counts))).into_response()
+            }
+        },
+    )
+}
+
+/// Tells an agent that its way here is good.
+pub async fn ping(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Pong>, Problem> {
+    let id = id_in_path("agent", &id)?;
+    Ok(Json(app.pong(&who, &id).await?))
+}
+
+/// Takes the hash of an agent's next secret.
+pub async fn credential(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    Body(next): Body<NextSecret>,
+) -> Result<StatusCode, Problem> {
+    let id = id_in_path("agent", &id)?;
+    app.offer_secret(&who, &id, &next.secret_sha256).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Lets an agent in.
 pub async fn enrol(
     State(app): State<Arc<App>>,
@@ -74,13 +335,17 @@ pub async fn enrol(
     Ok((StatusCode::CREATED, Json(enrolled)).into_response())
 }
 
-/// How long a poll waits, and whether the agent has just started.
+/// How long a poll waits, whether the agent has just started, and what it says of itself.
 #[derive(Debug, Deserialize)]
 pub struct Poll {
     #[serde(default)]
     wait: u64,
     #[serde(default)]
     fresh: bool,
+    version: Option<String>,
+    time: Option<String>,
+    #[serde(default)]
+    restoring: bool,
 }
 
 /// Leases jobs.
@@ -88,13 +353,23 @@ pub async fn work(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Query(Poll { wait, fresh }): Query<Poll>,
+    Query(poll): Query<Poll>,
 ) -> Result<Json<Work>, Problem> {
     let id = id_in_path("agent", &id)?;
-    if fresh {
+    // A clock that cannot be read is not worth refusing work for.
+    let time = poll.time.as_deref().and_then(|t| t.parse::<Time>().ok());
+    let ahead = time.map(|t| (t.micros() - app.now().micros()) / 1_000);
+    let said = Said {
+        clock_ahead_ms: ahead,
+        restoring: poll.restoring,
+    };
+    app.hear_of(&who, &id, said, poll.version.as_deref())
+        .await?;
+    if poll.fresh {
         app.end_leases(&who, &id).await?;
     }
-    Ok(Json(app.work(&who, &id, Duration::from_secs(wait)).await?))
+    let wait = Duration::from_secs(poll.wait);
+    Ok(Json(app.work(&who, &id, wait).await?))
 }
 
 /// Renews a lease.
@@ -106,7 +381,7 @@ pub async fn lease(
 ) -> Result<Json<Renewed>, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
     let renewed = app
-        .renew_lease(&who, &id, &job, token(&renew.token)?)
+        .renew_lease(&who, &id, &job, lease_token(&renew.token)?)
         .await?;
     Ok(Json(renewed))
 }
@@ -119,7 +394,7 @@ pub async fn csr(
     Body(csr): Body<Csr>,
 ) -> Result<Response, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
-    app.submit_csr(&who, &id, &job, token(&csr.token)?, &csr.csr_pem)
+    app.submit_csr(&who, &id, &job, lease_token(&csr.token)?, &csr.csr_pem)
         .await?;
     Ok((
         StatusCode::ACCEPTED,
@@ -136,12 +411,12 @@ pub async fn report(
     Body(report): Body<Report>,
 ) -> Result<Response, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
-    app.report(&who, &id, &job, token(&report.token)?, &report)
+    app.report(&who, &id, &job, lease_token(&report.token)?, &report)
         .await?;
     Ok(Json(json!({"status": "updated"})).into_response())
 }
 
-fn token(text: &str) -> Result<u64, Problem> {
+fn lease_token(text: &str) -> Result<u64, Problem> {
     text.parse()
         .map_err(|_| Problem::bad("token", "the lease's token is expected as it was given"))
 }

@@ -33,6 +33,11 @@ pub struct Paging {
 }
 
 impl Paging {
+    /// As two parameters of a query say it.
+    pub fn new(page: Option<String>, per_page: Option<String>) -> Self {
+        Self { page, per_page }
+    }
+
     /// (page, rows a page)
     pub fn numbers(&self) -> (usize, usize) {
         let number = |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok());

@@ -55,7 +55,10 @@ impl From<AppError> for Problem {
         let mut retry_after = None;
         let status = match &e {
             AppError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            AppError::Forbidden(_) | AppError::NotThisAgent => StatusCode::FORBIDDEN,
+            AppError::Forbidden(_) | AppError::NotThisAgent | AppError::Reserved(_) => {
+                StatusCode::FORBIDDEN
+            }
+            AppError::Retired { .. } => StatusCode::GONE,
             AppError::NotFound { .. } => StatusCode::NOT_FOUND,
             AppError::Invalid { .. } => StatusCode::BAD_REQUEST,
             AppError::Conflict(_) => StatusCode::CONFLICT,

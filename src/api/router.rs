@@ -100,8 +100,21 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/targets", get(targets::list).post(targets::create))
         .route("/targets/{id}", get(targets::show).delete(targets::delete))
         .route("/targets/{id}/test", post(targets::test))
-        .route("/agents/tokens", post(agents::create_token))
+        .route(
+            "/agents/tokens",
+            get(agents::tokens).post(agents::create_token),
+        )
+        .route(
+            "/agents/tokens/{id}",
+            get(agents::token).delete(agents::revoke_token),
+        )
         .merge(for_strangers)
+        .route("/agents", get(agents::list))
+        .route("/agents/retired", get(agents::retired))
+        .route("/agents/{id}", get(agents::show).delete(agents::delete))
+        .route("/agents/{id}/retire", post(agents::retire))
+        .route("/agents/{id}/ping", get(agents::ping))
+        .route("/agents/{id}/credential", post(agents::credential))
         .route("/agents/{id}/work", get(agents::work))
         .route("/agents/{id}/jobs/{job}/lease", post(agents::lease))
         .route("/agents/{id}/jobs/{job}/csr", post(agents::csr))

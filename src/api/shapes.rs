@@ -1,5 +1,9 @@
 //! The bodies of the REST API: what is read and what is answered.
 
+mod agents;
+
+pub use agents::*;
+
 use crate::{
     app::IssuerView,
     app::{
@@ -612,12 +616,18 @@ pub struct TargetShape {
     pub agent_id: String,
     /// Its configuration.
     pub config: serde_json::Value,
-    /// Always true.
+    /// False once it is retired.
     pub enabled: bool,
     /// When it was made.
     pub created_at: String,
     /// When it was last edited.
     pub updated_at: String,
+    /// When it was retired, with its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_at: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_reason: Option<String>,
     /// `untested`, `pending`, `success` or `failed`; not among one certificate's targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_status: Option<String>,
@@ -644,9 +654,11 @@ impl From<&Target> for TargetShape {
             kind: t.kind.clone(),
             agent_id: t.agent.to_string(),
             config,
-            enabled: true,
+            enabled: t.retired.is_none(),
             created_at: t.created_at.to_string(),
             updated_at: t.updated_at.to_string(),
+            retired_at: t.retired.as_ref().map(|r| r.at.to_string()),
+            retired_reason: t.retired.as_ref().map(|r| r.reason.clone()),
             test_status: None,
             last_tested_at: None,
             test_job_id: None,
@@ -680,46 +692,6 @@ impl From<&Deployed> for TargetShape {
             ..Self::from(&d.target)
         }
     }
-}
-
-/// A join token to make.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TokenNew {
-    /// A name for people.
-    pub name: String,
-    /// How long it lets agents in.
-    pub expires_in_seconds: u64,
-    /// How many agents it lets in.
-    pub max_uses: u32,
-    /// It may replace an agent that has been silent for ten minutes.
-    pub replace: bool,
-}
-
-impl Default for TokenNew {
-    fn default() -> Self {
-        Self {
-            name: String::new(),
-            expires_in_seconds: 3600,
-            max_uses: 1,
-            replace: false,
-        }
-    }
-}
-
-/// A join token, shown this once.
-#[derive(Serialize, Deserialize)]
-pub struct TokenShape {
-    /// Its id.
-    pub id: String,
-    /// The secret.
-    pub token: String,
-    /// Its end.
-    pub expires_at: String,
-    /// The system CA's public key, for `--ca-pin`.
-    pub ca_pin: String,
-    /// What to run on the host.
-    pub command: String,
 }
 
 /// An event of the audit log.

@@ -3,7 +3,10 @@
 use super::{App, AppError, audit};
 use crate::{
     crypt::secret,
-    domain::{Agent, ApiKey, AuditEvent, Category, Principal, PrincipalKind, Session},
+    domain::{
+        Agent, ApiKey, AuditEvent, Category, Principal, PrincipalKind, Retired, Session,
+        agent::SecretIs,
+    },
     id::Id,
     store::{KEY_SECRET, Key, Loaded, SESSION_EXPIRY, SESSION_SECRET, Scan},
 };
@@ -151,16 +154,30 @@ impl App {
         let (id, secret) = rest.rsplit_once('.').ok_or(INVALID)?;
         let id: Id = id.parse().map_err(|_| INVALID)?;
         let agent = self.store.get::<Agent>(&id).await?.ok_or(INVALID)?;
-        if !secret::same(&secret::hash(secret), &agent.secret_sha256) {
-            return Err(INVALID);
-        }
-        Ok(Principal {
+        let hash = secret::hash(secret);
+        let who = Principal {
             kind: PrincipalKind::Agent,
             // Never the bare name: an agent may be called as an administrator's key is.
             name: format!("agent:{}", agent.name),
             role: None,
-            agent: Some(id),
-        })
+            agent: Some(id.clone()),
+        };
+        let is = agent.secret_is(|known| secret::same(&hash, known));
+        match is {
+            SecretIs::Unknown => return Err(INVALID),
+            SecretIs::Superseded => {
+                self.tell_of_superseded(&who, &agent).await;
+                return Err(INVALID);
+            }
+            SecretIs::Present | SecretIs::Next => {}
+        }
+        if let Some(Retired { at, reason }) = agent.retired.clone() {
+            return Err(AppError::Retired { at, reason });
+        }
+        if is == SecretIs::Next {
+            self.rotate_secret(&who, &id, &hash).await?;
+        }
+        Ok(who)
     }
 }
 

@@ -1,214 +1,295 @@
-//! Agents joining.
+//! Agents as they stand: which there are, when they were heard, what hangs on them, and their
+//! credentials.
 
-use super::{App, AppError, audit, need, printable, require};
+use super::{App, AppError, audit, need, require, require_agent, work::executor_key};
 use crate::{
     access::Permission,
-    agent::protocol::{Enrol, Enrolled, wire_time},
+    agent::protocol::{Pong, wire_time},
     clock::Time,
-    crypt::secret,
     domain::{
-        Agent, AuditEvent, Category, JoinToken, Presence, Principal, PrincipalKind,
-        agent::{ONLINE_WITHIN, REPLACEABLE_AFTER},
+        Agent, AgentStatus, AuditEvent, Category, Certificate, Deployment, DeploymentState, Job,
+        Presence, Principal, Said, Skew, Target,
+        agent::{self, ONLINE_WITHIN},
     },
     id::Id,
-    store::{AGENT_NAME, Key, Loaded, TOKEN_SECRET},
+    store::{
+        AGENT_ENROLLED, AGENT_NAME, AGENT_OS, AGENT_RETIRED, AGENT_VERSION, CERT_AGENT, Cursor,
+        DEPLOYMENT_OPEN, Facet, JOB_DUE, JOB_LEASED, Key, List, Loaded, PRESENCE_HEARD, Scan,
+        TARGET_AGENT,
+    },
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-/// The beginning of every join token.
-pub const JOIN_TOKEN: &str = "ctj_";
+/// The version of this server, and of the agents it goes with.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Of the targets, certificates and jobs of one agent so many are shown each.
+const SHOWN: usize = 100;
+/// Agents of which a list by status knows whether they were heard.
+const HEARD_AT_MOST: usize = 100_000;
+/// A call that an agent began before it took its new secret may arrive this much later.
+const IN_FLIGHT: Duration = Duration::from_secs(60);
+/// A superseded secret that is shown is told of once in this time.
+const TOLD_EVERY: Duration = Duration::from_secs(3_600);
 
-/// A join token to make.
-#[derive(Debug, Clone)]
-pub struct NewToken {
-    /// A name for people; may be empty.
-    pub name: String,
-    /// How long it lets agents in.
-    pub lifetime: Duration,
-    /// How many agents it lets in.
-    pub max_uses: u32,
-    /// It may replace an agent that has been silent for ten minutes.
-    pub replace: bool,
+/// What hangs on an agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dependents {
+    /// Targets that are not retired.
+    pub targets: u64,
+    /// Certificates of which it holds a key.
+    pub certificates: u64,
+    /// Jobs that have not ended.
+    pub jobs: u64,
 }
 
-/// A join token, with its secret, which is shown this once.
-#[derive(Clone)]
-pub struct TokenMade {
-    /// Its id.
-    pub id: Id,
-    /// The secret.
-    pub token: String,
-    /// Its end.
-    pub expires_at: Time,
-    /// The system CA's public key: `sha256:` and lower hex.
-    pub ca_pin: String,
+impl Dependents {
+    /// Whether there is anything.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// An agent as the doors show it.
+#[derive(Debug, Clone)]
+pub struct AgentView {
+    /// The agent.
+    pub agent: Agent,
+    /// When it was last heard.
+    pub heard_at: Option<Time>,
+    /// What it last said of itself.
+    pub said: Said,
+    /// Whether it can be relied on.
+    pub status: AgentStatus,
+    /// How its version stands to the server's.
+    pub skew: Skew,
+    /// What is wrong, each a sentence.
+    pub problems: Vec<String>,
+    /// What hangs on it.
+    pub dependents: Dependents,
+}
+
+/// One agent, with what hangs on it.
+#[derive(Debug, Clone)]
+pub struct AgentDetail {
+    /// The agent.
+    pub view: AgentView,
+    /// Its targets, and why the first deployment that failed there did.
+    pub targets: Vec<(Target, Option<String>)>,
+    /// Certificates of which it holds a key.
+    pub certificates: Vec<Certificate>,
+    /// Its jobs that have not ended.
+    pub jobs: Vec<Job>,
+}
+
+/// Which agents to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentFilter {
+    /// Those of a status.
+    pub status: Option<AgentStatus>,
+    /// The one of a name.
+    pub name: Option<String>,
+    /// Those of a version.
+    pub version: Option<String>,
+    /// Those of an operating system.
+    pub os: Option<String>,
+    /// Those that are retired, and no others.
+    pub retired: bool,
+}
+
+/// A page of agents, the newest first.
+#[derive(Debug)]
+pub struct AgentPage {
+    /// The agents.
+    pub rows: Vec<AgentView>,
+    /// How many there are on all pages, where that is known.
+    pub total: Option<u64>,
+    /// The cursor of the next page.
+    pub next: Option<String>,
 }
 
 impl App {
-    /// Makes a join token.
-    pub async fn create_token(
+    /// A page of agents: `limit` of them after `cursor`, or after the first `skip`.
+    pub async fn agents(
         &self,
         who: &Principal,
-        new: &NewToken,
-    ) -> Result<TokenMade, AppError> {
-        require(who, Permission::AgentEdit)?;
-        const WEEK: Duration = Duration::from_secs(7 * 86_400);
-        if new.lifetime.is_zero() || new.lifetime > WEEK {
-            return Err(AppError::invalid(
-                "expires_in_seconds",
-                "1 to 604800 (a week) is accepted",
-            ));
+        filter: &AgentFilter,
+        cursor: Option<&str>,
+        skip: usize,
+        limit: usize,
+    ) -> Result<AgentPage, AppError> {
+        require(who, Permission::AgentRead)?;
+        let question = format!("agents {filter:?}");
+        let after = cursor.map(|text| Cursor::from_text(text, &question));
+        let after = after
+            .transpose()
+            .map_err(|e| AppError::invalid("cursor", e))?;
+        let mut facets = Vec::new();
+        for (index, text) in [
+            (AGENT_NAME, &filter.name),
+            (AGENT_VERSION, &filter.version),
+            (AGENT_OS, &filter.os),
+        ] {
+            if let Some(text) = text {
+                facets.push(Facet::is(index, Key::new().text(text)));
+            }
         }
-        if !(1..=10_000).contains(&new.max_uses) {
-            return Err(AppError::invalid("max_uses", "1 to 10000 is accepted"));
+        let order = if filter.retired {
+            AGENT_RETIRED
+        } else {
+            AGENT_ENROLLED
+        };
+        let now = self.now();
+        let of_late = match filter.status {
+            Some(_) => self.heard_of_late(now).await?,
+            None => BTreeMap::new(),
+        };
+        let of_status = |agent: &Agent| {
+            let said = of_late.get(&agent.id);
+            Some(status(agent, said.is_some(), said.unwrap_or(&NOTHING), now)) == filter.status
+        };
+        if filter.status.is_some() && facets.is_empty() {
+            // A list that is short enough is sorted, and its total known.
+            facets.push(Facet::any(order));
         }
-        printable("name", &new.name, 0..=128)?;
-        let secret = &secret::generate(JOIN_TOKEN, &*self.rng);
-        let token = self
-            .decide(|mut unit| async move {
-                let now = self.now();
-                let token = JoinToken {
-                    id: self.new_id("tok"),
-                    name: new.name.clone(),
-                    secret_sha256: secret::hash(secret),
-                    expires_at: now.plus(new.lifetime),
-                    max_uses: new.max_uses,
-                    replace: new.replace,
-                    created_at: now,
-                };
-                let resource = ("join_token", token.id.as_str());
-                let event =
-                    AuditEvent::new(who, Category::Auth, "join_token_created", resource, now)
-                        .with("expires_at", token.expires_at)
-                        .with("max_uses", token.max_uses)
-                        .with("replace", token.replace);
-                audit(&mut unit, &event);
-                unit.insert(token.clone());
-                Ok((unit, token))
+        let listed = self
+            .store
+            .list::<Agent>(List {
+                order,
+                backward: true,
+                facets,
+                keep: filter.status.is_some().then_some(&of_status),
+                after,
+                skip,
+                limit,
             })
             .await?;
-        Ok(TokenMade {
-            id: token.id,
-            token: secret.to_string(),
-            expires_at: token.expires_at,
-            ca_pin: self.system_ca.pin(),
+        let mut rows = Vec::with_capacity(listed.rows.len());
+        for agent in listed.rows {
+            rows.push(self.agent_view(agent.into_value(), now).await?);
+        }
+        Ok(AgentPage {
+            rows,
+            total: listed.total,
+            next: listed.next.map(|next| next.to_text(&question)),
         })
     }
 
-    /// Lets an agent in. The same name and secret again answer the same agent, by the token that let
-    /// it in or by one that lets agents in; a token never takes over a live one.
-    pub async fn enrol(&self, wish: &Enrol) -> Result<Enrolled, AppError> {
-        check(wish)?;
-        let agent = match self.admit(wish).await {
-            // Name or last use were taken meanwhile, perhaps by this very agent's other call.
-            Err(AppError::Conflict(_) | AppError::Limited { .. }) => self.admit(wish).await?,
-            admitted => admitted?,
+    /// One agent, retired ones too, with what hangs on it.
+    pub async fn agent(&self, who: &Principal, id: &Id) -> Result<AgentDetail, AppError> {
+        require(who, Permission::AgentRead)?;
+        let agent = self.store.get::<Agent>(id).await?;
+        let agent = agent.ok_or_else(|| AppError::not_found("agent", id))?;
+        let of_agent = Key::new().text(id.as_str()).bytes();
+        let scan = Scan::under(TARGET_AGENT, of_agent.clone(), SHOWN);
+        let mut targets = Vec::new();
+        for target in self.store.scan::<Target>(scan).await? {
+            let problem = self.failed_on(&target.id).await?;
+            targets.push((target.into_value(), problem));
+        }
+        let scan = Scan::under(CERT_AGENT, of_agent, SHOWN);
+        let certificates = self.store.scan::<Certificate>(scan).await?;
+        let mut jobs = Vec::new();
+        for index in [JOB_LEASED, JOB_DUE] {
+            let scan = Scan::under(index, executor_key(id).bytes(), SHOWN);
+            let some = self.store.scan::<Job>(scan).await?;
+            jobs.extend(some.into_iter().map(Loaded::into_value));
+        }
+        Ok(AgentDetail {
+            view: self.agent_view(agent.into_value(), self.now()).await?,
+            targets,
+            certificates: certificates.into_iter().map(Loaded::into_value).collect(),
+            jobs,
+        })
+    }
+
+    /// Why a deployment on a target failed, if one of those that are open did.
+    async fn failed_on(&self, target: &Id) -> Result<Option<String>, AppError> {
+        let of_target = Key::new().text(target.as_str()).bytes();
+        let scan = Scan::under(DEPLOYMENT_OPEN, of_target, SHOWN);
+        let open = self.store.scan::<Deployment>(scan).await?;
+        let mut reasons =
+            open.into_iter()
+                .filter_map(|deployment| match deployment.into_value().state {
+                    DeploymentState::Failed { reason, .. } => Some(reason),
+                    _ => None,
+                });
+        Ok(reasons.next())
+    }
+
+    async fn agent_view(&self, agent: Agent, now: Time) -> Result<AgentView, AppError> {
+        let presence = self.presence(&agent.id).await?;
+        let heard_at = presence.as_ref().map(|p| p.heard_at);
+        let said = presence.map(|p| p.said).unwrap_or_default();
+        let heard = heard_at.is_some_and(|at| now.since(at) < ONLINE_WITHIN);
+        let heard = heard && agent.retired.is_none();
+        Ok(AgentView {
+            status: status(&agent, heard, &said, now),
+            problems: if agent.retired.is_none() {
+                agent::problems(&agent, &said, VERSION, now)
+            } else {
+                Vec::new()
+            },
+            skew: Skew::between(&agent.version, VERSION),
+            dependents: self.dependents(&agent.id).await?,
+            heard_at,
+            said,
+            agent,
+        })
+    }
+
+    /// What hangs on an agent.
+    pub(super) async fn dependents(&self, agent: &Id) -> Result<Dependents, AppError> {
+        let of_agent = || Key::new().text(agent.as_str());
+        let count = async |index, key| self.store.count(&Facet::is(index, key)).await;
+        Ok(Dependents {
+            targets: count(TARGET_AGENT, of_agent()).await?,
+            certificates: count(CERT_AGENT, of_agent()).await?,
+            jobs: count(JOB_DUE, executor_key(agent)).await?
+                + count(JOB_LEASED, executor_key(agent)).await?,
+        })
+    }
+
+    /// When an agent was last heard by this process or another, and what it said.
+    async fn presence(&self, agent: &Id) -> Result<Option<Presence>, AppError> {
+        let written = self.store.get::<Presence>(agent).await?;
+        let written = written.map(Loaded::into_value);
+        let Some(heard_at) = self.heard.last(agent) else {
+            return Ok(written);
         };
-        self.heard.hear(&agent.id, self.now());
-        Ok(Enrolled {
-            agent_id: agent.id,
-            system_ca_pem: self.system_ca.certificate_pem().to_owned(),
-            server_time: wire_time(self.now()),
-        })
+        let said = self.heard.said(agent);
+        let written = written.map_or((heard_at, Said::default()), |p| (p.heard_at, p.said));
+        Ok(Some(Presence {
+            id: agent.clone(),
+            heard_at: heard_at.max(written.0),
+            said: said.unwrap_or(written.1),
+        }))
     }
 
-    async fn admit(&self, wish: &Enrol) -> Result<Agent, AppError> {
-        self.decide(|mut unit| async move {
-            let now = self.now();
-            let by_secret = Key::new().text(&secret::hash(&wish.token));
-            let token = self
-                .store
-                .first::<JoinToken>(TOKEN_SECRET, by_secret)
-                .await?;
-            let token = token.ok_or(REFUSED)?;
-            let token: Loaded<JoinToken> = need(&mut unit, "join token", &token.id).await?;
-            let by = Principal {
-                kind: PrincipalKind::Agent,
-                name: format!("join_token:{}", token.id),
-                role: None,
-                agent: None,
-            };
-            let by_name = Key::new().text(&wish.name);
-            let namesake = self.store.first::<Agent>(AGENT_NAME, by_name).await?;
-            let uses = uses_of(&token.id);
-            let valid = token.is_valid(now, self.store.counter(uses.clone()).await?);
-            if let Some(a) = &namesake
-                && (valid || a.joined_by == token.id)
-                && secret::same(&a.secret_sha256, &wish.secret_sha256)
-            {
-                return Ok((unit, (**a).clone()));
+    /// The agents that count as online, with what they said.
+    async fn heard_of_late(&self, now: Time) -> Result<BTreeMap<Id, Said>, AppError> {
+        let after = now.minus(ONLINE_WITHIN);
+        let scan = Scan {
+            from: Key::new().time(after.next()).bytes(),
+            ..Scan::all(PRESENCE_HEARD, HEARD_AT_MOST)
+        };
+        let mut of_late: BTreeMap<Id, Said> = BTreeMap::new();
+        for presence in self.store.scan::<Presence>(scan).await? {
+            let Presence { id, said, .. } = presence.into_value();
+            of_late.insert(id, said);
+        }
+        for (id, _) in self.heard.since(after) {
+            let said = self.heard.said(&id);
+            let known = of_late.entry(id).or_default();
+            if let Some(said) = said {
+                *known = said;
             }
-            if !valid {
-                return Err(REFUSED);
-            }
-            unit.add(uses, 1, token.max_uses.into());
-            let action;
-            let mut old_hostname = None;
-            let agent = match namesake {
-                None => {
-                    action = "agent_enrolled";
-                    let agent = Agent {
-                        id: self.new_id("agt"),
-                        name: wish.name.clone(),
-                        hostname: wish.hostname.clone(),
-                        os: wish.os.clone(),
-                        architecture: wish.architecture.clone(),
-                        version: wish.version.clone(),
-                        secret_sha256: wish.secret_sha256.clone(),
-                        joined_by: token.id.clone(),
-                        enrolled_at: now,
-                        keys_lost_at: None,
-                    };
-                    unit.insert(agent.clone());
-                    agent
-                }
-                Some(a) => {
-                    action = "agent_replaced";
-                    let mut agent: Loaded<Agent> = need(&mut unit, "agent", &a.id).await?;
-                    // What was heard since the last write is lost by a crash: enrolling counts
-                    // too. Nobody is silent while nobody listens, as before this process began.
-                    let live = now.since(agent.enrolled_at) < REPLACEABLE_AFTER
-                        || now.since(self.started_at) < REPLACEABLE_AFTER
-                        || self.heard_within(&agent.id, REPLACEABLE_AFTER).await?;
-                    if live || !token.replace {
-                        return Err(AppError::Conflict(format!(
-                            "an agent named {} is enrolled. It can be replaced when it has \
-                                 been silent for 10 minutes while this server ran, and the join \
-                                 token was made to replace",
-                            wish.name
-                        )));
-                    }
-                    agent.secret_sha256 = wish.secret_sha256.clone();
-                    old_hostname = Some(agent.hostname.clone());
-                    agent.hostname = wish.hostname.clone();
-                    agent.os = wish.os.clone();
-                    agent.architecture = wish.architecture.clone();
-                    agent.version = wish.version.clone();
-                    agent.joined_by = token.id.clone();
-                    agent.enrolled_at = now;
-                    agent.keys_lost_at = Some(now);
-                    let value = (*agent).clone();
-                    unit.put(agent);
-                    value
-                }
-            };
-            let resource = ("agent", agent.id.as_str());
-            let mut event = AuditEvent::new(&by, Category::Auth, action, resource, now)
-                .with("name", &agent.name)
-                .with("hostname", &agent.hostname);
-            if let Some(old) = old_hostname {
-                event = event.with("old_hostname", old);
-            }
-            audit(&mut unit, &event);
-            Ok((unit, agent))
-        })
-        .await
+        }
+        Ok(of_late)
     }
 
     /// When an agent was last heard, by this process or another.
     pub async fn last_heard(&self, agent: &Id) -> Result<Option<Time>, AppError> {
-        let written = self.store.get::<Presence>(agent).await?.map(|p| p.heard_at);
-        Ok(written.max(self.heard.last(agent)))
+        Ok(self.presence(agent).await?.map(|p| p.heard_at))
     }
 
     /// Whether an agent counts as online.
@@ -216,26 +297,171 @@ impl App {
         self.heard_within(agent, ONLINE_WITHIN).await
     }
 
-    async fn heard_within(&self, agent: &Id, time: Duration) -> Result<bool, AppError> {
-        let heard = self.last_heard(agent).await?;
-        Ok(heard.is_some_and(|at| self.now().since(at) < time))
+    pub(super) async fn heard_within(&self, agent: &Id, time: Duration) -> Result<bool, AppError> {
+        let presence = self.presence(agent).await?;
+        Ok(presence.is_some_and(|p| self.now().since(p.heard_at) < time))
     }
 
-    /// Writes down when agents were heard, in one commit.
+    /// Takes an agent's word on itself. Its row is written only when it runs another version.
+    pub async fn hear_of(
+        &self,
+        who: &Principal,
+        agent: &Id,
+        said: Said,
+        version: Option<&str>,
+    ) -> Result<(), AppError> {
+        let agent = require_agent(who, agent)?;
+        let version = version.filter(|v| (1..=128).contains(&v.len()));
+        let version = version.filter(|v| !v.chars().any(char::is_control));
+        if !self.heard.hear_of(agent, self.now(), said, version) {
+            return Ok(());
+        }
+        let Some(version) = version else {
+            return Ok(());
+        };
+        self.decide(|mut unit| async move {
+            let mut agent: Loaded<Agent> = need(&mut unit, "agent", agent).await?;
+            if agent.version != version {
+                agent.version = version.to_owned();
+                unit.put(agent);
+            }
+            Ok((unit, ()))
+        })
+        .await
+    }
+
+    /// Tells an agent that its way here is good. It does not count as hearing from it: whoever
+    /// tries the way is perhaps not the agent itself.
+    pub async fn pong(&self, who: &Principal, id: &Id) -> Result<Pong, AppError> {
+        let id = require_agent(who, id)?;
+        let agent = self.store.get::<Agent>(id).await?;
+        let agent = agent.ok_or_else(|| AppError::not_found("agent", id))?;
+        Ok(Pong {
+            agent_id: id.clone(),
+            name: agent.name.clone(),
+            server_version: VERSION.into(),
+            server_time: wire_time(self.now()),
+            credential_since: wire_time(agent.secret_since()),
+        })
+    }
+
+    /// Takes the hash of the secret that an agent will use next. The present one is over when the
+    /// next one is first used.
+    pub async fn offer_secret(
+        &self,
+        who: &Principal,
+        id: &Id,
+        secret_sha256: &str,
+    ) -> Result<(), AppError> {
+        let id = require_agent(who, id)?;
+        check_hash(secret_sha256)?;
+        self.decide(|mut unit| async move {
+            let mut agent: Loaded<Agent> = need(&mut unit, "agent", id).await?;
+            if agent.last_secret_sha256.as_deref() == Some(secret_sha256) {
+                return Err(AppError::invalid(
+                    "secret_sha256",
+                    "this secret was in use before: make a new one",
+                ));
+            }
+            let known = [
+                Some(&agent.secret_sha256),
+                agent.next_secret_sha256.as_ref(),
+            ];
+            if known
+                .into_iter()
+                .flatten()
+                .all(|hash| hash != secret_sha256)
+            {
+                agent.next_secret_sha256 = Some(secret_sha256.to_owned());
+                unit.put(agent);
+            }
+            Ok((unit, ()))
+        })
+        .await
+    }
+
+    /// The next secret of an agent, of this hash, was used: it takes the place of the present one.
+    pub(super) async fn rotate_secret(
+        &self,
+        who: &Principal,
+        id: &Id,
+        secret_sha256: &str,
+    ) -> Result<(), AppError> {
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let mut agent: Loaded<Agent> = need(&mut unit, "agent", id).await?;
+            if agent.next_secret_sha256.as_deref() == Some(secret_sha256) {
+                let since = agent.secret_since();
+                agent.rotate(now);
+                let resource = ("agent", id.as_str());
+                let event = AuditEvent::new(
+                    who,
+                    Category::Auth,
+                    "agent_credential_rotated",
+                    resource,
+                    now,
+                )
+                .with("in_use_since", since);
+                audit(&mut unit, &event);
+                unit.put(agent);
+            }
+            Ok((unit, ()))
+        })
+        .await
+    }
+
+    /// Somebody shows a secret of an agent that another one took the place of.
+    pub(super) async fn tell_of_superseded(&self, who: &Principal, agent: &Agent) {
+        let now = self.now();
+        if now.since(agent.secret_since()) < IN_FLIGHT {
+            return;
+        }
+        let told = self.decide(|mut unit| async move {
+            let resource = ("agent", agent.id.as_str());
+            let event = AuditEvent::new(
+                who,
+                Category::Auth,
+                "agent_credential_superseded_used",
+                resource,
+                now,
+            )
+            .with("superseded_at", agent.secret_since());
+            audit(&mut unit, &event);
+            let bucket = Key::new().text("superseded").text(agent.id.as_str());
+            unit.take(bucket, 1, TOLD_EVERY, 1, now);
+            Ok((unit, ()))
+        });
+        match told.await {
+            Ok(()) => tracing::warn!(
+                agent = %agent.id, name = agent.name,
+                "a credential of this agent was used that another one took the place of: it may \
+                 have been stolen, or its host was set back to an earlier state"
+            ),
+            Err(AppError::Limited { .. }) => {}
+            Err(error) => tracing::warn!(agent = %agent.id, %error, "not told of"),
+        }
+    }
+
+    /// Writes down when agents were heard, and what they said, in one commit.
     pub(crate) async fn write_heard(&self) -> Result<(), AppError> {
         let beats = self.heard.unwritten();
         for some in beats.chunks(256) {
             self.decide(|mut unit| async move {
                 for (id, at) in some {
                     let id: &Id = id;
+                    let said = self.heard.said(id);
                     match unit.load_opt::<Presence>(id).await? {
                         Some(mut presence) => {
                             presence.heard_at = *at;
+                            if let Some(said) = said {
+                                presence.said = said;
+                            }
                             unit.put(presence);
                         }
                         None => unit.insert(Presence {
                             id: id.clone(),
                             heard_at: *at,
+                            said: said.unwrap_or_default(),
                         }),
                     }
                 }
@@ -248,31 +474,28 @@ impl App {
     }
 }
 
-const REFUSED: AppError =
-    AppError::Unauthenticated("this join token is unknown, has expired, or has been used up");
+const NOTHING: Said = Said {
+    clock_ahead_ms: None,
+    restoring: false,
+};
 
-/// The counter of a join token's uses.
-fn uses_of(token: &Id) -> Key {
-    Key::new().text("join_token").text(token.as_str())
+fn status(agent: &Agent, heard: bool, said: &Said, now: Time) -> AgentStatus {
+    if !heard {
+        AgentStatus::Offline
+    } else if agent::problems(agent, said, VERSION, now).is_empty() {
+        AgentStatus::Online
+    } else {
+        AgentStatus::Degraded
+    }
 }
 
-fn check(wish: &Enrol) -> Result<(), AppError> {
-    let texts = [
-        ("name", &wish.name, 1),
-        ("hostname", &wish.hostname, 0),
-        ("os", &wish.os, 0),
-        ("architecture", &wish.architecture, 0),
-        ("version", &wish.version, 0),
-    ];
-    for (field, text, least) in texts {
-        printable(field, text, least..=128)?;
+/// Refuses what is no SHA-256 in lower hex.
+pub(super) fn check_hash(hash: &str) -> Result<(), AppError> {
+    if hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Ok(());
     }
-    let hash = &wish.secret_sha256;
-    if hash.len() != 64 || !hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(AppError::invalid(
-            "secret_sha256",
-            "64 lower-case hexadecimal digits are expected",
-        ));
-    }
-    Ok(())
+    Err(AppError::invalid(
+        "secret_sha256",
+        "64 lower-case hexadecimal digits are expected",
+    ))
 }

@@ -111,6 +111,10 @@ impl App {
                 exists::<RenewalPolicy>(&mut unit, "renewal_policy_id", &cert.policy_id).await?;
                 for id in &cert.targets {
                     let target = exists::<Target>(&mut unit, "target_ids", id).await?;
+                    if target.retired.is_some() {
+                        let message = format!("target {id} is retired, with its agent");
+                        return Err(AppError::invalid("target_ids", message));
+                    }
                     let config = TargetConfig::parse(&target.kind, &target.config);
                     if config.is_ok_and(|config| config.is_exclusive()) {
                         unit.none(CERT_TARGET, Key::new().text(id.as_str()));

@@ -93,6 +93,11 @@ impl App {
             .decide(|mut unit| async move {
                 let now = self.now();
                 let target: Loaded<Target> = need(&mut unit, "target", id).await?;
+                if target.retired.is_some() {
+                    return Err(AppError::Conflict(format!(
+                        "target {id} is retired, with its agent"
+                    )));
+                }
                 let of = (None, Some(id.clone()));
                 let executor = Executor::Agent(target.agent.clone());
                 let job = Job::new(self.new_id("job"), JobKind::Test, of, executor, now);

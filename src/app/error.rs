@@ -16,6 +16,17 @@ pub enum AppError {
     /// The role does not hold the permission.
     #[error("this needs the permission {}", .0.as_str())]
     Forbidden(Permission),
+    /// The caller's agent is retired, or the agent that asks is.
+    #[error("this agent was retired at {at}{}", because(reason))]
+    Retired {
+        /// When.
+        at: Time,
+        /// Why; may be empty.
+        reason: String,
+    },
+    /// What the product itself needs.
+    #[error("{0}")]
+    Reserved(String),
     /// An agent's call on behalf of another one.
     #[error("an agent acts for itself only, with its own credential")]
     NotThisAgent,
@@ -55,6 +66,14 @@ pub enum AppError {
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(String),
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
+    }
 }
 
 impl AppError {

@@ -294,13 +294,12 @@ pub(crate) fn fail_order(
     audit(unit, &event);
 }
 
-/// The holders that are agents.
+/// The holders that are agents and not retired.
 pub(super) fn agents_of(certificate: &Certificate) -> Vec<Holder> {
-    certificate
-        .holders
-        .keys()
-        .filter(|h| matches!(h, Holder::Agent(_)))
-        .cloned()
+    let lines = certificate.holders.iter();
+    lines
+        .filter(|(holder, line)| matches!(holder, Holder::Agent(_)) && line.ended_at.is_none())
+        .map(|(holder, _)| holder.clone())
         .collect()
 }
 

@@ -16,10 +16,12 @@ mod export;
 mod issue;
 mod issuers;
 mod jobs;
+mod join;
 mod lifecycle;
 pub mod lists;
 mod nodes;
 mod report;
+mod retire;
 mod revoke;
 mod start;
 mod system_ca;
@@ -28,7 +30,7 @@ pub mod views;
 mod work;
 
 pub use access::{Credential, SESSION_LIFETIME};
-pub use agents::{NewToken, TokenMade};
+pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use certificates::NewCertificate;
 pub use crl::Crl;
 pub use demand::Demand;
@@ -36,6 +38,8 @@ pub use error::AppError;
 pub use export::Export;
 pub use issuers::{IssuerView, NewIssuer};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
+pub use join::{NewToken, TokenMade, TokenPage, TokenView};
+pub use retire::Retirement;
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,

@@ -74,11 +74,16 @@ impl App {
             if let Some(id) = &new.id {
                 free::<Target>(&mut unit, "target", id).await?;
             }
-            if unit.load_opt::<Agent>(&new.agent).await?.is_none() {
-                return Err(AppError::invalid(
-                    "agent_id",
-                    format!("there is no agent {}", new.agent),
-                ));
+            match unit.load_opt::<Agent>(&new.agent).await? {
+                Some(agent) if agent.retired.is_none() => {}
+                Some(agent) => {
+                    let message = format!("agent {} ({}) is retired", agent.id, agent.name);
+                    return Err(AppError::invalid("agent_id", message));
+                }
+                None => {
+                    let message = format!("there is no agent {}", new.agent);
+                    return Err(AppError::invalid("agent_id", message));
+                }
             }
             let target = Target {
                 id: new.id.clone().unwrap_or_else(|| self.new_id("tgt")),
@@ -88,6 +93,7 @@ impl App {
                 config: new.config.clone(),
                 created_at: now,
                 updated_at: now,
+                retired: None,
             };
             let resource = ("target", target.id.as_str());
             let event = AuditEvent::new(who, Category::Config, "target_created", resource, now)

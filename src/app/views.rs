@@ -291,6 +291,10 @@ fn problem(certificate: &Certificate, deployed: &[Deployed]) -> Option<String> {
     if let Some(failure) = failure {
         return Some(format!("the last attempt failed: {}", failure.message));
     }
+    let ended = certificate.holders.values().find(|h| h.ended_at.is_some());
+    if let Some(Plan::Exempt { reason, .. }) = ended.map(|h| &h.plan) {
+        return Some(reason.clone());
+    }
     deployed
         .iter()
         .find_map(|d| match &d.deployment.as_ref()?.state {

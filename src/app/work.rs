@@ -8,8 +8,8 @@ use crate::{
     },
     clock::Time,
     domain::{
-        Certificate, Chain, Deployment, Executor, Job, JobKind, Lease, Principal, Profile, Target,
-        Version, job::LEASE,
+        Agent, Certificate, Chain, Deployment, Executor, Job, JobKind, Lease, Principal, Profile,
+        Retired, Target, Version, job::LEASE,
     },
     id::Id,
     store::{JOB_DUE, JOB_LEASED, JOB_STOPPING, Key, Loaded, Scan, Unit},
@@ -39,9 +39,10 @@ impl App {
         // A poll that is told of nothing but stops is asked again at once: each ring tells once.
         let mut rung = false;
         loop {
-            let jobs = self.claim(agent).await?;
+            // Boxed, so that an agent that waits holds no room for what it does not do.
+            let (jobs, next) = Box::pin(self.claim(agent)).await?;
             let cancel = if rung || !jobs.is_empty() {
-                self.stopping(agent).await?
+                Box::pin(self.stopping(agent)).await?
             } else {
                 Vec::new()
             };
@@ -54,13 +55,26 @@ impl App {
                     cancel,
                 });
             }
-            let until = deadline.min(self.next_due(agent, deadline).await?);
+            let next = next.map(|at| tokio::time::Instant::now() + at.since(self.now()));
+            let until = next.map_or(deadline, |next| next.min(deadline));
             rung = tokio::select! {
                 biased;
                 () = draining.cancelled() => false,
-                () = bell.rung() => true,
+                () = bell.rung() => {
+                    self.not_retired(agent).await?;
+                    true
+                }
                 () = tokio::time::sleep_until(until) => false,
             };
+        }
+    }
+
+    /// Refuses an agent that was retired while it waited.
+    async fn not_retired(&self, agent: &Id) -> Result<(), AppError> {
+        let agent = self.store.get::<Agent>(agent).await?;
+        match agent.and_then(|agent| agent.into_value().retired) {
+            Some(Retired { at, reason }) => Err(AppError::Retired { at, reason }),
+            None => Ok(()),
         }
     }
 
@@ -72,28 +86,21 @@ impl App {
         Ok(jobs.iter().map(|job| job.id.clone()).collect())
     }
 
-    /// When the next job of an agent that waits for its time is due.
-    async fn next_due(
-        &self,
-        agent: &Id,
-        deadline: tokio::time::Instant,
-    ) -> Result<tokio::time::Instant, AppError> {
-        let scan = due_scan(agent, None, 1);
-        let next = self.store.scan::<Job>(scan).await?;
-        let at = next.first().and_then(|job| job.ready_at());
-        Ok(match at {
-            Some(at) => tokio::time::Instant::now() + at.since(self.now()),
-            None => deadline,
-        })
-    }
-
-    async fn claim(&self, agent: &Id) -> Result<Vec<WorkItem>, AppError> {
-        let scan = due_scan(agent, Some(self.now()), JOBS_A_POLL as usize);
-        let due = self.store.scan::<Job>(scan).await?;
-        let mut items = Vec::with_capacity(due.len());
-        for job in due {
+    /// Leases the jobs of an agent that are due; gives also when the next one is, of those that
+    /// wait for their time.
+    async fn claim(&self, agent: &Id) -> Result<(Vec<WorkItem>, Option<Time>), AppError> {
+        let executor = executor_key(agent);
+        let scan = Scan::under(JOB_DUE, executor.bytes(), JOBS_A_POLL as usize);
+        let (now, mut next, mut items) = (self.now(), None, Vec::new());
+        for job in self.store.scan::<Job>(scan).await? {
+            if let Some(at) = job.ready_at().filter(|at| *at > now) {
+                next = next.or(Some(at));
+                break;
+            }
             match self.claim_one(&job.id).await {
-                Ok(item) => items.extend(item),
+                Ok(Some(item)) => items.push(item),
+                // Another poll of this agent was first: what else is due is looked for at once.
+                Ok(None) => next = Some(now),
                 // One job must not keep an agent from the others, nor come back at once for ever.
                 Err(e @ (AppError::NotFound { .. } | AppError::Store(_))) => {
                     tracing::error!(job = %job.id, error = %e, "the job cannot be given");
@@ -109,7 +116,7 @@ impl App {
                 Err(e) => return Err(e),
             }
         }
-        Ok(items)
+        Ok((items, next))
     }
 
     /// Ends a job that cannot be run as failed, with what hangs on it.
@@ -333,13 +340,4 @@ pub(super) async fn show<T: crate::store::Document>(
 /// The beginning of an agent's jobs in the indexes by executor.
 pub(super) fn executor_key(agent: &Id) -> Key {
     Key::new().text(&Executor::Agent(agent.clone()).to_string())
-}
-
-fn due_scan(agent: &Id, by: Option<Time>, limit: usize) -> Scan {
-    let executor = executor_key(agent);
-    let mut scan = Scan::under(JOB_DUE, executor.clone().bytes(), limit);
-    if let Some(now) = by {
-        scan.below = Some(executor.time(now.next()).bytes());
-    }
-    scan
 }

@@ -95,6 +95,7 @@ async fn enrol(app: &App, agents: usize) -> Result<Vec<Enrolled>> {
         lifetime: Duration::from_secs(3_600),
         max_uses: u32::try_from(agents)?,
         replace: false,
+        names: None,
     };
     let token = &app.create_token(operator, &token).await?.token;
     let bar = &progress("enrol", agents as u64);

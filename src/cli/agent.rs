@@ -2,9 +2,10 @@
 
 use super::{CliError, Global, client, host};
 use crate::{
-    agent::{Agent, AgentExit, EnrolWish, Identity, enrol},
+    agent::{Agent, AgentExit, EnrolWish, Identity, Paths, Step, Ways, enrol, ping},
+    clock::SystemClock,
     config::Environment,
-    net::Trust,
+    net::{HttpClient, Resolver, Trust},
     sys::{Disk, Machine, Tasks, notify},
 };
 use clap::{Args, Subcommand};
@@ -18,7 +19,7 @@ const OPEN_FILES: u64 = 2_000;
 /// The longest join token file, in bytes.
 const MAX_TOKEN: usize = 4096;
 
-/// Run or enrol an agent.
+/// Run, enrol or try an agent.
 #[derive(Debug, Args)]
 pub struct AgentCommand {
     /// Where the agent keeps its identity, keys and versions
@@ -32,15 +33,17 @@ pub struct AgentCommand {
 enum Action {
     /// Give this host an identity at the server named by --server
     Enrol(EnrolArgs),
+    /// Try this host's way to its server, step by step; it does not disturb a running agent
+    Ping,
 }
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("how").required(true).args(["token", "token_file"]))]
 struct EnrolArgs {
-    /// The join token
+    /// The join token; every user of this machine sees it: prefer --token-file
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// File that holds the join token
+    /// File that holds the join token; `-` is standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Public key of the server's system CA, `sha256:` and 64 hexadecimal digits; or --ca-bundle
@@ -59,6 +62,7 @@ pub async fn run(
 ) -> Result<(), CliError> {
     match &command.action {
         Some(Action::Enrol(args)) => enrol_host(&command, args, global, env).await,
+        Some(Action::Ping) => try_way(&command, global, env).await,
         None => serve(&command, global, env).await,
     }
 }
@@ -76,6 +80,7 @@ async fn enrol_host(
     };
     let token = match (&args.token, &args.token_file) {
         (Some(token), _) => token.clone(),
+        (None, Some(file)) if file.as_os_str() == "-" => host::from_stdin("join token", MAX_TOKEN)?,
         (None, Some(file)) => String::from_utf8_lossy(&host::read(file, MAX_TOKEN)?)
             .trim()
             .to_owned(),
@@ -130,24 +135,65 @@ async fn enrol_host(
     Ok(())
 }
 
-async fn serve(command: &AgentCommand, global: &Global, env: &Environment) -> Result<(), CliError> {
+/// The identity of this host, and where it lies.
+fn identity(command: &AgentCommand) -> Result<(Paths, Identity), CliError> {
     let paths = host::paths(&command.state_dir, &command.state_dir.join("live"))?;
-    let Some(identity) = Identity::load(&Disk, &paths)? else {
-        return Err(CliError::Config(format!(
+    match Identity::load(&Disk, &paths)? {
+        Some(identity) => Ok((paths, identity)),
+        None => Err(CliError::Config(format!(
             "{} holds no identity: enrol this host first, by `certctl agent enrol`",
             command.state_dir.display()
-        )));
-    };
-    let _held = host::hold(&command.state_dir)?;
-    let tasks = Tasks::new();
-    let told = host::signalled(&tasks)?;
-    host::raise_open_files(OPEN_FILES);
+        ))),
+    }
+}
+
+/// The way to the server of an identity, trusted as an agent trusts it.
+fn way(identity: &Identity, global: &Global, env: &Environment) -> Result<HttpClient, CliError> {
     // A bundle is for a server behind a proxy, whose certificate is not of the system CA.
     let (trust, system_ca) = match client::bundle(global, env) {
         Some(path) => (client::trust(&path)?, false),
         None => (Trust::from_pem(identity.system_ca_pem().as_bytes())?, true),
     };
-    let transport = Arc::new(host::to_server(&trust, system_ca)?);
+    host::to_server(&trust, system_ca)
+}
+
+async fn try_way(
+    command: &AgentCommand,
+    global: &Global,
+    env: &Environment,
+) -> Result<(), CliError> {
+    let (paths, identity) = identity(command)?;
+    let ways = Ways {
+        clock: &SystemClock,
+        files: &Disk,
+        resolver: &Resolver::system(),
+        transport: Arc::new(way(&identity, global, env)?),
+    };
+    let steps = ping(&ways, &paths, &identity).await;
+    if global.output == super::Output::Json {
+        super::output::json(&steps)?;
+    } else {
+        let row = |s: &Step| {
+            let mark = if s.ok { "ok" } else { "FAILED" };
+            [s.check, mark, &s.found, &s.remedy]
+                .map(String::from)
+                .into()
+        };
+        super::output::table(&["CHECK", "", "FOUND", "WHAT TO DO"], steps.iter().map(row));
+    }
+    match steps.iter().find(|s| !s.ok) {
+        None => Ok(()),
+        Some(s) => Err(CliError::Failed(format!("{}: {}", s.check, s.found))),
+    }
+}
+
+async fn serve(command: &AgentCommand, global: &Global, env: &Environment) -> Result<(), CliError> {
+    let (paths, identity) = identity(command)?;
+    let _held = host::hold(&command.state_dir)?;
+    let tasks = Tasks::new();
+    let told = host::signalled(&tasks)?;
+    host::raise_open_files(OPEN_FILES);
+    let transport = Arc::new(way(&identity, global, env)?);
     let env = host::agent_env(&tasks)?;
     let agent = tokio::select! {
         biased;

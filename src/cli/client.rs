@@ -96,6 +96,17 @@ impl Client {
         self.call(Method::POST, path, body.into()).await
     }
 
+    /// Does something, to which "no content" is an answer too.
+    pub async fn post_or_nothing<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Option<T>, CliError> {
+        let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
+        let answer = self.answer(Method::POST, path, body.into()).await?;
+        (!answer.is_empty()).then(|| read(&answer)).transpose()
+    }
+
     /// Deletes.
     pub async fn delete(&self, path: &str) -> Result<(), CliError> {
         self.answer(Method::DELETE, path, Bytes::new())
@@ -109,10 +120,10 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<T, CliError> {
-        serde_json::from_slice(&self.answer(method, path, body).await?)
-            .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")))
+        read(&self.answer(method, path, body).await?)
     }
 
+    /// The body of a good answer.
     async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, CliError> {
         let mut request = Request::builder()
             .method(method)
@@ -142,6 +153,11 @@ impl Client {
             message,
         })
     }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CliError> {
+    serde_json::from_slice(body)
+        .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")))
 }
 
 /// The file of the CAs to trust: flag, variable.

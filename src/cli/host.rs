@@ -18,6 +18,7 @@ use crate::{
     sys::{self, Disk, Files, Lock, Machine, Programs, Tasks, Terminate, notify},
 };
 use std::{
+    io::{self, BufRead, IsTerminal, Read},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -278,4 +279,22 @@ pub fn hold(state: &Path) -> Result<Lock, CliError> {
 pub fn read(path: &Path, max: usize) -> Result<Vec<u8>, CliError> {
     Disk.read(path, max)
         .map_err(|e| CliError::Storage(e.to_string()))
+}
+
+/// A line of standard input, of `max` bytes at most; asks for it where somebody sits there.
+pub fn from_stdin(what: &str, max: usize) -> Result<String, CliError> {
+    let input = io::stdin();
+    if input.is_terminal() {
+        eprint!("{what}: ");
+    }
+    let mut line = String::new();
+    let read = input.lock().take(max as u64).read_line(&mut line);
+    read.map_err(|e| CliError::Failed(format!("standard input: {e}")))?;
+    let line = line.trim();
+    if line.is_empty() {
+        return Err(CliError::Failed(format!(
+            "standard input holds no {what}: write it there, on one line"
+        )));
+    }
+    Ok(line.to_owned())
 }

@@ -2,6 +2,7 @@
 //! unix socket of a server on this machine or over HTTPS.
 
 mod agent;
+mod agents;
 mod attempts;
 mod bench;
 mod certs;
@@ -75,8 +76,11 @@ enum Command {
     Quickstart(quickstart::Quickstart),
     /// Run the control plane
     Server(server::Server),
-    /// Run or enrol an agent
+    /// Run an agent, enrol it, or try its way to the server
     Agent(agent::AgentCommand),
+    /// Let agents join, list and show them, retire them
+    #[command(subcommand)]
+    Agents(agents::Agents),
     /// List, show, renew and deploy certificates
     #[command(subcommand)]
     Certs(certs::Certs),
@@ -162,6 +166,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Agent(command) => {
             logging(&env, config::logging(&env)?, None)?;
             runtime(true, agent::run(command, &global, &env))
+        }
+        Command::Agents(command) => {
+            config::logging(&env)?;
+            runtime(false, agents::run(command, &global, &env))
         }
         Command::Certs(command) => {
             config::logging(&env)?;

@@ -12,7 +12,7 @@ use crate::{
     agent::{Agent, EnrolWish, Identity, Paths, enrol},
     api::shapes::{
         CertificateNew, CertificateShape, DeploymentShape, List, RenewalTriggered, TargetNew,
-        TargetShape, TokenNew, TokenShape,
+        TargetShape, TokenMadeShape, TokenNew,
     },
     app::{FIRST_START, SYSTEM_CA_FILE},
     config::{self, Environment, Flags},
@@ -148,7 +148,7 @@ async fn start_agent(
                 expires_in_seconds: 300,
                 ..TokenNew::default()
             };
-            let token: TokenShape = client.post("/agents/tokens", &new).await?;
+            let token: TokenMadeShape = client.post("/agents/tokens", &new).await?;
             let pin = token
                 .ca_pin
                 .parse()

@@ -114,6 +114,9 @@ pub struct HolderState {
     pub plan: Plan,
     /// The last attempt, when it failed and none has succeeded since.
     pub failure: Option<Failure>,
+    /// When its holder was retired: the line is history.
+    #[serde(default)]
+    pub ended_at: Option<Time>,
 }
 
 /// The newest version of a holder.
@@ -297,6 +300,7 @@ impl HolderState {
             current: None,
             plan: Plan::Scheduled { at },
             failure: None,
+            ended_at: None,
         }
     }
 
@@ -309,6 +313,7 @@ impl HolderState {
                 owner: "requester".into(),
             },
             failure: None,
+            ended_at: None,
         }
     }
 
@@ -345,6 +350,17 @@ impl HolderState {
         if let Plan::Scheduled { at: planned } = &mut self.plan {
             *planned = at.min(*planned);
         }
+    }
+
+    /// Its holder is retired: nothing follows the present version until somebody gives the
+    /// certificate another target.
+    pub fn end(&mut self, reason: String, now: Time) {
+        self.plan = Plan::Exempt {
+            reason,
+            owner: "operator".into(),
+        };
+        self.failure = None;
+        self.ended_at = Some(now);
     }
 
     /// An order ended in a version; the next one is due at `next`.

@@ -315,6 +315,12 @@ impl Job {
         }
     }
 
+    /// Nobody is there any more who could run it, or stop it.
+    pub fn abandon(&mut self, why: String, now: Time) {
+        self.state = JobState::Cancelled { at: now };
+        self.unwanted.get_or_insert(why);
+    }
+
     /// Nobody wants it any more: it is cancelled, or stopped first where it is being run. Returns
     /// whether it has ended by that.
     pub fn cancel(&mut self, why: String, now: Time) -> bool {

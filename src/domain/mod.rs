@@ -17,7 +17,9 @@ pub mod target;
 pub mod version;
 
 pub use access::{ApiKey, Principal, PrincipalKind, Session};
-pub use agent::{Agent, JoinToken, Presence};
+pub use agent::{
+    Agent, AgentStatus, JoinToken, NameScope, Presence, Retired, Said, Skew, TokenState,
+};
 pub use attempt::{Attempt, Ending};
 pub use audit::{AuditEvent, Category};
 pub use certificate::{

@@ -1,5 +1,6 @@
 //! The target: a place on a host that serves or stores a certificate.
 
+use super::agent::Retired;
 use crate::{clock::Time, id::Id};
 use serde::{Deserialize, Serialize};
 
@@ -21,4 +22,7 @@ pub struct Target {
     pub created_at: Time,
     /// When it was last edited.
     pub updated_at: Time,
+    /// Its end: nothing is put there any more.
+    #[serde(default)]
+    pub retired: Option<Retired>,
 }

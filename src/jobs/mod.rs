@@ -2,7 +2,7 @@
 //! [`app`](crate::app); here are the things that live in memory only: who waits for work, when each
 //! agent was last heard, and when each loop last looked.
 
-use crate::{clock::Time, id::Id};
+use crate::{clock::Time, domain::Said, id::Id};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -49,17 +49,64 @@ pub struct Heard {
     heard: Mutex<BTreeMap<Id, Beat>>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Beat {
     at: Time,
     written: bool,
+    /// What the agent said of itself, if it has since this process began.
+    said: Option<Said>,
+    /// The version it said it runs.
+    version: Option<String>,
 }
 
 impl Heard {
     /// An agent was heard.
     pub fn hear(&self, agent: &Id, at: Time) {
+        self.beat(agent, at, |_| ());
+    }
+
+    /// An agent was heard and told of itself; says whether it runs another version than it said
+    /// last, as far as this process knows.
+    pub fn hear_of(&self, agent: &Id, at: Time, said: Said, version: Option<&str>) -> bool {
+        self.beat(agent, at, |beat| {
+            beat.said = Some(said);
+            let changed = version.is_some() && beat.version.as_deref() != version;
+            if changed {
+                beat.version = version.map(Into::into);
+            }
+            changed
+        })
+    }
+
+    fn beat<T>(&self, agent: &Id, at: Time, change: impl FnOnce(&mut Beat) -> T) -> T {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.insert(agent.clone(), Beat { at, written: false });
+        let beat = heard.entry(agent.clone()).or_insert_with(|| Beat {
+            at,
+            written: false,
+            said: None,
+            version: None,
+        });
+        (beat.at, beat.written) = (at, false);
+        change(beat)
+    }
+
+    /// An agent is gone.
+    pub fn forget(&self, agent: &Id) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.remove(agent);
+    }
+
+    /// What an agent last said of itself to this process.
+    pub fn said(&self, agent: &Id) -> Option<Said> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(agent).and_then(|b| b.said.clone())
+    }
+
+    /// The agents that this process has heard after `after`.
+    pub fn since(&self, after: Time) -> Vec<(Id, Time)> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_late = heard.iter().filter(|(_, b)| b.at > after);
+        of_late.map(|(id, b)| (id.clone(), b.at)).collect()
     }
 
     /// When an agent was last heard by this process.

@@ -67,21 +67,25 @@ const SPEAKS_HTTPS: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/pla
     Connection: close\r\n\r\nThis port speaks HTTPS: use https:// in the address.\n";
 
 impl Server {
-    /// Serves one connection to its end.
+    /// Serves one connection to its end. Its parts are boxed: one that waits for long, as an
+    /// agent's does, would hold room for the others too.
     pub(super) async fn run(self, raw: Raw, peer: Peer) {
         match raw {
-            Raw::Plain(stream) => self.http1(stream, peer).await,
-            Raw::Unix(stream) => self.http1(stream, peer).await,
+            Raw::Plain(stream) => Box::pin(self.http1(self.impatient(stream), peer)).await,
+            Raw::Unix(stream) => Box::pin(self.http1(self.impatient(stream), peer)).await,
             Raw::Tls(tls, stream) => {
+                let handshake = Box::pin(handshake(&tls, stream));
                 let accepted = tokio::select! { biased;
                     () = self.drain.cancelled() => return,
-                    accepted = timeout(self.handshake, handshake(&tls, stream)) => accepted,
+                    accepted = timeout(self.handshake, handshake) => accepted,
                 };
                 match accepted {
                     Ok(Ok(Some(stream))) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                        self.http2(stream, peer).await;
+                        Box::pin(self.http2(self.impatient(stream), peer)).await;
                     }
-                    Ok(Ok(Some(stream))) => self.http1(stream, peer).await,
+                    Ok(Ok(Some(stream))) => {
+                        Box::pin(self.http1(self.impatient(stream), peer)).await;
+                    }
                     Ok(Ok(None)) => tracing::debug!(?peer, "plain HTTP on the HTTPS port"),
                     Ok(Err(error)) => tracing::debug!(?peer, %error, "no TLS handshake"),
                     Err(_) => tracing::debug!(?peer, "TLS handshake took too long"),
@@ -90,20 +94,20 @@ impl Server {
         }
     }
 
-    async fn http1(self, stream: impl Stream, peer: Peer) {
+    async fn http1<S: Stream>(&self, stream: Impatient<S>, peer: Peer) {
         let requests = Requests::new(&self.router, peer);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header)
             .max_buf_size(HEAD_BYTES.into())
             .serve_connection(
-                TokioIo::new(self.impatient(stream)),
+                TokioIo::new(stream),
                 service_fn(|request| requests.answer(request)),
             );
-        self.drive(connection, &requests).await;
+        self.drive(Box::pin(connection), &requests).await;
     }
 
-    async fn http2(self, stream: impl Stream, peer: Peer) {
+    async fn http2<S: Stream>(&self, stream: Impatient<S>, peer: Peer) {
         let requests = Requests::new(&self.router, peer);
         let service = requests.clone();
         let connection = http2::Builder::new(InTasks(self.tasks.clone()))
@@ -113,14 +117,14 @@ impl Server {
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .serve_connection(
-                TokioIo::new(self.impatient(stream)),
+                TokioIo::new(stream),
                 service_fn(move |request| service.answer(request)),
             );
-        self.drive(connection, &requests).await;
+        self.drive(Box::pin(connection), &requests).await;
     }
 
     /// The stream, broken off when the client takes up nothing of an answer for too long.
-    fn impatient<S: Stream>(&self, stream: S) -> Pin<Box<TimeoutStream<S>>> {
+    fn impatient<S: Stream>(&self, stream: S) -> Impatient<S> {
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(self.stall));
         Box::pin(stream)
@@ -129,11 +133,10 @@ impl Server {
     /// Runs a connection until it ends; when draining, until its requests are answered. hyper
     /// bounds the wait for a request only in HTTP/1, so the first one is awaited here, and a
     /// connection that asks nothing for long is ended.
-    async fn drive<C>(&self, connection: C, requests: &Requests)
+    async fn drive<C>(&self, mut connection: Pin<Box<C>>, requests: &Requests)
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
-        let mut connection = pin!(connection);
         let mut first = pin!(sleep(self.header));
         let (mut waiting, mut draining) = (true, false);
         let mut look = interval_at(Instant::now() + self.idle, self.idle);
@@ -187,6 +190,9 @@ async fn handshake(
     }
     tls.accept(stream).await.map(Some)
 }
+
+/// A stream that is broken off when nothing of what is written is taken up for too long.
+type Impatient<S> = Pin<Box<TimeoutStream<S>>>;
 
 /// What HTTP runs on.
 trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static {}

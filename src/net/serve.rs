@@ -219,7 +219,7 @@ impl Listener {
                 }
                 continue;
             };
-            let connection = server.clone().run(stream, peer);
+            let connection = Box::pin(server.clone().run(stream, peer));
             let (token, cut) = (open.token(), cut.clone());
             tasks.spawn("connection", async move {
                 let _held = (slot, place, token);

@@ -6,7 +6,10 @@ use crate::{
     clock::Time,
     domain::{Agent, Certificate, Deployment, Job},
     id::Id,
-    store::{AGENT_KEYS_LOST, CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE, Key, Scan},
+    store::{
+        AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE,
+        Key, Scan,
+    },
 };
 use futures_util::FutureExt;
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -39,6 +42,7 @@ pub fn start(app: &Arc<App>) {
 /// are, and a simulation of a month has not the time for a look each second.
 pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "lost keys", tick, lost_keys);
+    looking(app, "retirement", tick, retirement);
     looking(app, "renewals", tick, renewals);
     looking(app, "leases", tick, leases);
     looking(app, "deployments", tick, deployments);
@@ -73,6 +77,7 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
 /// Those of the loops that do one thing; what a look leaves for later is logged.
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     lost_keys(Arc::clone(app)).await;
+    retirement(Arc::clone(app)).await;
     renewals(Arc::clone(app)).await;
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;
@@ -86,6 +91,13 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
 async fn lost_keys(app: Arc<App>) {
     due::<Agent, _>(&app, "lost keys", AGENT_KEYS_LOST, |app, id| async move {
         app.replace_lost_keys(&id).await
+    })
+    .await;
+}
+
+async fn retirement(app: Arc<App>) {
+    due::<Agent, _>(&app, "retirement", AGENT_LEAVING, |app, id| async move {
+        app.finish_leaving(&id).await
     })
     .await;
 }

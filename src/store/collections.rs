@@ -54,7 +54,7 @@ pub const CERT_PROFILE: Index = Index::new(Certificate::COLL, "cert.profile").co
 pub const CERT_OWNER: Index = Index::new(Certificate::COLL, "cert.owner").counted();
 /// Certificates by team, where one is named: (team).
 pub const CERT_TEAM: Index = Index::new(Certificate::COLL, "cert.team").counted();
-/// Certificates by the agents that hold keys: (agent id).
+/// Certificates by the agents that hold keys and are not retired: (agent id).
 pub const CERT_AGENT: Index = Index::new(Certificate::COLL, "cert.agent").counted();
 document!(
     Certificate,
@@ -96,8 +96,10 @@ document!(
                 keys.put(index, text(name));
             }
         }
-        for holder in self.holders.keys() {
-            if let Holder::Agent(agent) = holder {
+        for (holder, line) in &self.holders {
+            if let Holder::Agent(agent) = holder
+                && line.ended_at.is_none()
+            {
                 keys.put(CERT_AGENT, text(agent.as_str()));
             }
         }
@@ -347,43 +349,91 @@ document!(
     }
 );
 
-/// Targets by name.
+/// Targets that are not retired, by name.
 pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();
-/// Targets by agent: (agent).
-pub const TARGET_AGENT: Index = Index::new(Target::COLL, "target.agent");
+/// Targets that are not retired, by agent: (agent).
+pub const TARGET_AGENT: Index = Index::new(Target::COLL, "target.agent").counted();
 document!(
     Target,
     "target",
     [TARGET_NAME, TARGET_AGENT],
     |self, keys| {
-        keys.put(TARGET_NAME, Key::new().text(&self.name));
-        keys.put(TARGET_AGENT, Key::new().text(self.agent.as_str()));
+        if self.retired.is_none() {
+            keys.put(TARGET_NAME, Key::new().text(&self.name));
+            keys.put(TARGET_AGENT, Key::new().text(self.agent.as_str()));
+        }
     }
 );
 
-/// Agents by name.
+/// Agents that are not retired, by name.
 pub const AGENT_NAME: Index = Index::new(Agent::COLL, "agent.name").unique();
+/// Agents that are not retired, by enrolment: (time).
+pub const AGENT_ENROLLED: Index = Index::new(Agent::COLL, "agent.enrolled").counted_by(0);
+/// Agents that are not retired, by version.
+pub const AGENT_VERSION: Index = Index::new(Agent::COLL, "agent.version").counted();
+/// Agents that are not retired, by operating system.
+pub const AGENT_OS: Index = Index::new(Agent::COLL, "agent.os").counted();
+/// Retired agents, by their end: (time).
+pub const AGENT_RETIRED: Index = Index::new(Agent::COLL, "agent.retired").counted_by(0);
+/// Retired agents, by the hash of their secret.
+pub const AGENT_GONE: Index = Index::new(Agent::COLL, "agent.gone");
+/// Retired agents on which something may still hang: (time).
+pub const AGENT_LEAVING: Index = Index::new(Agent::COLL, "agent.leaving");
 /// Agents that lost keys, until all of them are made good: (time).
 pub const AGENT_KEYS_LOST: Index = Index::new(Agent::COLL, "agent.keys_lost");
 document!(
     Agent,
     "agent",
-    [AGENT_NAME, AGENT_KEYS_LOST],
+    [
+        AGENT_NAME,
+        AGENT_ENROLLED,
+        AGENT_VERSION,
+        AGENT_OS,
+        AGENT_RETIRED,
+        AGENT_GONE,
+        AGENT_LEAVING,
+        AGENT_KEYS_LOST
+    ],
     |self, keys| {
-        keys.put(AGENT_NAME, Key::new().text(&self.name));
-        if let Some(at) = self.keys_lost_at {
-            keys.put(AGENT_KEYS_LOST, Key::new().time(at));
+        if let Some(retired) = &self.retired {
+            keys.put(AGENT_RETIRED, Key::new().time(retired.at));
+            keys.put(AGENT_GONE, Key::new().text(&self.secret_sha256));
+        } else {
+            keys.put(AGENT_NAME, Key::new().text(&self.name));
+            keys.put(AGENT_ENROLLED, Key::new().time(self.enrolled_at));
+            keys.put(AGENT_VERSION, Key::new().text(&self.version));
+            keys.put(AGENT_OS, Key::new().text(&self.os));
+        }
+        for (index, at) in [
+            (AGENT_LEAVING, self.leaving_since),
+            (AGENT_KEYS_LOST, self.keys_lost_at),
+        ] {
+            if let Some(at) = at {
+                keys.put(index, Key::new().time(at));
+            }
         }
     }
 );
 
-document!(Presence, "presence", [], |self, _keys| {});
+/// When agents were last heard, as far as it was written down: (time).
+pub const PRESENCE_HEARD: Index = Index::new(Presence::COLL, "presence.heard");
+document!(Presence, "presence", [PRESENCE_HEARD], |self, keys| {
+    keys.put(PRESENCE_HEARD, Key::new().time(self.heard_at));
+});
 
 /// Join tokens by the hash of their secret.
 pub const TOKEN_SECRET: Index = Index::new(JoinToken::COLL, "join_token.secret").unique();
-document!(JoinToken, "join_token", [TOKEN_SECRET], |self, keys| {
-    keys.put(TOKEN_SECRET, Key::new().text(&self.secret_sha256));
-});
+/// Join tokens by creation: (time).
+pub const TOKEN_CREATED: Index = Index::new(JoinToken::COLL, "join_token.created").counted_by(0);
+document!(
+    JoinToken,
+    "join_token",
+    [TOKEN_SECRET, TOKEN_CREATED],
+    |self, keys| {
+        keys.put(TOKEN_SECRET, Key::new().text(&self.secret_sha256));
+        keys.put(TOKEN_CREATED, Key::new().time(self.created_at));
+    }
+);
 
 /// Keys by the hash of their secret.
 pub const KEY_SECRET: Index = Index::new(ApiKey::COLL, "api_key.secret").unique();

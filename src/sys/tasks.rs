@@ -55,13 +55,15 @@ impl Tasks {
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let (task, abort) = abortable(task);
         let entry = self.enter(name, Some(abort));
-        #[expect(clippy::disallowed_methods, reason = "the one place that starts tasks")]
-        tokio::spawn(self.0.tracker.track_future(async move {
+        // No async block: it would hold the task twice, and there may be one for each connection.
+        let task = AssertUnwindSafe(task).catch_unwind().map(move |ended| {
             let _entry = entry;
-            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+            if let Err(panic) = ended {
                 log_panic(name, &*panic);
             }
-        }));
+        });
+        #[expect(clippy::disallowed_methods, reason = "the one place that starts tasks")]
+        tokio::spawn(self.0.tracker.track_future(task));
     }
 
     /// Runs a blocking function on a thread of its own and waits for its value. It runs to its end

@@ -1,6 +1,7 @@
 //! The dashboard: server-rendered pages, a file per page. Every page is read and every form sent
 //! without a script; htmx only keeps a page fresh.
 
+mod agents;
 mod assets;
 mod attempt;
 mod certificate;
@@ -48,6 +49,8 @@ pub fn router() -> Router<Arc<App>> {
         .route("/certificates/{id}/end", get(ending::page))
         .route("/certificates/{id}/revoke", post(ending::revoke))
         .route("/certificates/{id}/archive", post(ending::archive))
+        .route("/agents", get(agents::page))
+        .route("/agents/{id}", get(agents::one))
         .route("/targets", get(targets::page))
         .route("/targets/fragment", get(targets::fragment))
         .route("/targets/{id}/test", post(targets::test))

@@ -68,6 +68,27 @@ async fn refusals_say_what_to_do_and_leave_no_identity() {
 }
 
 #[tokio::test]
+async fn a_retired_host_is_told_so_and_keeps_what_it_has() {
+    let host = Host::new();
+    let (env, _) = host.env();
+    let enrol = || enrol(&env, &host.paths, &*host.server, URL, wish());
+    enrol().await.unwrap();
+    host.server
+        .answer("ping", 410, json!({"message": "this agent was retired"}));
+    let text = enrol().await.unwrap_err().to_string();
+    assert!(
+        text.contains("this agent was retired") && text.contains("identity directory"),
+        "{text}"
+    );
+    // Any other answer is no reason to lose an identity.
+    for status in [401, 500, 418] {
+        host.server.answer("ping", status, json!({}));
+        enrol().await.unwrap();
+    }
+    assert_eq!(host.server.calls("enrol").len(), 1);
+}
+
+#[tokio::test]
 async fn an_identity_of_another_server_is_not_replaced() {
     let host = Host::new();
     let (env, _) = host.env();

@@ -16,8 +16,8 @@ use serde_json::json;
 use std::{net::IpAddr, sync::Arc};
 use tokio::sync::mpsc;
 
-/// Reads of one poll that finds no work: who calls, and what is or will be due.
-const READS: u64 = 3;
+/// Reads of a poll that finds no work: who calls, and what is or will be due.
+const READS: u64 = 2;
 
 /// An agent with a connection of its own.
 #[derive(Clone)]
@@ -131,4 +131,53 @@ async fn a_thousand_agents_get_their_jobs_each_once() {
     let each = spent.reads / AGENTS as u64;
     assert!(each <= 24, "{each} reads for a job made and given");
     tasks.abort_all();
+}
+
+/// Memory that one more agent which waits takes of the server: what the allocator is asked for, in
+/// bytes. The clients are on another thread, which is not counted.
+#[test]
+fn an_agent_that_waits_takes_little_of_the_server() {
+    const AGENTS: usize = 60;
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    };
+    let on_server = runtime();
+    let fleet = on_server.block_on(Fleet::new(AGENTS));
+    // What is made once, at the first call, is not counted.
+    let (first, rest) = fleet.members.split_at(10);
+    let (done, ended) = std::sync::mpsc::channel::<()>();
+    let connect = |members: &[Member]| {
+        let before = fleet.app.work().reads;
+        let calls: Vec<_> = members.to_vec();
+        let n = calls.len() as u64;
+        (calls, fleet.wait_for(n, before))
+    };
+    std::thread::scope(|scope| {
+        let (sender, mut wanted) = mpsc::unbounded_channel::<Vec<Member>>();
+        scope.spawn(move || {
+            runtime().block_on(async move {
+                let tasks = Tasks::new();
+                while let Some(members) = wanted.recv().await {
+                    for member in members {
+                        tasks.spawn("agent", async move {
+                            member.poll(50).await;
+                        });
+                    }
+                }
+            });
+            ended.recv().unwrap_err();
+        });
+        let mut spent = None;
+        for members in [first, rest] {
+            let (calls, waiting) = connect(members);
+            spent = Some(allocation_counter::measure(|| {
+                sender.send(calls).unwrap();
+                on_server.block_on(waiting);
+            }));
+        }
+        drop((sender, done));
+        let each = spent.unwrap().bytes_current / rest.len() as i64;
+        assert!(each < 60_000, "{each} bytes for an agent that waits");
+    });
 }

@@ -1,5 +1,6 @@
 //! The agent against an in-memory server, with real files, listeners and handshakes.
 
+mod apart;
 mod clocks;
 mod config;
 mod crash;
@@ -10,6 +11,7 @@ mod jobs;
 mod load;
 mod real;
 mod recovery;
+mod rotation;
 pub mod support;
 mod trials;
 mod two;

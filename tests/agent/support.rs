@@ -186,6 +186,8 @@ impl Transport for FakeServer {
         let (call, job) = match segments.as_slice() {
             ["enrol"] => ("enrol", None),
             [_, "work"] => ("work", None),
+            [_, "ping"] => ("ping", None),
+            [_, "credential"] => ("credential", None),
             [_, "jobs", job, "lease"] => ("lease", Some(id(job))),
             [_, "jobs", job, "csr"] => ("csr", Some(id(job))),
             [_, "jobs", job, "report"] => ("report", Some(id(job))),
@@ -214,6 +216,15 @@ impl Transport for FakeServer {
                     });
                     (StatusCode::CREATED, answer)
                 }
+                ("ping", _) => (
+                    StatusCode::OK,
+                    json!({
+                        "agent_id": "agent-1", "name": "test", "server_version": "0.1.0",
+                        "server_time": "2026-01-01T00:00:00Z",
+                        "credential_since": "2026-01-01T00:00:00Z",
+                    }),
+                ),
+                ("credential", _) => (StatusCode::NO_CONTENT, Value::Null),
                 ("work", _) => {
                     let jobs = self.until(|s| (!s.work.is_empty()).then_some(())).await;
                     let () = jobs;

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 enum Door {
     /// Anyone.
     Open,
+    /// Administrators.
+    Admins,
     /// Administrators and operators.
     Operators,
     /// These and viewers.
@@ -24,10 +26,10 @@ enum Door {
     ThatAgent,
 }
 
-use Door::{Auditors, Open, Operators, ThatAgent, Viewers};
+use Door::{Admins, Auditors, Open, Operators, ThatAgent, Viewers};
 
 /// Every route: who is let in, and what the right caller is answered.
-const ROUTES: [(&str, Door, u16); 32] = [
+const ROUTES: [(&str, Door, u16); 42] = [
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
     ("GET /api/v1/certificates", Viewers, 200),
@@ -53,7 +55,17 @@ const ROUTES: [(&str, Door, u16); 32] = [
     ("GET /api/v1/targets", Viewers, 200),
     ("POST /api/v1/targets", Operators, 201),
     ("GET /api/v1/targets/{id}", Viewers, 200),
+    ("GET /api/v1/agents/tokens", Viewers, 200),
     ("POST /api/v1/agents/tokens", Operators, 201),
+    ("GET /api/v1/agents/tokens/{id}", Viewers, 200),
+    ("DELETE /api/v1/agents/tokens/{id}", Operators, 204),
+    ("GET /api/v1/agents", Viewers, 200),
+    ("GET /api/v1/agents/retired", Viewers, 200),
+    ("GET /api/v1/agents/{id}", Viewers, 200),
+    ("DELETE /api/v1/agents/{id}", Admins, 200),
+    ("POST /api/v1/agents/{id}/retire", Admins, 200),
+    ("GET /api/v1/agents/{id}/ping", ThatAgent, 200),
+    ("POST /api/v1/agents/{id}/credential", ThatAgent, 204),
     ("POST /api/v1/agents/enrol", Open, 201),
     ("GET /api/v1/agents/{id}/work", ThatAgent, 200),
     ("POST /api/v1/agents/{id}/jobs/{job}/lease", ThatAgent, 200),
@@ -111,7 +123,8 @@ fn expected(caller: Caller, door: Door, right: u16) -> u16 {
         | Caller::EndedKey
         | Caller::AgentWithWrongSecret
         | Caller::EndedSession => return 401,
-        Caller::Key(Role::Admin | Role::Operator) | Caller::LocalUser => door != ThatAgent,
+        Caller::Key(Role::Admin) | Caller::LocalUser => door != ThatAgent,
+        Caller::Key(Role::Operator) => !matches!(door, ThatAgent | Admins),
         Caller::Key(Role::Viewer) | Caller::ViewersSession => matches!(door, Viewers | Auditors),
         Caller::Key(Role::Auditor) => door == Auditors,
         Caller::ThisAgent => door == ThatAgent,
@@ -249,6 +262,18 @@ impl World {
             "POST /api/v1/agents/enrol" => {
                 let token = self.app.join_token(json!({})).await;
                 (path.into(), TestAgent::wish(&fresh, &token, &fresh))
+            }
+            _ if path.starts_with("/api/v1/agents/tokens/{id}") => {
+                let made = self.app.post("/api/v1/agents/tokens", json!({})).await;
+                (of(&text(&made.expect(201)["id"])), Value::Null)
+            }
+            "DELETE /api/v1/agents/{id}" | "POST /api/v1/agents/{id}/retire" => {
+                let agent = self.app.agent(&fresh).await;
+                (of(&agent.id), json!({}))
+            }
+            "POST /api/v1/agents/{id}/credential" => {
+                let hash = certctl::crypt::secret::hash(&fresh);
+                (of(&self.agent.id), json!({"secret_sha256": hash}))
             }
             "GET /api/v1/jobs/{id}" | "POST /api/v1/jobs/{id}/cancel" => {
                 (of(self.leased().await.id.as_str()), Value::Null)
@@ -394,8 +419,9 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 #[test]
 fn roles_hold_what_the_catalogue_says() {
     use Permission::{
-        AgentEdit, AgentRead, AuditRead, CertDelete, CertEdit, CertIssue, CertRead, CertRevoke,
-        IssuerEdit, IssuerRead, JobCancel, JobRead, TargetDelete, TargetEdit, TargetRead,
+        AgentEdit, AgentRead, AgentRetire, AuditRead, CertDelete, CertEdit, CertIssue, CertRead,
+        CertRevoke, IssuerEdit, IssuerRead, JobCancel, JobRead, TargetDelete, TargetEdit,
+        TargetRead,
     };
     let of = |role: Role| Permission::ALL.into_iter().filter(move |p| role.allows(*p));
     let all = [
@@ -413,10 +439,11 @@ fn roles_hold_what_the_catalogue_says() {
         TargetDelete,
         AgentRead,
         AgentEdit,
+        AgentRetire,
         AuditRead,
     ];
     assert!(of(Role::Admin).eq(all));
-    assert!(of(Role::Operator).eq(all));
+    assert!(of(Role::Operator).eq(all.into_iter().filter(|p| *p != AgentRetire)));
     assert!(of(Role::Viewer).eq([
         CertRead, IssuerRead, JobRead, TargetRead, AgentRead, AuditRead
     ]));

@@ -1,6 +1,7 @@
 //! The REST API through its real router: who may call what, what is refused, what is answered.
 
 mod access;
+mod agents;
 mod garbage;
 mod issuers;
 mod join;

@@ -3,6 +3,7 @@
 pub mod home;
 pub mod process;
 
+mod agents;
 mod commands;
 mod disk;
 mod faults;

@@ -29,6 +29,8 @@ async fn stale_store(home: &Home) {
                 expires_at: now,
                 max_uses: 1,
                 replace: false,
+                names: None,
+                revoked_at: None,
                 created_at: now,
             });
         }

@@ -164,6 +164,12 @@ async function everyLook() {
       await page.waitForURL("**/certificates");
       await seesLocalhost(page);
       await look(page, `certificates-${colorScheme}-${width}`);
+      await page.getByRole("link", { name: "Agents" }).click();
+      await page.getByText("Online", { exact: true }).last().waitFor();
+      await look(page, `agents-${colorScheme}-${width}`);
+      await page.getByRole("rowheader").getByRole("link").first().click();
+      await page.getByRole("heading", { name: "Open jobs" }).waitFor();
+      await look(page, `agent-${colorScheme}-${width}`);
       assert.deepEqual(complaints, [], "the browser complains of nothing");
       await context.close();
     }

@@ -6,6 +6,7 @@ mod budget;
 mod deployment;
 mod loss;
 mod renewal;
+mod retirement;
 mod revocation;
 mod start;
 mod walk;

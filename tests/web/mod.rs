@@ -1,5 +1,6 @@
 //! The dashboard, through the real router.
 
+mod agents;
 mod certificates;
 mod failure;
 mod files;

@@ -64,6 +64,15 @@ async fn join_tokens_and_enrolments() {
             json!({"name": "\u{1b}]0;x"}),
             &["name", "printable"],
         ),
+        tokens("no name to be for", json!({"for": ""}), &["for: ", "web-*"]),
+        tokens("a star alone", json!({"for": "*"}), &["for: "]),
+        tokens("a star within", json!({"for": "a*b"}), &["for: "]),
+        tokens(
+            "a long name to be for",
+            json!({"for": "x".repeat(129)}),
+            &["for: ", "128"],
+        ),
+        tokens("a NUL to be for", json!({"for": "a\0"}), &["for: "]),
         tokens("replace as text", json!({"replace": "yes"}), &["replace"]),
     ];
     for field in [
@@ -191,4 +200,87 @@ async fn reports() {
     ];
     let cases = cases.into_iter().map(|c| c.by(By::Agent)).collect();
     world.refuse(cases).await;
+}
+
+#[tokio::test]
+async fn retirements_and_secrets() {
+    let world = World::new().await;
+    let agent = format!("/api/v1/agents/{}", world.agent.id);
+    let retire = format!("{agent}/retire");
+    let forced = |reason: Value| json!({"force": true, "reason": reason}).to_string();
+    let next = format!("{agent}/credential");
+    let secret = |name, value: Value| {
+        let body = json!({ "secret_sha256": value }).to_string();
+        self::body(name, &next, body, &["secret_sha256"]).by(By::Agent)
+    };
+    let mut query = path("a force that is a word", &agent, 400, &["force"]);
+    query.method = "DELETE";
+    query.path = format!("{agent}?force=yes");
+    world
+        .refuse(vec![
+            query,
+            body(
+                "force as text",
+                &retire,
+                json!({"force": "yes"}).to_string(),
+                &["force"],
+            ),
+            body("no reason", &retire, forced(json!("")), &["reason"]),
+            body(
+                "blanks for a reason",
+                &retire,
+                forced(json!("  ")),
+                &["reason"],
+            ),
+            body(
+                "a long reason",
+                &retire,
+                forced(json!("x".repeat(513))),
+                &["reason", "512"],
+            ),
+            body(
+                "an escape in the reason",
+                &retire,
+                forced(json!("\u{1b}]0;x")),
+                &["reason"],
+            ),
+            body(
+                "a number for a reason",
+                &retire,
+                forced(json!(1)),
+                &["reason", "string"],
+            ),
+            body("no secret", &next, "{}", &["secret_sha256"]).by(By::Agent),
+            secret("an empty secret", json!("")),
+            secret("a short secret", json!("ab")),
+            secret("a secret in capitals", json!("A".repeat(64))),
+            secret("a secret that is none", json!("g".repeat(64))),
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn lists_of_agents() {
+    let world = World::new().await;
+    let list = |name, query: &str, says| path(name, &format!("/api/v1/agents?{query}"), 400, says);
+    world
+        .refuse(vec![
+            list("an unknown status", "status=well", &["status", "Degraded"]),
+            list("a cursor that is none", "cursor=x", &["cursor"]),
+            list("a far page", "page=99999&per_page=500", &["page", "10000"]),
+            list("two statuses", "status=online&status=offline", &["status"]),
+            path(
+                "a cursor of tokens",
+                "/api/v1/agents/tokens?cursor=x",
+                400,
+                &["cursor"],
+            ),
+            path(
+                "a cursor of the retired",
+                "/api/v1/agents/retired?cursor=x",
+                400,
+                &["cursor"],
+            ),
+        ])
+        .await;
 }

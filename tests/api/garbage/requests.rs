@@ -12,6 +12,8 @@ async fn paths() {
         ("certificates/{}/deployments", "certificate"),
         ("orders/{}", "order"),
         ("targets/{}", "target"),
+        ("agents/{}", "agent"),
+        ("agents/tokens/{}", "join token"),
     ];
     let long = "x".repeat(129);
     let longest = "x".repeat(60_000);

@@ -116,8 +116,8 @@ async fn a_join_token_and_an_enrolment() {
     assert_eq!(
         text(&token["command"]),
         format!(
-            "certctl agent enrol --server https://certctl.example.org:8443 --token {secret} \
-             --ca-pin {pin}"
+            "echo {secret} | certctl agent enrol --server https://certctl.example.org:8443 \
+             --ca-pin {pin} --token-file -"
         )
     );
     let wish = TestAgent::wish("host", &secret, "secret");
@@ -200,5 +200,113 @@ async fn work_and_what_is_said_about_it() {
     assert_eq!(
         agent.call(&app, "GET", "work").send().await.expect(200),
         json!({"jobs": [], "count": 0})
+    );
+}
+
+#[tokio::test]
+async fn a_join_token_among_others() {
+    let app = TestApp::start().await;
+    let new = json!({
+        "name": "rack 7", "max_uses": 2, "replace": true, "for": "web-*",
+        "expires_in_seconds": 600,
+    });
+    let made = app.post("/api/v1/agents/tokens", new).await.expect(201);
+    let token = text(&made["token"]);
+    let path = format!("/api/v1/agents/tokens/{}", text(&made["id"]));
+    let mut expected = json!({
+        "id": made["id"], "name": "rack 7", "state": "valid", "uses": 0, "max_uses": 2,
+        "replace": true, "for": "web-*", "created_at": "2026-01-01T00:00:00Z",
+        "expires_at": "2026-01-01T00:10:00Z",
+    });
+    assert_eq!(app.get(&path).await, expected);
+    let list = app.get("/api/v1/agents/tokens").await;
+    fields(&list, &["data", "total", "page", "per_page"]);
+    assert_eq!(list["data"], json!([expected]));
+    assert!(
+        !list.to_string().contains(&token),
+        "the secret is shown once"
+    );
+    TestAgent::enrol(&app, "web-1", &token).await;
+    let wish = TestAgent::wish("db-1", &token, "s");
+    let other = app.call("POST", "/api/v1/agents/enrol").json(&wish);
+    assert!(other.send().await.refused(403).contains("web-*"));
+    expected["uses"] = 1.into();
+    assert_eq!(app.get(&path).await, expected);
+    TestAgent::enrol(&app, "web-2", &token).await;
+    assert_eq!(app.get(&path).await["state"], "used_up");
+
+    let other = app
+        .post("/api/v1/agents/tokens", json!({}))
+        .await
+        .expect(201);
+    let other = format!("/api/v1/agents/tokens/{}", text(&other["id"]));
+    app.advance(HOUR);
+    let shown = app.get(&other).await;
+    assert_eq!(shown["state"], "expired");
+    assert_eq!(shown.get("for"), None);
+    let before = app.seq();
+    assert_eq!(app.admin("DELETE", &other).send().await.status, 204);
+    assert_ne!(app.seq(), before);
+    let before = app.seq();
+    assert_eq!(app.admin("DELETE", &other).send().await.status, 204);
+    assert_eq!(app.seq(), before, "a repetition changed something");
+    let shown = app.get(&other).await;
+    assert_eq!(shown["state"], "revoked");
+    assert_eq!(shown["revoked_at"], "2026-01-01T01:00:00Z");
+    let page = app.get("/api/v1/agents/tokens?page_size=1&cursor=").await;
+    assert_eq!(page["data"][0]["id"], shown["id"], "newest first");
+    let next = text(&page["next_cursor"]);
+    let page = format!("/api/v1/agents/tokens?page_size=1&cursor={next}");
+    let page = app.get(&page).await;
+    fields(&page, &["data", "total", "page_size"]);
+    assert_eq!(page["data"][0]["name"], "rack 7");
+    assert_eq!(app.actions().await.last().unwrap(), "join_token_revoked");
+}
+
+#[tokio::test]
+async fn an_agent() {
+    let (app, agent, target) = world().await;
+    let listed = [
+        "id",
+        "name",
+        "hostname",
+        "status",
+        "last_heartbeat_at",
+        "registered_at",
+        "os",
+        "architecture",
+        "ip_address",
+        "version",
+        "version_skew",
+        "credential_since",
+        "problems",
+        "counts",
+    ];
+    fields(&app.list("/api/v1/agents").await[0], &listed);
+    let shown = app.get(&format!("/api/v1/agents/{}", agent.id)).await;
+    let with_more: Vec<&str> = listed
+        .into_iter()
+        .chain(["targets", "certificates", "jobs"])
+        .collect();
+    fields(&shown, &with_more);
+    assert_eq!(shown["hostname"], "host.test");
+    assert_eq!(shown["registered_at"], "2026-01-01T00:00:00Z");
+    assert_eq!(shown["credential_since"], "2026-01-01T00:00:00Z");
+    assert_eq!(
+        shown["targets"],
+        json!([{"id": target, "name": "web", "type": "File"}])
+    );
+    assert_eq!(shown["certificates"], json!([{"id": "web", "name": "Web"}]));
+    fields(
+        &shown["jobs"][0],
+        &["id", "type", "certificate_id", "status", "attempts"],
+    );
+    let pong = agent.call(&app, "GET", "ping").send().await.expect(200);
+    assert_eq!(
+        pong,
+        json!({
+            "agent_id": agent.id, "name": "host", "server_version": env!("CARGO_PKG_VERSION"),
+            "server_time": "2026-01-01T00:00:00Z", "credential_since": "2026-01-01T00:00:00Z",
+        })
     );
 }
