@@ -13,6 +13,7 @@ mod lifecycle;
 mod net;
 mod nginx;
 mod pki;
+mod promises;
 mod sim;
 mod store;
 mod support;

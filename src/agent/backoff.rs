@@ -6,6 +6,10 @@ use std::time::Duration;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+/// Failures that are told one by one, until the waits are the longest.
+const TOLD: u32 = 7;
+/// Of those after them, each of so many is told: about one an hour.
+const TOLD_OF: u32 = 60;
 
 /// Waits after failures: doubling from 1 s to 60 s, each cut at random by up to a half.
 #[derive(Default)]
@@ -20,6 +24,16 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
         let spread = full / 2 + full.mul_f64(fraction(rng) / 2.0);
         spread.max(wish.unwrap_or_default().min(10 * LONGEST))
+    }
+
+    /// Whether the last failure is news: a server that is away for weeks fills no log.
+    pub fn is_news(&self) -> bool {
+        self.failures <= TOLD || self.failures.is_multiple_of(TOLD_OF)
+    }
+
+    /// How many failures there were.
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 }
 

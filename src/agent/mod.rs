@@ -228,6 +228,9 @@ impl Agent {
             match self.server.work(wait, of).await {
                 Ok(answered) => {
                     fresh = false;
+                    if backoff.failures() > 0 {
+                        tracing::info!(failures = backoff.failures(), "the server answers again");
+                    }
                     backoff = Backoff::default();
                     // First, so that what is to take the place of a job need not wait for it.
                     answered
@@ -243,7 +246,9 @@ impl Agent {
                 Err(Refusal::Retired(why)) => return why,
                 Err(error) => {
                     let pause = backoff.next(&*self.env.rng, error.retry_after());
-                    tracing::warn!(%error, ?pause, "no work from the server");
+                    if backoff.is_news() {
+                        tracing::warn!(%error, ?pause, "no work from the server");
+                    }
                     sleep(pause).await;
                 }
             }

@@ -72,7 +72,9 @@ impl Outbox {
                 }
                 Some((job, error)) => {
                     let pause = backoff.next(rng, error.retry_after());
-                    tracing::warn!(%job, %error, ?pause, "a report is not delivered yet");
+                    if backoff.is_news() {
+                        tracing::warn!(%job, %error, ?pause, "a report is not delivered yet");
+                    }
                     sleep(pause).await;
                 }
             }

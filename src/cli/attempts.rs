@@ -20,11 +20,15 @@ pub fn headline(a: &AttemptShape) -> String {
     )
 }
 
-/// All of an attempt but its headline, indented.
-pub fn details(a: &AttemptShape) -> Vec<String> {
+/// Prints all of an attempt but its headline, indented. A reason that is `told` is not said again.
+pub fn print(a: &AttemptShape, told: Option<&str>) {
+    details(a, told).iter().for_each(|line| output::line(line));
+}
+
+fn details(a: &AttemptShape, told: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut say = |name: &str, value: &str| lines.push(format!("  {name:<8} {value}"));
-    if let Some(reason) = &a.reason {
+    if let Some(reason) = a.reason.as_deref().filter(|reason| told != Some(*reason)) {
         say("reason", reason);
     }
     for finding in &a.findings {

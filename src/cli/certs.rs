@@ -249,16 +249,12 @@ async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> 
         );
     }
     for target in &shown.targets {
-        let attempt = target
-            .deployment
-            .as_ref()
-            .and_then(|d| d.last_attempt.as_ref());
-        if let Some(attempt) = attempt {
+        if let Some(deployment) = &target.deployment
+            && let Some(attempt) = &deployment.last_attempt
+        {
             output::line("");
             output::line(&format!("{}: {}", target.name, attempts::headline(attempt)));
-            attempts::details(attempt)
-                .iter()
-                .for_each(|line| output::line(line));
+            attempts::print(attempt, deployment.error.as_deref());
         }
     }
     output::line("");

@@ -184,7 +184,7 @@ pub async fn jobs(
     if wrong.is_empty() {
         Ok(())
     } else {
-        Err(CliError::Failed(wrong.join("\n")))
+        Err(CliError::Failed(wrong.join("; ")))
     }
 }
 
@@ -196,8 +196,7 @@ fn is_over(job: &JobShape) -> bool {
 fn tell(job: &JobShape) {
     output::line(&told(job));
     if let Some(attempt) = job.last_attempt.as_ref().filter(|_| is_over(job)) {
-        let details = attempts::details(attempt);
-        details.iter().for_each(|line| output::line(line));
+        attempts::print(attempt, None);
     }
 }
 

@@ -171,9 +171,7 @@ pub fn show(job: &JobShape) {
             "last attempt",
             attempts::headline(attempt)
         ));
-        attempts::details(attempt)
-            .iter()
-            .for_each(|l| output::line(l));
+        attempts::print(attempt, job.last_error.as_deref());
     }
 }
 

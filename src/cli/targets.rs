@@ -183,9 +183,7 @@ async fn show(client: &Client, target: &TargetShape, output: Output) -> Result<(
             .await?
         && let Some(attempt) = &job.last_attempt
     {
-        attempts::details(attempt)
-            .iter()
-            .for_each(|line| output::line(line));
+        attempts::print(attempt, None);
     }
     Ok(())
 }

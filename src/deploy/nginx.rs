@@ -7,7 +7,12 @@ use super::{
     programs::Programs,
     verify::Watch,
 };
-use crate::{id::Id, net::Probe, pki::Chain, sys::Files};
+use crate::{
+    id::Id,
+    net::Probe,
+    pki::Chain,
+    sys::{Files, TEMP_PREFIX},
+};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 
@@ -193,9 +198,26 @@ impl Target for NginxTarget<'_> {
     }
 
     async fn inspect(&self) -> Result<Vec<String>, Fault> {
-        let config = &self.config.config_path;
-        self.test(config).await?;
-        Ok(vec![format!("nginx accepts {}", config.display())])
+        let mut findings = Vec::new();
+        for (path, _) in self.places().wanted {
+            if let Some(dir) = path.parent() {
+                let trial = dir.join(format!("{TEMP_PREFIX}trial"));
+                self.files.write_durable(&trial, b"", 0o600)?;
+                self.files.remove(&trial)?;
+            }
+            if self.files.metadata(path)?.is_none() {
+                findings.push(format!("{} is not there yet", path.display()));
+            }
+        }
+        let config = self.config.config_path.display();
+        // A configuration that names a missing file cannot pass.
+        if findings.is_empty() {
+            self.test(&self.config.config_path).await?;
+            findings.push(format!("nginx accepts {config}"));
+        } else {
+            findings.push(format!("so {config} is tested with the first version"));
+        }
+        Ok(findings)
     }
 
     async fn rehearse(&self, pair: &Pair) -> Result<(), Fault> {

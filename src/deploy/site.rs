@@ -92,10 +92,7 @@ fn reachable(address: SocketAddr) -> Endpoint {
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    Endpoint {
-        host: ip.to_string(),
-        port: address.port(),
-    }
+    Endpoint::tls(ip.to_string(), address.port())
 }
 
 #[async_trait]

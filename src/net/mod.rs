@@ -9,6 +9,7 @@ mod probe;
 mod resolve;
 mod serve;
 mod socket;
+mod starttls;
 mod tls;
 mod trust;
 
@@ -17,5 +18,6 @@ pub use dial::{DialError, Dialer, Guard};
 pub use probe::{Endpoint, InvalidEndpoint, Probe, ProbeError, Served, TlsProbe};
 pub use resolve::{ResolveError, Resolver};
 pub use serve::{BindError, Limits, Listener, Peer};
+pub use starttls::Protocol;
 pub use tls::{AGENT_NAME, Identity, IdentityError, ServerIdentity};
 pub use trust::{InvalidPin, SpkiPin, Trust, TrustError};

@@ -3,6 +3,7 @@
 use super::{
     connect::tls_reason,
     dial::{DialError, Dialer},
+    starttls::Protocol,
     tls::provider,
 };
 use rustls::{
@@ -21,9 +22,12 @@ use tokio_rustls::TlsConnector;
 /// The longest host name, in characters (RFC 1035, section 2.3.4, as text).
 const MAX_HOST: usize = 253;
 
-/// A TCP endpoint, written `host:port` or `[v6]:port`.
+/// A TCP endpoint, written `host:port` or `[v6]:port`, after `smtp://`, `imap://`, `pop3://` or
+/// `postgres://` when TLS does not begin at once there; `tls://` may stand before others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
+    /// How TLS begins.
+    pub protocol: Protocol,
     /// A name or an address without brackets.
     pub host: String,
     /// The port.
@@ -34,31 +38,49 @@ pub struct Endpoint {
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[error(
     "{0:?} is no endpoint; write host:port, such as www.example.org:443 or [::1]:443, with a host of \
-     253 characters at most"
+     253 characters at most, and smtp://, imap://, pop3:// or postgres:// before it where TLS begins \
+     by STARTTLS"
 )]
 pub struct InvalidEndpoint(String);
 
 impl FromStr for Endpoint {
     type Err = InvalidEndpoint;
     fn from_str(s: &str) -> Result<Self, InvalidEndpoint> {
-        let parsed = s
-            .parse::<http::uri::Authority>()
-            .ok()
-            .and_then(|authority| {
-                let host = authority.host().trim_matches(['[', ']']);
-                let port = authority.port_u16().filter(|port| *port != 0)?;
-                let plain = (1..=MAX_HOST).contains(&host.len()) && !s.contains('@');
-                plain.then(|| Self {
-                    host: host.to_owned(),
-                    port,
-                })
-            });
-        parsed.ok_or_else(|| InvalidEndpoint(s.chars().take(256).collect()))
+        let parsed = || {
+            let (protocol, place) = match s.split_once("://") {
+                Some((protocol, place)) => (protocol.parse().ok()?, place),
+                None => (Protocol::Tls, s),
+            };
+            let authority: http::uri::Authority = place.parse().ok()?;
+            let host = authority.host().trim_matches(['[', ']']);
+            let port = authority.port_u16().filter(|port| *port != 0)?;
+            let plain = (1..=MAX_HOST).contains(&host.len()) && !place.contains('@');
+            plain.then(|| Self {
+                protocol,
+                host: host.to_owned(),
+                port,
+            })
+        };
+        parsed().ok_or_else(|| InvalidEndpoint(s.chars().take(256).collect()))
+    }
+}
+
+impl Endpoint {
+    /// Where TLS begins at once.
+    pub fn tls(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            protocol: Protocol::Tls,
+            host: host.into(),
+            port,
+        }
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.protocol != Protocol::Tls {
+            write!(f, "{}://", self.protocol)?;
+        }
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
@@ -151,15 +173,16 @@ impl Probe for TlsProbe {
     ) -> Result<Served, ProbeError> {
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|_| ProbeError::Name(server_name.into()))?;
-        let failed = |reason| ProbeError::Handshake {
+        let failed = |reason: String| ProbeError::Handshake {
             endpoint: endpoint.clone(),
             reason,
         };
         let handshake = async {
-            let tcp = self
+            let mut tcp = self
                 .dialer
                 .connect(&endpoint.host, endpoint.port, limit)
                 .await?;
+            endpoint.protocol.begin(&mut tcp).await.map_err(failed)?;
             let stream = self.tls.connect(name, tcp).await;
             stream.map_err(|error| failed(tls_reason(&error)))
         };

@@ -35,10 +35,7 @@ fn confirmed(outcome: Outcome) -> (bool, Vec<Served>) {
 
 /// What `address` serves, leaf first.
 async fn seen(host: &Host, address: std::net::SocketAddr) -> Vec<Vec<u8>> {
-    let endpoint = Endpoint {
-        host: address.ip().to_string(),
-        port: address.port(),
-    };
+    let endpoint = Endpoint::tls(address.ip().to_string(), address.port());
     let limit = std::time::Duration::from_secs(10);
     host.probe
         .tls(&endpoint, "localhost", limit)

@@ -1,6 +1,7 @@
 //! The agent against an in-memory server, with real files, listeners and handshakes.
 
 mod apart;
+mod away;
 mod clocks;
 mod config;
 mod crash;

@@ -136,6 +136,11 @@ impl FakeServer {
             .await
     }
 
+    /// How many reports were accepted.
+    pub fn reports(&self) -> usize {
+        self.state().reports.values().map(Vec::len).sum()
+    }
+
     /// The `n`-th signing request, from 1.
     pub async fn csr(&self, n: usize) -> String {
         self.until(|s| s.csrs.get(n - 1).map(|(_, csr)| csr.clone()))

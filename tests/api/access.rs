@@ -29,7 +29,7 @@ enum Door {
 use Door::{Admins, Auditors, Open, Operators, ThatAgent, Viewers};
 
 /// Every route: who is let in, and what the right caller is answered.
-const ROUTES: [(&str, Door, u16); 42] = [
+const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
     ("GET /api/v1/certificates", Viewers, 200),
@@ -48,6 +48,7 @@ const ROUTES: [(&str, Door, u16); 42] = [
     ("GET /.well-known/pki/crl/{ca}", Open, 200),
     ("GET /.well-known/pki/crl/{ca}/{shard}", Open, 200),
     ("GET /.well-known/pki/ca/{file}", Open, 200),
+    ("POST /api/v1/certificates/{id}/deploy", Operators, 202),
     ("GET /api/v1/orders/{id}", Viewers, 200),
     ("GET /api/v1/jobs", Viewers, 200),
     ("GET /api/v1/jobs/{id}", Viewers, 200),
@@ -55,6 +56,8 @@ const ROUTES: [(&str, Door, u16); 42] = [
     ("GET /api/v1/targets", Viewers, 200),
     ("POST /api/v1/targets", Operators, 201),
     ("GET /api/v1/targets/{id}", Viewers, 200),
+    ("DELETE /api/v1/targets/{id}", Operators, 204),
+    ("POST /api/v1/targets/{id}/test", Operators, 202),
     ("GET /api/v1/agents/tokens", Viewers, 200),
     ("POST /api/v1/agents/tokens", Operators, 201),
     ("GET /api/v1/agents/tokens/{id}", Viewers, 200),
@@ -164,7 +167,14 @@ impl World {
         let other = app.agent("other").await;
         let target = app.target(&agent, "web").await;
         app.certificate("web", &[&target]).await;
-        let job = agent.job(&app).await;
+        app.certificate("deployed", &[&target]).await;
+        let jobs = agent.work(&app).await;
+        let of = |name: &str| {
+            let named = |job: &&WorkItem| job.certificate_id.as_ref().unwrap().as_str() == name;
+            jobs.iter().find(named).unwrap()
+        };
+        agent.submit_csr(&app, of("deployed")).await.expect(202);
+        let job = of("web").clone();
         let version_csr = agent.make_csr(&job);
         let order = text(&app.shown("web").await["holders"][0]["order_id"]);
         Self {
@@ -279,7 +289,14 @@ impl World {
                 (of(self.leased().await.id.as_str()), Value::Null)
             }
             "GET /api/v1/orders/{id}" => (of(&self.order), Value::Null),
-            "GET /api/v1/targets/{id}" => (of(&self.target), Value::Null),
+            "GET /api/v1/targets/{id}" | "POST /api/v1/targets/{id}/test" => {
+                (of(&self.target), Value::Null)
+            }
+            "DELETE /api/v1/targets/{id}" => {
+                let free = self.app.target(&self.agent, &fresh).await;
+                (of(&free), Value::Null)
+            }
+            "POST /api/v1/certificates/{id}/deploy" => (of("deployed"), json!({})),
             _ if path.contains("{job}") => {
                 let job = self.leased().await;
                 let csr = self.agent.make_csr(&job);
@@ -323,7 +340,7 @@ fn the_table_has_every_route() {
 async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     let mut world = World::new().await;
     let mut wrong = Vec::new();
-    for (route, door, right) in ROUTES {
+    for &(route, door, right) in ROUTES {
         for caller in CALLERS {
             let (path, body) = world.request(route).await;
             let method = route.split_once(' ').unwrap().0;

@@ -290,6 +290,9 @@ async fn a_report_for_a_cancelled_job_is_refused_and_changes_nothing() {
     renew.expect(202);
     let renewal = agent.job(&app).await;
     agent.submit_csr(&app, &renewal).await.expect(202);
+    // It is to be stopped, and was until its lease ended.
+    app.advance(MINUTE);
+    app.tick().await;
     let before = app.seq();
     for outcome in [agent.confirmed(&old), failed()] {
         agent.report(&app, &old, &outcome).await.refused(409);

@@ -1,79 +1,88 @@
 //! What the server has acknowledged, and whether it keeps its word.
 
-use crate::cli::home::{Api, Home, leaf};
-use certctl::crypt::PrivateKey;
+use super::fleet::{Fleet, Place, named};
+use crate::{
+    cli::home::{Api, Home},
+    support::invariants,
+};
+use certctl::{
+    domain::{Certificate, Job, Order, Target},
+    store::{Committer, Document, Redb, Store},
+};
 use serde_json::Value;
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
-/// What is said of work that was begun three times and killed each time; no other failure may be.
-const LOST: &str = "the agent took the job and was not heard of it again";
-
-/// Ids that were answered with success.
+/// What was answered with success.
 #[derive(Clone, Default)]
 pub struct Ledger {
-    pub certificates: BTreeSet<String>,
+    pub targets: BTreeSet<String>,
+    /// By their numbers.
+    pub certificates: BTreeSet<usize>,
     pub orders: BTreeSet<String>,
+    /// Of deployments that were asked for.
+    pub jobs: BTreeSet<String>,
 }
 
 impl Ledger {
-    /// Everything acknowledged is there, every certificate has a next action, and every version
-    /// that is in place or was seen there has its key on disk.
+    /// The store that a dead server left is undamaged, holds everything acknowledged, and what must
+    /// always hold of it does. A copy is looked at: the next server finds the file as it was left.
     pub async fn check(&self, home: &Home) {
-        let api = home.api();
-        let list = all(&api).await;
-        let there: BTreeSet<&str> = list.iter().map(|c| c["id"].as_str().unwrap()).collect();
-        for id in &self.certificates {
-            assert!(there.contains(id.as_str()), "{id} is lost");
+        let copy = home.beside("store.copy");
+        fs::copy(home.path("certctl.redb"), &copy).unwrap();
+        let mut file = redb::Database::open(&copy).unwrap();
+        assert!(file.check_integrity().unwrap(), "the store was damaged");
+        drop(file);
+        let engine = Arc::new(Redb::open(&copy).unwrap());
+        let store = Store::start(engine, Committer::Inline, Box::new(|_| ())).unwrap();
+        for id in &self.targets {
+            there::<Target>(&store, id).await;
+        }
+        for number in &self.certificates {
+            there::<Certificate>(&store, &named(*number)).await;
         }
         for id in &self.orders {
-            let order = api.get(&format!("/orders/{id}")).await;
-            let certificate = order["certificate_id"].as_str().unwrap();
-            assert!(self.certificates.contains(certificate), "{order}");
+            there::<Order>(&store, id).await;
         }
-        for certificate in &list {
-            let id = certificate["id"].as_str().unwrap();
-            let holders = certificate["holders"].as_array().unwrap();
-            assert_eq!(holders.len(), 1, "{certificate}");
-            let next = match holders[0]["plan"].as_str() {
-                Some("scheduled") => &holders[0]["next_at"],
-                Some("in_flight") => &holders[0]["order_id"],
-                _ => &Value::Null,
-            };
-            assert!(next.is_string(), "nothing comes next: {certificate}");
-            let failed = &holders[0]["last_error"];
-            assert!(failed.is_null() || failed == LOST, "{certificate}");
-            for target in deployments(&api, id).await {
-                let deployment = &target["deployment"];
-                let failed = &deployment["error"];
-                assert!(failed.is_null() || failed == LOST, "{target}");
-                if deployment["state"] == "confirmed" {
-                    let serial = deployment["serial_number"].as_str().unwrap();
-                    has_its_key(home, id, &version(home, id, serial));
-                }
-            }
-            let link = home.path("live").join(id);
-            if link.exists() {
-                has_its_key(home, id, &link);
-            }
+        for id in &self.jobs {
+            there::<Job>(&store, id).await;
         }
+        invariants::check(&store).await;
     }
 
-    /// As [`check`](Self::check), and all is done: each certificate is active, and each target was
-    /// seen to serve its newest version.
-    pub async fn check_settled(&self, home: &Home) {
-        self.check(home).await;
-        for certificate in all(&home.api()).await {
-            let id = certificate["id"].as_str().unwrap();
-            let serial = certificate["holders"][0]["serial_number"].as_str().unwrap();
+    /// All is done: each certificate is active, and each of its places serves the version that is
+    /// current at its agent, whole, with its key on the host.
+    pub async fn check_settled(&self, fleet: &Fleet) {
+        let api = fleet.home.api();
+        let all = all(&api).await;
+        assert_eq!(all.len(), self.certificates.len());
+        for number in &self.certificates {
+            let id = named(*number);
+            let certificate = all.iter().find(|c| c["id"] == *id).unwrap();
             assert_eq!(certificate["status"], "Active", "{certificate}");
-            assert_eq!(home.live_serial(id), serial);
-            for target in deployments(&home.api(), id).await {
-                let deployment = &target["deployment"];
-                assert_eq!(deployment["state"], "confirmed", "{target}");
-                assert_eq!(deployment["serial_number"], serial);
+            let deployments = deployments(&api, &id).await;
+            for place in Place::all(*number) {
+                let agent = &fleet.agents[place.agent];
+                let mut holders = certificate["holders"].as_array().unwrap().iter();
+                let holder = holders.find(|h| h["holder"].as_str().unwrap().ends_with(agent));
+                let current = &holder.unwrap()["serial_number"];
+                let target = deployments.iter().find(|d| d["id"] == *place.to_string());
+                let deployment = &target.unwrap()["deployment"];
+                assert_eq!(deployment["state"], "confirmed", "{deployment}");
+                assert_eq!(&deployment["serial_number"], current);
+                let served = fleet.serves(place).await;
+                assert_eq!(served.leaf().serial().to_string(), *current, "{place}");
             }
         }
     }
+}
+
+async fn there<T: Document>(store: &Store, id: &str) {
+    let row = store.get::<T>(&id.parse().unwrap()).await.unwrap();
+    assert!(
+        row.is_some(),
+        "{} {id} was acknowledged and is lost",
+        T::COLL.0
+    );
 }
 
 /// Every certificate.
@@ -93,20 +102,4 @@ pub async fn deployments(api: &Api, id: &str) -> Vec<Value> {
         panic!("{list}");
     };
     rows
-}
-
-fn version(home: &Home, id: &str, serial: &str) -> std::path::PathBuf {
-    home.path("agent/versions").join(id).join(serial)
-}
-
-/// The version in `dir` has the key of its leaf beside it, and in the agent's keeping.
-fn has_its_key(home: &Home, id: &str, dir: &Path) {
-    let leaf = leaf(dir);
-    let keys = home.path("agent/keys").join(id);
-    let kept = keys.join(format!("{}.key", leaf.spki_sha256()));
-    for path in [dir.join("privkey.pem"), kept] {
-        let pem = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
-        let key = PrivateKey::from_pkcs8_pem(&pem).unwrap();
-        assert_eq!(key.public_key(), leaf.public_key(), "{path:?}");
-    }
 }

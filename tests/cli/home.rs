@@ -150,10 +150,7 @@ pub fn leaf(dir: &Path) -> Certificate {
 
 /// The chain that `address` serves to who asks for `localhost`.
 pub async fn served(address: SocketAddr) -> Vec<Certificate> {
-    let endpoint = Endpoint {
-        host: address.ip().to_string(),
-        port: address.port(),
-    };
+    let endpoint = Endpoint::tls(address.ip().to_string(), address.port());
     let probe = TlsProbe::new(dialer()).unwrap();
     let served = probe.tls(&endpoint, "localhost", AMPLE).await.unwrap();
     let chain = served.chain.iter();

@@ -5,6 +5,7 @@ pub mod process;
 
 mod agents;
 mod commands;
+mod demand;
 mod disk;
 mod faults;
 mod proxy;

@@ -60,6 +60,11 @@ pub struct Ended {
 
 impl Process {
     pub fn start(command: &mut Command) -> Self {
+        Self::heard(command, |_| ())
+    }
+
+    /// Starts one whose every line `hear` is told too, as it is said.
+    pub fn heard(command: &mut Command, hear: impl Fn(&str) + Clone + Send + 'static) -> Self {
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let said = Arc::<Said>::default();
@@ -68,9 +73,10 @@ impl Process {
             Box::new(child.stderr.take().unwrap()),
         ];
         for (which, stream) in streams.into_iter().enumerate() {
-            let said = said.clone();
+            let (said, hear) = (said.clone(), hear.clone());
             std::thread::spawn(move || {
                 for line in BufReader::new(stream).lines() {
+                    line.iter().for_each(|line| hear(line));
                     said.text.lock().unwrap().lines[which].extend(line);
                     said.more.notify_all();
                 }

@@ -3,6 +3,7 @@
 
 mod attention;
 mod budget;
+mod demand;
 mod deployment;
 mod loss;
 mod renewal;

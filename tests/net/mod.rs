@@ -6,5 +6,6 @@ pub mod pki;
 mod probe;
 mod resolve;
 mod server;
+mod starttls;
 mod tls;
 mod unix;

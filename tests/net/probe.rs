@@ -2,7 +2,7 @@
 
 use super::pki::{AMPLE, Ca, Pair, Server, dialer, router};
 use certctl::{
-    net::{Endpoint, Limits, Probe, ProbeError, TlsProbe},
+    net::{Endpoint, Limits, Probe, ProbeError, Protocol, TlsProbe},
     sys::Tasks,
 };
 use proptest::prelude::*;
@@ -47,10 +47,7 @@ async fn serve(tasks: &Tasks, version: &'static SupportedProtocolVersion, pair: 
             let _ = acceptor.accept(stream).await;
         }
     });
-    Endpoint {
-        host: "localhost".into(),
-        port,
-    }
+    Endpoint::tls("localhost", port)
 }
 
 #[tokio::test]
@@ -90,10 +87,7 @@ async fn a_server_without_the_leafs_key_is_not_confirmed() {
 async fn a_silent_server_and_a_wrong_name_are_told_apart() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let silent = Endpoint {
-        host: "127.0.0.1".into(),
-        port,
-    };
+    let silent = Endpoint::tls("127.0.0.1", port);
     let probe = TlsProbe::new(dialer()).unwrap();
     let error = probe
         .tls(&silent, "a.example", Duration::from_millis(100))
@@ -138,17 +132,63 @@ fn endpoints_need_a_host_and_a_port() {
     assert_eq!((v6.host.as_str(), v6.port), ("::1", 443));
 }
 
+const PROTOCOLS: [Protocol; 5] = [
+    Protocol::Tls,
+    Protocol::Smtp,
+    Protocol::Imap,
+    Protocol::Pop3,
+    Protocol::Postgres,
+];
+
+#[test]
+fn endpoints_say_how_tls_begins() {
+    for (text, protocol, shown) in [
+        (
+            "mail.example.org:443",
+            Protocol::Tls,
+            "mail.example.org:443",
+        ),
+        ("tls://[::1]:443", Protocol::Tls, "[::1]:443"),
+        (
+            "SMTP://mail.example.org:25",
+            Protocol::Smtp,
+            "smtp://mail.example.org:25",
+        ),
+        ("imap://[::1]:143", Protocol::Imap, "imap://[::1]:143"),
+        ("pop3://host:110", Protocol::Pop3, "pop3://host:110"),
+        (
+            "postgres://host:5432",
+            Protocol::Postgres,
+            "postgres://host:5432",
+        ),
+    ] {
+        let endpoint: Endpoint = text.parse().unwrap();
+        assert_eq!(endpoint.protocol, protocol);
+        assert_eq!(endpoint.to_string(), shown);
+    }
+    for text in [
+        "https://host:443",
+        "://host:443",
+        "smtp://",
+        "smtp://host",
+        "smtp://user@host:25",
+    ] {
+        let error = text.parse::<Endpoint>().unwrap_err().to_string();
+        assert!(error.contains("smtp://"), "{error}");
+    }
+}
+
 proptest! {
     #[test]
-    fn endpoints_read_as_they_are_written(host in "[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", port in 1u16..) {
-        let endpoint = Endpoint { host, port };
+    fn endpoints_read_as_they_are_written(host in "[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", port in 1u16.., protocol in 0..PROTOCOLS.len()) {
+        let endpoint = Endpoint { protocol: PROTOCOLS[protocol], host, port };
         prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
     }
 
     #[test]
-    fn v6_endpoints_read_as_they_are_written(address: u128, port in 1u16..) {
+    fn v6_endpoints_read_as_they_are_written(address: u128, port in 1u16.., protocol in 0..PROTOCOLS.len()) {
         let host = std::net::Ipv6Addr::from(address).to_string();
-        let endpoint = Endpoint { host, port };
+        let endpoint = Endpoint { protocol: PROTOCOLS[protocol], host, port };
         prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
     }
 

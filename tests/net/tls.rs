@@ -11,10 +11,7 @@ use tokio_rustls::TlsConnector;
 
 /// The leaf that a server shows to who asks for `name`.
 async fn leaf(server: &Server, name: &str) -> Vec<u8> {
-    let endpoint = Endpoint {
-        host: "127.0.0.1".into(),
-        port: server.address.port(),
-    };
+    let endpoint = Endpoint::tls("127.0.0.1", server.address.port());
     let probe = TlsProbe::new(dialer()).unwrap();
     let served = probe.tls(&endpoint, name, AMPLE).await.unwrap();
     served.chain.into_iter().next().unwrap()

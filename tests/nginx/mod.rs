@@ -5,4 +5,5 @@ mod faults;
 mod first;
 mod renewal;
 mod scene;
+mod trials;
 mod whole;

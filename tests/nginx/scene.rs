@@ -194,10 +194,10 @@ impl Scene {
 
     /// What nginx serves in a new handshake, leaf first.
     pub async fn served(&self) -> Vec<Vec<u8>> {
-        let endpoint = Endpoint {
-            host: self.nginx.address.ip().to_string(),
-            port: self.nginx.address.port(),
-        };
+        let endpoint = Endpoint::tls(
+            self.nginx.address.ip().to_string(),
+            self.nginx.address.port(),
+        );
         let served = self.host.probe.tls(&endpoint, "localhost", AMPLE).await;
         served.unwrap().chain
     }

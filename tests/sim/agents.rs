@@ -6,6 +6,7 @@ use super::{
     host::Host,
     machine::Machine,
     network::{Network, URL, Wire},
+    nginx::Nginx,
     trace::{SimClock, Trace},
 };
 use certctl::{
@@ -29,6 +30,7 @@ pub struct AgentHost {
     pub volume: Volume,
     pub paths: Paths,
     pub token: String,
+    pub nginx: Nginx,
     /// While a process runs.
     pub running: Mutex<Option<Arc<Host>>>,
 }
@@ -59,9 +61,17 @@ impl AgentHost {
         self.machine().cut();
     }
 
+    /// Its machine loses its power and all that was not synced.
+    pub fn forget(&self) {
+        self.restart();
+        self.nginx.power_off();
+        self.volume.forget();
+    }
+
     /// Starts a process: it enrols where that was not done, and works.
     pub fn start(&self, machine: Machine) -> AgentProcess {
         let tasks = Tasks::new();
+        self.nginx.boot();
         let files = Arc::new(SimFiles {
             volume: self.volume.clone(),
             machine: machine.clone(),
@@ -72,6 +82,7 @@ impl AgentHost {
             files: files.clone(),
             paths: self.paths.clone(),
             sites: Mutex::default(),
+            nginx: self.nginx.clone(),
         });
         *self.running.lock().unwrap() = Some(host.clone());
         let env = Env {
@@ -123,6 +134,7 @@ impl AgentHost {
         process.tasks.abort_all();
         self.running.lock().unwrap().take();
         if power_lost {
+            self.nginx.power_off();
             self.volume.lose_power(&self.chance);
         }
     }

@@ -3,15 +3,14 @@
 use super::{agents::AgentHost, network::Acknowledged};
 use certctl::{
     clock::{Clock, Time},
-    deploy::{Journal, Pair, Phase, Vault, VersionRef},
+    deploy::{Journal, Pair, Phase, TargetConfig},
     domain::{
-        Agent, Certificate, Deployment, DeploymentState, Holder, Job, JobState, Order, OrderState,
-        Plan, Target, Version,
+        Agent, Certificate, Deployment, DeploymentState, Ending, Holder, Job, JobState, Order,
+        OrderState, Plan, Target, Version,
     },
-    id::Id,
     store::{
         CERT_CREATED, DEPLOYMENT_CERT, Document, Index, JOB_OPEN, Key, Loaded, Scan, Store,
-        VERSION_CERT,
+        TARGET_NAME, VERSION_CERT,
     },
 };
 use std::{collections::BTreeSet, path::Path};
@@ -73,35 +72,55 @@ pub async fn kept(store: &Store, acknowledged: &[Acknowledged]) {
 
 /// Whatever is in place on a host that runs is whole, valid, and its key is on that host.
 pub fn served(agent: &AgentHost) {
+    agent.nginx.check();
     let Some(host) = agent.running.lock().unwrap().clone() else {
         return;
     };
-    let vault = Vault::new(host.files.clone(), host.paths.clone());
-    let good = |pair: &Pair| {
-        let version = pair.version();
-        pair.valid_at(agent.clock.now())
-            .unwrap_or_else(|e| panic!("{}: {version} is in place: {e}", agent.name));
-        let spki = pair.chain().leaf().spki_sha256();
-        let key = vault.key(&version.certificate, spki).unwrap();
-        assert!(key.is_some(), "{}: {version} has no key", agent.name);
-    };
+    let (kept, now) = (host.kept(&agent.name), agent.clock.now());
     for (_, pair) in host.served() {
-        good(&pair);
+        kept.good(&pair, now);
     }
-    for link in host.files.list(&host.paths.live).unwrap_or_default() {
-        let name = link.to_str().unwrap();
-        if name.starts_with(certctl::sys::TEMP_PREFIX) {
-            continue;
+    for (port, pair) in agent.nginx.served() {
+        // One that was made by hand is not of the agent's keeping.
+        if pair.chain().certificates().count() == 1 {
+            let there = agent.volume.holds(pair.key().to_pkcs8_pem().as_bytes());
+            assert!(there, "{}: the key served at {port} is gone", agent.name);
+        } else {
+            kept.good(&pair, now);
         }
-        let certificate: Id = name.parse().unwrap();
-        let to = host.files.read_link(&host.paths.link(&certificate));
-        let to = to.unwrap().expect("a link");
-        let serial = to.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        let version = VersionRef {
-            certificate,
-            serial,
+    }
+    kept.links(now);
+}
+
+/// With no job open, each nginx serves what the last attempt at a deployment said.
+pub async fn told(store: &Store, agents: &[std::sync::Arc<AgentHost>]) {
+    let deployments = all::<Deployment>(store, DEPLOYMENT_CERT).await;
+    for target in all::<Target>(store, TARGET_NAME).await {
+        let Ok(TargetConfig::Nginx(config)) = TargetConfig::parse(&target.kind, &target.config)
+        else {
+            continue;
         };
-        good(&vault.load(&version).unwrap());
+        let of_this = deployments.iter().filter(|d| d.target == target.id);
+        let attempts = of_this.filter_map(|d| d.last.as_ref());
+        let Some(last) = attempts.max_by_key(|attempt| attempt.ended_at) else {
+            continue;
+        };
+        let said = match last.ending {
+            Ending::Changed | Ending::Unchanged => &last.new,
+            Ending::RolledBack => &last.old,
+            _ => continue,
+        };
+        let name = row::<Agent>(store, target.agent.as_str())
+            .await
+            .name
+            .clone();
+        let host = agents.iter().find(|a| a.name == name).unwrap();
+        let Some(pair) = host.nginx.now(config.endpoints[0].port) else {
+            continue;
+        };
+        let said = said.as_ref().map(|leaf| leaf.fingerprint_sha256.as_str());
+        let served = pair.chain().leaf().fingerprint_sha256();
+        assert_eq!(said, Some(served), "{}: {last:?}", target.id);
     }
 }
 
@@ -160,6 +179,13 @@ pub async fn settled(store: &Store, agents: &[std::sync::Arc<AgentHost>]) -> Res
                     let to = host.files.read_link(&host.paths.link(id)).unwrap();
                     to.is_some_and(|to| to.ends_with(Path::new(&serial)))
                 }
+                "NGINX" => {
+                    let of_this = |(_, pair): &(u16, Pair)| pair.version().certificate == *id;
+                    let mut pairs: Vec<_> = host.nginx.served();
+                    pairs.retain(of_this);
+                    let current = |(_, pair): &(u16, Pair)| pair.version().serial == current.serial;
+                    !pairs.is_empty() && pairs.iter().all(current)
+                }
                 _ => host
                     .served()
                     .iter()
@@ -176,42 +202,7 @@ pub async fn settled(store: &Store, agents: &[std::sync::Arc<AgentHost>]) -> Res
 /// A host keeps what it serves and would go back to, with the keys of it, and nothing else.
 pub fn tidy(agent: &AgentHost) {
     let host = agent.running.lock().unwrap().clone().expect("it runs");
-    let (mut needed, mut keys) = (BTreeSet::new(), BTreeSet::new());
-    let mut kept = BTreeSet::new();
-    for target in Journal::targets(&*host.files, &host.paths).unwrap() {
-        let journal = Journal::load(&*host.files, &host.paths, &target).unwrap();
-        kept.extend(journal.unwrap().versions().cloned());
-    }
-    let vault = Vault::new(host.files.clone(), host.paths.clone());
-    for version in &kept {
-        let pair = vault.load(version).unwrap();
-        needed.insert(pair.chain().leaf().spki_sha256().to_owned());
-    }
-    for path in agent.volume.paths() {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let shown = path.display();
-        assert!(
-            !name.starts_with(certctl::sys::TEMP_PREFIX),
-            "{}: a crash left {shown}",
-            agent.name
-        );
-        if let Some(spki) = name.strip_suffix(".key") {
-            keys.insert(spki.to_owned());
-        }
-        let leftover = path.starts_with(host.paths.state.join("pending"))
-            || path.starts_with(host.paths.state.join("outbox"));
-        assert!(
-            !(leftover && name.ends_with(".json")),
-            "{}: {shown} stays",
-            agent.name
-        );
-        if name == "privkey.pem" {
-            let dir = path.parent().unwrap();
-            let of = kept.iter().any(|v| host.paths.version(v) == dir);
-            assert!(of, "{}: {shown} is of no use", agent.name);
-        }
-    }
-    assert_eq!(keys, needed, "{}: keys and what needs them", agent.name);
+    host.kept(&agent.name).tidy(agent.volume.paths());
 }
 
 /// How many versions each certificate has had at each holder.

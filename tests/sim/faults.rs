@@ -1,11 +1,11 @@
-//! One certificate is issued, deployed to a file and a site, renewed and deployed again, with a
+//! One certificate is issued, deployed to a file, a site and nginx, renewed and deployed again, with a
 //! fault at the k-th step on disk: for each k until there is none to strike.
 
 use super::{
     checks,
     machine::{Fault, Machine},
     network::{Acknowledged, Wire},
-    operator::Operator,
+    operator::{Kind, Operator},
     simulate,
     trace::{SimClock, Trace},
     world::World,
@@ -40,9 +40,16 @@ async fn told(
     let host = world.host(&operator, "agent-1", None).await;
     let hosts = [host.clone()];
     let agent = world.enrolled("agent-1").await;
-    let file = operator.target("cert-1", &agent, None).await;
-    let site = operator.target("cert-1", &agent, Some(9001)).await;
-    let targets = [file, site];
+    let mut targets = Vec::new();
+    for kind in [Kind::File, Kind::Site(9001)] {
+        targets.push(operator.target("cert-1", &agent, kind).await);
+    }
+    host.nginx.calm(true);
+    if who == Who::Agent {
+        // Over what someone has made by hand, or where nothing is served yet.
+        host.nginx.site("cert-1", 7000, k % 2 == 0);
+        targets.push(operator.target("cert-1", &agent, Kind::Nginx(7000)).await);
+    }
 
     if story == Story::Renew {
         operator.certificate("cert-1", &targets).await;
@@ -73,8 +80,7 @@ async fn told(
     assert_eq!(held[0].1, versions, "one version for each cause");
     if who == Who::Agent {
         // What was confirmed is durable: nothing else survives, and it is served again.
-        host.restart();
-        host.volume.forget();
+        host.forget();
         world.settle(&hosts).await;
         // Whatever the fault left is cleared by this start and the next renewal.
         clock.sleep_over(6 * DAY + DAY / 2);

@@ -3,7 +3,7 @@
 use super::{chance::Chance, machine::Machine};
 use certctl::sys::{FileError, Files, Kind, Metadata, Owner, TEMP_PREFIX};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     io,
     path::{Component, Path, PathBuf},
@@ -48,7 +48,10 @@ impl Volume {
     pub fn forget(&self) {
         let mut state = self.state();
         state.unsynced.clear();
-        state.now = state.synced.clone();
+        let mut left = state.synced.clone();
+        drop_lost(&mut left);
+        state.synced = left.clone();
+        state.now = left;
     }
 
     /// What the power's loss leaves: each unsynced change is there or not, an unsynced content is
@@ -83,15 +86,7 @@ impl Volume {
                 None => drop(left.remove(&path)),
             }
         }
-        let dirs: Vec<PathBuf> = left
-            .iter()
-            .filter(|(_, node)| matches!(node, Node::Dir { .. }))
-            .map(|(path, _)| path.clone())
-            .collect();
-        left.retain(|path, _| {
-            let above = path.parent().unwrap();
-            above == Path::new("/") || dirs.iter().any(|dir| dir == above)
-        });
+        drop_lost(&mut left);
         state.synced = left.clone();
         state.now = left;
     }
@@ -104,6 +99,50 @@ impl Volume {
         }
     }
 
+    /// A file or link's content, for a program that is not the agent.
+    pub fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self.state().at(path)? {
+            Node::File { bytes, .. } => Ok(bytes.clone()),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Whether some file has exactly this content.
+    pub fn holds(&self, content: &[u8]) -> bool {
+        let state = self.state();
+        let mut nodes = state.now.values();
+        nodes.any(|node| matches!(node, Node::File { bytes, .. } if bytes == content))
+    }
+
+    /// Puts a file there that was always there.
+    pub fn plant(&self, path: &str, bytes: &[u8], mode: u32) {
+        let mut state = self.state();
+        let node = Node::File {
+            bytes: bytes.to_vec(),
+            mode,
+            inode: state.next_inode(),
+            whole: true,
+        };
+        state.plant(Path::new(path), node);
+    }
+
+    /// Puts a directory there that was always there, with those above it.
+    pub fn plant_dir(&self, path: &str) {
+        let mut state = self.state();
+        let path = Path::new(path);
+        let above: Vec<&Path> = path.ancestors().filter(|p| *p != Path::new("/")).collect();
+        for dir in above
+            .into_iter()
+            .rev()
+            .filter(|dir| !dir.as_os_str().is_empty())
+        {
+            if !state.is_dir(dir) {
+                let (mode, inode) = (0o755, state.next_inode());
+                state.plant(dir, Node::Dir { mode, inode });
+            }
+        }
+    }
+
     /// All that there is, for looking at from outside.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.state().now.keys().cloned().collect()
@@ -111,6 +150,11 @@ impl Volume {
 }
 
 impl State {
+    fn plant(&mut self, path: &Path, node: Node) {
+        self.now.insert(path.to_owned(), node.clone());
+        self.synced.insert(path.to_owned(), node);
+    }
+
     fn enter(&mut self, path: &Path, node: Option<Node>) {
         match &node {
             Some(node) => drop(self.now.insert(path.to_owned(), node.clone())),
@@ -344,6 +388,18 @@ impl SimFiles {
             self.sync_parent(&from)
         }
     }
+}
+
+/// What was in a directory that is not there is lost with it. A directory comes before what is in it.
+fn drop_lost(left: &mut BTreeMap<PathBuf, Node>) {
+    let mut dirs = BTreeSet::from([PathBuf::from("/")]);
+    left.retain(|path, node| {
+        let there = dirs.contains(path.parent().unwrap());
+        if there && matches!(node, Node::Dir { .. }) {
+            dirs.insert(path.clone());
+        }
+        there
+    });
 }
 
 fn at(op: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {

@@ -1,7 +1,12 @@
 //! What serves certificates on an agent's machine: the agent's own sites, and software that reads
 //! the files.
 
-use super::{chance::Chance, machine::Machine};
+use super::{
+    chance::Chance,
+    machine::Machine,
+    nginx::{self, Nginx},
+};
+use crate::support::Kept;
 use async_trait::async_trait;
 use certctl::{
     deploy::{Fault, Pair, Paths, Site, Sites},
@@ -31,9 +36,19 @@ pub struct Host {
     pub files: Arc<dyn Files>,
     pub paths: Paths,
     pub sites: Mutex<BTreeMap<Id, (Site, Pair)>>,
+    pub nginx: Nginx,
 }
 
 impl Host {
+    /// What the agent of this name keeps here.
+    pub fn kept<'a>(&self, name: &'a str) -> Kept<'a> {
+        Kept {
+            name,
+            files: self.files.clone(),
+            paths: self.paths.clone(),
+        }
+    }
+
     /// The sites that are served, with what they serve.
     pub fn served(&self) -> Vec<(Id, Pair)> {
         let sites = self.sites.lock().unwrap();
@@ -55,6 +70,9 @@ impl Host {
             let fits = key.ok()?.public_key().sha256() == chain.leaf().spki_sha256();
             return fits.then(|| der(&chain));
         }
+        if endpoint.host == nginx::HOST {
+            return Some(der(self.nginx.handshake(endpoint.port)?.chain()));
+        }
         let at = format!("{}:{}", endpoint.host, endpoint.port);
         let sites = self.sites.lock().unwrap();
         let mut sites = sites.values();
@@ -63,21 +81,35 @@ impl Host {
     }
 }
 
-/// The machine has no other programs.
+/// The machine has no program but nginx.
 #[async_trait]
 impl Exec for Host {
     async fn run(&self, command: &Command) -> Result<Finished, ExecError> {
-        Err(ExecError::Start {
-            program: command.argv[0].clone(),
-            source: std::io::ErrorKind::NotFound.into(),
-        })
+        sleep(Duration::from_millis(1 + self.chance.below(40))).await;
+        self.machine.alive().await;
+        if command.argv[0] != nginx::BINARY {
+            return Err(ExecError::Start {
+                program: command.argv[0].clone(),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+        }
+        let finished = self.nginx.command(command).await;
+        self.machine.alive().await;
+        Ok(finished)
     }
 
-    fn hang_up(&self, pid_file: &Path, _: &Path) -> Result<(), ExecError> {
-        Err(ExecError::Signal {
+    fn hang_up(&self, pid_file: &Path, program: &Path) -> Result<(), ExecError> {
+        let refuse = |problem: &str| ExecError::Signal {
             pid_file: pid_file.to_owned(),
-            problem: "there is no such file".into(),
-        })
+            problem: problem.to_owned(),
+        };
+        if self.machine.is_off() {
+            return Err(refuse("the machine is off"));
+        }
+        if (pid_file, program) != (Path::new(nginx::PID), Path::new(nginx::BINARY)) {
+            return Err(refuse("there is no such file"));
+        }
+        self.nginx.hang_up().map_err(|problem| refuse(&problem))
     }
 }
 

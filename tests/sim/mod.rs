@@ -13,6 +13,7 @@ mod files;
 mod host;
 mod machine;
 mod network;
+mod nginx;
 mod operator;
 mod server;
 mod trace;

@@ -1,12 +1,26 @@
 //! The people who ask for certificates, over the same network as everyone else.
 
-use super::network::{URL, Wire};
+use super::{
+    network::{URL, Wire},
+    nginx::{self, Nginx},
+};
 use bytes::Bytes;
 use certctl::net::Transport;
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
+
+/// What serves a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Software that reads the files.
+    File,
+    /// The agent itself, on this port.
+    Site(u16),
+    /// nginx, on this port.
+    Nginx(u16),
+}
 
 /// Calls with the administrator's key, again and again until there is an answer.
 pub struct Operator {
@@ -46,19 +60,27 @@ impl Operator {
         made["token"].as_str().unwrap().to_owned()
     }
 
-    /// A target on an agent, and its id: of type `File`, served by software that reads the files,
-    /// or `Site`.
-    pub async fn target(&self, certificate: &str, agent: &str, site: Option<u16>) -> String {
-        let id = match site {
-            None => format!("{certificate}.{agent}"),
-            Some(port) => format!("{certificate}.{agent}.{port}"),
-        };
-        let (kind, config) = match site {
-            None => {
+    /// A target on an agent, and its id.
+    pub async fn target(&self, certificate: &str, agent: &str, kind: Kind) -> String {
+        let (id, kind, config) = match kind {
+            Kind::File => {
                 let endpoint = format!("{certificate}{}:443", super::host::FILES);
-                ("File", json!({"endpoints": [endpoint]}))
+                let id = format!("{certificate}.{agent}");
+                (id, "File", json!({"endpoints": [endpoint]}))
             }
-            Some(port) => ("Site", json!({"listen": format!("127.0.0.1:{port}")})),
+            Kind::Site(port) => {
+                let config = json!({"listen": format!("127.0.0.1:{port}")});
+                (format!("{certificate}.{agent}.{port}"), "Site", config)
+            }
+            Kind::Nginx(port) => {
+                let reload = if port % 2 == 0 { "signal" } else { "command" };
+                let config = json!({
+                    "cert_path": Nginx::cert_path(certificate),
+                    "key_path": Nginx::key_path(certificate),
+                    "endpoints": [format!("{}:{port}", nginx::HOST)], "reload": reload,
+                });
+                (format!("{certificate}.{agent}.{port}"), "NGINX", config)
+            }
         };
         let body = json!({
             "id": id, "name": id, "type": kind, "agent_id": agent, "config": config,

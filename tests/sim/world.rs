@@ -7,7 +7,8 @@ use super::{
     files::Volume,
     machine::{Fault, Machine},
     network::{Network, Wire},
-    operator::Operator,
+    nginx::Nginx,
+    operator::{Kind, Operator},
     server::{ServerHost, ServerProcess},
     trace::{SimClock, Trace},
 };
@@ -153,6 +154,7 @@ impl World {
             if let Some(store) = self.store().filter(|_| up)
                 && checks::idle(&store).await
             {
+                checks::told(&store, hosts).await;
                 self.clock.sleep_over(end.since(self.clock.now()));
             }
         }
@@ -192,13 +194,16 @@ impl World {
         name: &str,
         death: Option<Death>,
     ) -> Arc<AgentHost> {
+        let volume = Volume::default();
+        let chance = Chance::new(self.seed, &format!("nginx of {name}"));
         let host = Arc::new(AgentHost {
+            nginx: Nginx::new(name, &volume, chance, &self.trace),
             name: name.to_owned(),
             clock: self.clock.clone(),
             chance: Chance::new(self.seed, name),
             trace: self.trace.clone(),
             network: self.network.clone(),
-            volume: Volume::default(),
+            volume,
             paths: AgentHost::paths(),
             token: operator.join_token().await,
             running: Mutex::default(),
@@ -286,6 +291,12 @@ pub async fn live(seed: u64, time: Duration, trace: Trace, clock: SimClock) -> R
     while clock.now() < end {
         hours += 1;
         world.pass_an_hour(&hosts).await;
+        for host in &hosts {
+            let broken = host.nginx.is_broken();
+            if fate.one_in(if broken { 8 } else { 150 }) {
+                host.nginx.break_configuration(!broken);
+            }
+        }
         if fate.one_in(36) {
             let name = &names[fate.below(names.len() as u64) as usize];
             operator.renew(name).await;
@@ -293,6 +304,10 @@ pub async fn live(seed: u64, time: Duration, trace: Trace, clock: SimClock) -> R
         check(&world, &hosts, &mut checked, hours % 24 == 0).await;
     }
     world.network.calm(true);
+    for host in &hosts {
+        host.nginx.break_configuration(false);
+        host.nginx.calm(true);
+    }
     world.settle(&hosts).await;
     // Whatever faults have left is cleared by the next start and the next renewal.
     for host in &hosts {
@@ -327,14 +342,23 @@ async fn order(world: &World, operator: &Operator, hosts: &[Arc<AgentHost>]) -> 
         let at = usize::from(n) % AGENTS;
         let (here, there) = (&agents[at], &agents[(at + 1) % AGENTS]);
         let mut targets = Vec::new();
+        let mut kinds = Vec::new();
         if n % 2 == 0 {
-            targets.push(operator.target(&name, here, None).await);
+            kinds.push((here, Kind::File));
         }
         if n % 2 == 1 || n % 4 == 2 {
-            targets.push(operator.target(&name, here, Some(9000 + n)).await);
+            kinds.push((here, Kind::Site(9000 + n)));
         }
         if n >= 10 {
-            targets.push(operator.target(&name, there, Some(9100 + n)).await);
+            kinds.push((there, Kind::Site(9100 + n)));
+        }
+        // Two on each host; on the last one nothing is served yet.
+        if n < 6 {
+            hosts[at].nginx.site(&name, 7000 + n, at + 1 < AGENTS);
+            kinds.push((here, Kind::Nginx(7000 + n)));
+        }
+        for (agent, kind) in kinds {
+            targets.push(operator.target(&name, agent, kind).await);
         }
         operator.certificate(&name, &targets).await;
         names.push(name);

@@ -4,9 +4,11 @@
 mod agent;
 mod call;
 pub mod invariants;
+mod kept;
 
 pub use agent::{TestAgent, fit};
 pub use call::{Answer, Call};
+pub use kept::Kept;
 
 use async_trait::async_trait;
 use axum::Router;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// One certificate on an agent with two targets, its version issued; the deployment jobs.
-async fn issued(desk: &Desk) -> ((String, String), Vec<Value>) {
+pub async fn issued(desk: &Desk) -> ((String, String), Vec<Value>) {
     let agent = desk.agent("web1").await;
     for (id, name) in [("tgt-a", "storefront"), ("tgt-b", "files")] {
         let body = json!({
@@ -109,7 +109,7 @@ async fn a_certificate_is_shown_from_first_wish_to_seen_served() {
          Failed files File 2 minutes ago · 10.0.0.8:443 serves serial 0ff; \
          what was there before is not back; tried again in 58 minutes"
     );
-    let counts = after.all("ul")[0].text();
+    let counts = after.one("main").all("ul")[0].text();
     assert_eq!(counts, "1 in all 1 failed on a target 1 Active");
     let events = after.by_id("events").is_some();
     assert!(
@@ -297,6 +297,6 @@ async fn a_long_list_says_that_it_is_cut() {
         page.text()
             .contains("These are the 100 that need attention or end first; there are more.")
     );
-    let counts = page.all("ul")[0].text();
+    let counts = page.one("main").all("ul")[0].text();
     assert_eq!(counts, "101 in all 101 Pending", "all are counted");
 }

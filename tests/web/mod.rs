@@ -5,6 +5,7 @@ mod certificates;
 mod failure;
 mod files;
 mod html;
+mod outcomes;
 mod signin;
 
 use axum::{Router, body::Body};
