@@ -70,7 +70,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("agent", "deploy pki clock crypt id net sys"),
     ("ca", "pki clock crypt id net"),
     ("deploy", "pki clock crypt id net sys"),
-    ("store", "domain clock crypt id"),
+    ("store", "domain clock crypt id telemetry"),
     ("access", ""),
     ("clock", ""),
     ("config", "telemetry"),
@@ -84,6 +84,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
 /// What only these modules may name: a path, a field `.x` or a method's call `.x()`.
 const NAMED_ONLY_IN: &[(&str, &str)] = &[
     ("redb", "store"),
+    ("prometheus", "telemetry"),
     ("tokio_postgres", "store"),
     // Decisions are made in the middle: nobody else begins or builds a batch.
     ("crate::store::Batch", "app jobs reconcile store"),

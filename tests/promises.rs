@@ -68,7 +68,7 @@ const PROMISES: &[(&str, &[&str])] = &[
     (
         "a deployment is of one version, whatever was issued since",
         &[
-            "lifecycle::deployment::a_newer_version_cancels_a_deployment_that_waits",
+            "lifecycle::deployment::a_newer_version_stops_a_deployment_under_way",
             "agent::jobs::what_is_not_understood_is_refused_and_the_rest_goes_on",
         ],
     ),

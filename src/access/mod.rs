@@ -35,11 +35,13 @@ pub enum Permission {
     AgentRetire,
     /// Read the audit log.
     AuditRead,
+    /// Read metrics.
+    MetricsRead,
 }
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::CertRead,
         Self::CertIssue,
         Self::CertEdit,
@@ -56,6 +58,7 @@ impl Permission {
         Self::AgentEdit,
         Self::AgentRetire,
         Self::AuditRead,
+        Self::MetricsRead,
     ];
 
     /// The name on the wire.
@@ -77,6 +80,7 @@ impl Permission {
             Self::AgentEdit => "agent.edit",
             Self::AgentRetire => "agent.retire",
             Self::AuditRead => "audit.read",
+            Self::MetricsRead => "metrics.read",
         }
     }
 }
@@ -116,14 +120,15 @@ impl Role {
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
         use Permission::{
-            AgentRead, AgentRetire, AuditRead, CertRead, IssuerRead, JobRead, TargetRead,
+            AgentRead, AgentRetire, AuditRead, CertRead, IssuerRead, JobRead, MetricsRead,
+            TargetRead,
         };
         match self {
             Self::Admin => true,
             Self::Operator => permission != AgentRetire,
             Self::Viewer => matches!(
                 permission,
-                CertRead | IssuerRead | JobRead | TargetRead | AgentRead | AuditRead
+                CertRead | IssuerRead | JobRead | TargetRead | AgentRead | AuditRead | MetricsRead
             ),
             Self::Auditor => matches!(permission, AuditRead),
         }

@@ -9,6 +9,8 @@ mod extract;
 mod issuers;
 mod job_shapes;
 mod jobs;
+mod metrics;
+mod observe;
 mod problem;
 mod router;
 pub mod shapes;

@@ -1,20 +1,17 @@
 //! Errors on the wire: `{"error": reason phrase, "message": detail, "request_id": uuid}`, or a page
 //! for the reader of one.
 
-use crate::{
-    app::{App, AppError},
-    net::Peer,
-    web,
-};
+use super::observe::RequestId;
+use crate::{app::AppError, web};
 use axum::{
     Json,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, time::Duration};
 
 /// An answer that says what went wrong.
 #[derive(Debug)]
@@ -109,41 +106,27 @@ impl IntoResponse for Problem {
     }
 }
 
-/// What an error answer is to say.
+/// What an error answer is to say. A response extension.
 #[derive(Clone)]
-struct Message(String);
+pub(super) struct Message(pub(super) String);
 
 /// The longest text that a layer of the HTTP stack says of its own accord.
 const MAX_TEXT: usize = 4096;
 
-/// Gives every answer its `X-Request-ID`, and every error answer that is no page yet the error body
-/// or the error page, whichever layer it comes from.
-pub async fn dress(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let id = app.request_id();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let reader = web::wants_page(&path, request.headers());
-    let peer = request.extensions().get::<Peer>().copied();
-    let mut response = next.run(request).await;
+/// Gives every error answer that is no page yet the error body or the error page, whichever layer
+/// it comes from.
+pub async fn dress(request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().cloned();
+    let id = id.map(|RequestId(id)| id).unwrap_or_default();
+    let reader = web::wants_page(request.uri().path(), request.headers());
+    let response = next.run(request).await;
     let status = response.status();
-    let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    if let Some(untold) = refused.then(|| app.refusals.tell()).flatten() {
-        let message = response.extensions().get::<Message>().map(|m| m.0.as_str());
-        let (reason, status) = (message.unwrap_or_default(), status.as_u16());
-        tracing::warn!(?peer, %method, path, status, reason, untold, request_id = %id, "refused");
-    } else if status.is_server_error() {
-        tracing::warn!(%method, path, status = status.as_u16(), request_id = %id, "request failed");
-    } else {
-        tracing::debug!(%method, path, status = status.as_u16(), request_id = %id, "request");
-    }
     let page = response
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
     if (status.is_client_error() || status.is_server_error()) && !page {
-        response = with_body(response, &id, reader).await;
-    }
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert("x-request-id", value);
+        return with_body(response, &id, reader).await;
     }
     response
 }
@@ -158,8 +141,9 @@ async fn with_body(mut response: Response, id: &str, reader: bool) -> Response {
     if json {
         return response;
     }
-    let message = match response.extensions_mut().remove::<Message>() {
-        Some(Message(text)) => text,
+    let said = response.extensions().get::<Message>().cloned();
+    let message = match &said {
+        Some(Message(text)) => text.clone(),
         None => {
             let body = std::mem::take(response.body_mut());
             let text = axum::body::to_bytes(body, MAX_TEXT)
@@ -182,6 +166,9 @@ async fn with_body(mut response: Response, id: &str, reader: bool) -> Response {
         if !matches!(*name, header::CONTENT_TYPE | header::CONTENT_LENGTH) {
             dressed.headers_mut().append(name, value.clone());
         }
+    }
+    if let Some(said) = said {
+        dressed.extensions_mut().insert(said);
     }
     dressed
 }

@@ -1,6 +1,8 @@
 //! Every route of the API.
 
-use super::{agents, audit, certificates, ending, issuers, jobs, problem, targets};
+use super::{
+    agents, audit, certificates, ending, issuers, jobs, metrics, observe, problem, targets,
+};
 use crate::{
     app::{App, NotReady},
     protocol, web,
@@ -120,6 +122,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/agents/{id}/jobs/{job}/csr", post(agents::csr))
         .route("/agents/{id}/jobs/{job}/report", post(agents::report))
         .route("/audit", get(audit::list))
+        .route("/metrics", get(metrics::show))
+        .route("/metrics/prometheus", get(metrics::text))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method);
     Router::new()
@@ -134,7 +138,8 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(
             ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(app, problem::dress))
+                .layer(middleware::from_fn_with_state(app, observe::observe))
+                .layer(middleware::from_fn(problem::dress))
                 .layer(header_layer(header::CACHE_CONTROL, "no-store"))
                 .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
                 .layer(header_layer(

@@ -21,6 +21,7 @@ use crate::{
     store::{Loaded, Unit},
 };
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The longest common name in a subject (RFC 5280, ub-common-name). A longer one stands among the
 /// subject alternative names alone.
@@ -39,6 +40,8 @@ struct Approved {
     issuer: Id,
     /// The CA node that signs.
     node: Id,
+    /// The issuer's type.
+    kind: &'static str,
     request: IssueRequest,
 }
 
@@ -181,10 +184,13 @@ impl App {
             Approval::Granted(approved) => approved,
             Approval::Refused(message) => return Err(AppError::Conflict(message)),
         };
-        let chain = self
-            .ask(&approved)
-            .await
-            .map_err(|e| AppError::Issuer(e.message))?;
+        let chain = match self.ask(&approved).await {
+            Ok(chain) => chain,
+            Err(e) => {
+                self.count_refusal(&approved.issuer, class_of(&e).0).await?;
+                return Err(AppError::Issuer(e.message));
+            }
+        };
         certificate
             .holders
             .entry(holder.clone())
@@ -234,6 +240,7 @@ impl App {
         Ok(Approval::Granted(Approved {
             issuer: issuer.id.clone(),
             node: issuing_node.clone(),
+            kind: issuer.kind.as_str(),
             request: IssueRequest {
                 serial_seed: seed,
                 csr_der: csr.der().to_vec(),
@@ -255,7 +262,10 @@ impl App {
             class: IssueErrorClass::NeedsOperator,
             message: format!("issuer {}: {e}", approved.issuer),
         })?;
-        let Issued::Now(chain) = issuer.issue(&approved.request).await?;
+        let began = Instant::now();
+        let issued = issuer.issue(&approved.request).await;
+        self.metrics.asked(approved.kind, began.elapsed());
+        let Issued::Now(chain) = issued?;
         let request = &approved.request;
         pki::check::returned(
             &chain,

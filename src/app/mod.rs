@@ -19,6 +19,7 @@ mod jobs;
 mod join;
 mod lifecycle;
 pub mod lists;
+mod metrics;
 mod nodes;
 mod report;
 mod retire;
@@ -39,6 +40,7 @@ pub use export::Export;
 pub use issuers::{IssuerView, NewIssuer};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
+pub use metrics::{Issuance, Numbers};
 pub use retire::Retirement;
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
@@ -58,7 +60,7 @@ use crate::{
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
     sys::Tasks,
-    telemetry::Throttle,
+    telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -95,6 +97,8 @@ pub struct App {
     pub pulse: Pulse,
     /// Refused calls, as far as the log tells of them.
     pub refusals: Throttle,
+    /// What this process measures of itself.
+    pub metrics: Metrics,
     /// When this process began: until a while later an agent's silence says nothing.
     pub started_at: Time,
     /// The settings.

@@ -17,7 +17,7 @@ use crate::{
     pki::San,
     store::{CommitError, Committer, EngineError, Redb, Store, StoreError},
     sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
-    telemetry::Throttle,
+    telemetry::{Metrics, Throttle},
 };
 use std::sync::Arc;
 
@@ -224,6 +224,7 @@ impl App {
         let local = LocalCa::new(issuing, issuing_key)
             .below(vec![root])
             .published(pointers);
+        let metrics = Metrics::new(store.metrics());
         let app = App {
             started_at: clock.now(),
             store,
@@ -240,8 +241,11 @@ impl App {
             heard: Heard::default(),
             pulse: Pulse::default(),
             refusals: Throttle::default(),
+            metrics,
             config,
         };
+        app.remember_heard().await?;
+        app.know_issuers().await?;
         Ok(Started {
             app: Arc::new(app),
             admin_key,

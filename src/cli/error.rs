@@ -7,10 +7,30 @@ use crate::{
     net::{BindError, CallError, TrustError},
 };
 
-/// Why a command failed. Exit codes: 1 it did not do what was asked, 69 the server is not to be
-/// reached, 74 storage or files, 78 configuration; 2 is a command line that cannot be read.
+/// Every exit code, and what it says. Those above 63 are of sysexits.h.
+pub const EXIT_CODES: &[(u8, &str)] = &[
+    (0, "it did what was asked"),
+    (1, "it did not, or the server refused; the message says why"),
+    (2, "the command line cannot be read"),
+    (69, "the server is not to be reached"),
+    (74, "storage or a file failed"),
+    (78, "the configuration cannot be used"),
+];
+
+/// The exit codes, as help shows them.
+pub fn exit_codes() -> String {
+    let lines = EXIT_CODES
+        .iter()
+        .map(|(code, says)| format!("\n  {code:<4}{says}"));
+    format!("Exit codes:{}", lines.collect::<String>())
+}
+
+/// Why a command failed; [`EXIT_CODES`] says how a script is told.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
+    /// The command line cannot be read.
+    #[error("{0}")]
+    Usage(String),
     /// It did not do what was asked.
     #[error("{0}")]
     Failed(String),
@@ -34,10 +54,35 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// What to do, beside what the message itself says.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "--help lists commands, arguments and flags",
+            Self::Failed(_) => "what the message names is to be mended first; then try again",
+            Self::Refused { status, .. } => match status {
+                401 => "set CERTCTL_API_KEY to a key that is valid there",
+                403 => "use a key whose role holds the permission that the message names",
+                404 => "the list commands show what there is",
+                409 => "look at the present state first; it does not allow this",
+                429 | 503 => "try again later",
+                500.. => "the server's log says more",
+                _ => "what the message names is to be changed",
+            },
+            Self::Unreachable(_) => {
+                "start the server, or name another by --server, --socket or --data-dir"
+            }
+            Self::Storage(_) => "check the path that the message names, its owner and free space",
+            Self::Config(_) => {
+                "`certctl config check` says all that is wrong, `certctl config keys` lists settings"
+            }
+        }
+    }
+
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Failed(_) | Self::Refused { .. } => 1,
+            Self::Usage(_) => 2,
             Self::Unreachable(_) => 69,
             Self::Storage(_) => 74,
             Self::Config(_) => 78,

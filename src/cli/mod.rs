@@ -7,28 +7,40 @@ mod attempts;
 mod bench;
 mod certs;
 mod client;
+mod config;
 mod error;
 mod follow;
 mod host;
 mod issuers;
 mod jobs;
+mod manual;
 mod output;
 mod quickstart;
 mod server;
 mod targets;
 
-pub use error::CliError;
+pub use error::{CliError, EXIT_CODES};
 
 use crate::{
-    config::{self, Environment, LogConfig},
-    sys, telemetry,
+    config::{Environment, Flags, LogConfig, logging, server as server_settings},
+    sys::{self, Disk, Files},
+    telemetry,
 };
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use std::{ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// The longest configuration file, in bytes.
+const MAX_CONFIG: usize = 1 << 20;
 
 /// Certificate lifecycle manager: issues, renews, deploys and proves certificates.
 #[derive(Debug, Parser)]
-#[command(name = "certctl", version, max_term_width = 100)]
+#[command(name = "certctl", version, max_term_width = 100, after_help = error::exit_codes())]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -43,6 +55,10 @@ struct Global {
     /// quickstart ./certctl-data]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// The configuration file [env: CERTCTL_CONFIG] [default: /etc/certctl/certctl.toml, where
+    /// there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Unix socket of a server on this machine [env: CERTCTL_SOCKET] [default: <data-dir>/certctl.sock]
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -93,6 +109,13 @@ enum Command {
     /// List, show and cancel jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Check, show and list the settings
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Print a shell's completions
+    Completions(manual::Completions),
+    /// Write the manual pages
+    Man(manual::Man),
     /// Measure this machine: commits, issuance, lists, start
     Bench(bench::Benches),
 }
@@ -110,8 +133,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let args = named(args);
     let program = called_as(&args);
-    let mut cli = match Cli::try_parse_from(args) {
+    let mut cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
+        Err(e) if e.use_stderr() && asks_for_json(&args) => {
+            let text = e.to_string();
+            let text = text.trim_start_matches("error: ").trim_end();
+            return failed(&CliError::Usage(text.to_owned()), true);
+        }
         Err(e) => {
             // Also help and version come this way; a closed pipe is no fault of theirs.
             let _ = e.print();
@@ -119,13 +147,24 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     cli.global.program = program;
+    let json = cli.global.output == Output::Json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("certctl: {}", output::plain(&e.to_string()));
-            ExitCode::from(e.exit_code())
-        }
+        Err(e) => failed(&e, json),
     }
+}
+
+fn failed(error: &CliError, json: bool) -> ExitCode {
+    output::failure(error, json);
+    ExitCode::from(error.exit_code())
+}
+
+/// Whether a command line, as far as it can be read, asks for results that programs read.
+fn asks_for_json(args: &[OsString]) -> bool {
+    let flag = args.iter().any(|arg| arg == "--output=json");
+    flag || args
+        .windows(2)
+        .any(|pair| pair[0] == "--output" && pair[1] == "json")
 }
 
 /// What to type to call the program again: its path where one was typed, else its name.
@@ -152,8 +191,16 @@ fn named(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
-    let env = Environment::of_process();
     let Cli { global, command } = cli;
+    match &command {
+        Command::Completions(command) => {
+            manual::completions(command);
+            return Ok(());
+        }
+        Command::Man(command) => return manual::man(command),
+        _ => {}
+    }
+    let env = Environment::of_process(global.config.as_deref(), &read_text);
     match command {
         Command::Quickstart(command) => {
             server_logging(&env, Some("warn"))?;
@@ -164,45 +211,53 @@ fn run(cli: Cli) -> Result<(), CliError> {
             runtime(true, server::run(command, &global, &env))
         }
         Command::Agent(command) => {
-            logging(&env, config::logging(&env)?, None)?;
+            start_logging(&env, logging(&env)?, None)?;
             runtime(true, agent::run(command, &global, &env))
         }
         Command::Agents(command) => {
-            config::logging(&env)?;
+            env.sound()?;
             runtime(false, agents::run(command, &global, &env))
         }
         Command::Certs(command) => {
-            config::logging(&env)?;
+            env.sound()?;
             runtime(false, certs::run(command, &global, &env))
         }
         Command::Targets(command) => {
-            config::logging(&env)?;
+            env.sound()?;
             runtime(false, targets::run(command, &global, &env))
         }
         Command::Issuers(command) => {
-            config::logging(&env)?;
+            env.sound()?;
             runtime(false, issuers::run(command, &global, &env))
         }
         Command::Jobs(command) => {
-            config::logging(&env)?;
+            env.sound()?;
             runtime(false, jobs::run(command, &global, &env))
         }
+        Command::Config(command) => config::run(&command, &global, env),
         Command::Bench(command) => {
             telemetry::init(telemetry::Level::Warn, telemetry::Format::Text)
                 .map_err(|e| CliError::Failed(e.to_string()))?;
             runtime(true, bench::run(command, &global))
         }
+        Command::Completions(_) | Command::Man(_) => Ok(()),
     }
+}
+
+/// Reads a text file that the settings name.
+fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = Disk.read(path, MAX_CONFIG).map_err(|e| e.source)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is no UTF-8 text"))
 }
 
 /// Starts the logging of a server, once all its settings were seen to be good.
 fn server_logging(env: &Environment, quiet: Option<&str>) -> Result<(), CliError> {
-    let (_, log) = config::server(env, config::Flags::default())?;
-    logging(env, log, quiet)
+    let (_, log) = server_settings(env, Flags::default())?;
+    start_logging(env, log, quiet)
 }
 
-/// Starts logging; `quiet` is the level where the environment names none.
-fn logging(env: &Environment, log: LogConfig, quiet: Option<&str>) -> Result<(), CliError> {
+/// Starts logging; `quiet` is the level where no source names one.
+fn start_logging(env: &Environment, log: LogConfig, quiet: Option<&str>) -> Result<(), CliError> {
     let level = match (env.get("CERTCTL_LOG_LEVEL"), quiet) {
         (None, Some(level)) => level.parse().unwrap_or(log.level),
         _ => log.level,

@@ -3,11 +3,30 @@
 use super::CliError;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use serde_json::json;
 use std::io::{self, Write};
 
 /// Prints lines. A reader that has gone away is no failure.
 pub fn line(text: &str) {
     let _ = writeln!(io::stdout(), "{}", plain(text));
+}
+
+/// Prints bytes of ours. A reader that has gone away is no failure.
+pub fn raw(bytes: &[u8]) {
+    let _ = io::stdout().write_all(bytes);
+}
+
+/// Tells a failure on standard error: a line for people, an object on one line for programs.
+pub fn failure(error: &CliError, program: bool) {
+    let text = if program {
+        json!({
+            "error": error.to_string(), "hint": error.hint(), "exit_code": error.exit_code(),
+        })
+        .to_string()
+    } else {
+        format!("certctl: {}", plain(&error.to_string()))
+    };
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// A text of others as a terminal may have it: without control characters, line ends apart.

@@ -33,8 +33,7 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
     let (config, _) = config::server(env, flags)?;
     let mut names = command.names;
     if let Some(host) = config::public_host(env)? {
-        let name =
-            host::name(&host).map_err(|e| ConfigError(vec![format!("CERTCTL_PUBLIC_URL: {e}")]))?;
+        let name = host::name(&host).map_err(|e| ConfigError::of("CERTCTL_PUBLIC_URL", e))?;
         names.push(name);
     }
     let first_start = config.data_dir.join(FIRST_START);

@@ -11,7 +11,7 @@ use crate::{
     sys::{Files, TEMP_PREFIX},
 };
 use async_trait::async_trait;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// A target of type `File`.
 pub struct FileTarget<'a> {
@@ -39,6 +39,7 @@ impl FileTarget<'_> {
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
             in_a_row: IN_A_ROW,
+            lasting: Duration::ZERO,
         }
     }
 

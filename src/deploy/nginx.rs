@@ -14,10 +14,16 @@ use crate::{
     sys::{Files, TEMP_PREFIX},
 };
 use async_trait::async_trait;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// Old and new workers accept side by side for a moment, so that new and old answers alternate.
+/// New handshakes in a row that must be right.
 const IN_A_ROW: u32 = 5;
+/// nginx starts its new workers, sleeps for 100 ms and only then tells the old ones to go: new and
+/// old answers alternate for that long, and longer on a busy host.
+const LASTING: Duration = Duration::from_millis(400);
 const MAX_CHAIN_BYTES: usize = 256 * 1024;
 
 /// A target of type `NGINX`.
@@ -63,6 +69,7 @@ impl NginxTarget<'_> {
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
             in_a_row: IN_A_ROW,
+            lasting: LASTING.min(self.config.verify_timeout / 4),
         }
     }
 
@@ -93,7 +100,19 @@ impl NginxTarget<'_> {
             .await
     }
 
-    /// Whether nginx accepts the staged pair, asked in a directory that is then removed.
+    /// Whether nginx accepts its configuration as it is. False while a file of the certificate is
+    /// missing, for then it cannot: the test after the commit is the first.
+    async fn test_as_it_is(&self) -> Result<bool, Fault> {
+        for (path, _) in self.places().wanted {
+            if self.files.metadata(path)?.is_none() {
+                return Ok(false);
+            }
+        }
+        self.test(&self.config.config_path).await?;
+        Ok(true)
+    }
+
+    /// Whether nginx accepts the staged pair, by a configuration in `dir`.
     async fn test_staged(&self, pair: &Pair, dir: &Path) -> Result<(), Fault> {
         let version = self.paths.version(pair.version());
         for path in [dir, &version] {
@@ -137,6 +156,20 @@ impl NginxTarget<'_> {
             ),
             ..fault
         })
+    }
+}
+
+/// A directory for one test, removed on drop, however the test ends.
+struct Trial<'a> {
+    files: &'a dyn Files,
+    dir: PathBuf,
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.files.remove_tree(&self.dir) {
+            tracing::warn!(%error, "what a rehearsal left behind was not removed");
+        }
     }
 }
 
@@ -198,43 +231,30 @@ impl Target for NginxTarget<'_> {
     }
 
     async fn inspect(&self) -> Result<Vec<String>, Fault> {
-        let mut findings = Vec::new();
         for (path, _) in self.places().wanted {
             if let Some(dir) = path.parent() {
                 let trial = dir.join(format!("{TEMP_PREFIX}trial"));
                 self.files.write_durable(&trial, b"", 0o600)?;
                 self.files.remove(&trial)?;
             }
-            if self.files.metadata(path)?.is_none() {
-                findings.push(format!("{} is not there yet", path.display()));
-            }
         }
         let config = self.config.config_path.display();
-        // A configuration that names a missing file cannot pass.
-        if findings.is_empty() {
-            self.test(&self.config.config_path).await?;
-            findings.push(format!("nginx accepts {config}"));
+        Ok(vec![if self.test_as_it_is().await? {
+            format!("nginx accepts {config}")
         } else {
-            findings.push(format!("so {config} is tested with the first version"));
-        }
-        Ok(findings)
+            format!("{config} can be tested once the files of the certificate are there")
+        }])
     }
 
     async fn rehearse(&self, pair: &Pair) -> Result<(), Fault> {
-        // While a file that it names is missing, the configuration cannot pass: then the test after
-        // the commit is the first.
-        let mut whole = true;
-        for (path, _) in self.places().wanted {
-            whole &= self.files.metadata(path)?.is_some();
-        }
-        if whole {
-            self.test(&self.config.config_path).await?;
-        }
-        let dir: PathBuf = self.paths.rehearsals().join(self.target.as_str());
+        self.test_as_it_is().await?;
+        let dir = self.paths.rehearsals().join(self.target.as_str());
         self.files.remove_tree(&dir)?;
-        let tested = self.test_staged(pair, &dir).await;
-        self.files.remove_tree(&dir)?;
-        tested
+        let trial = Trial {
+            files: self.files,
+            dir,
+        };
+        self.test_staged(pair, &trial.dir).await
     }
 
     async fn commit(&self, pair: &Pair, before: &Before) -> Result<(), Fault> {

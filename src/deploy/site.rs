@@ -81,6 +81,7 @@ impl SiteTarget<'_> {
             server_name: &self.server_name,
             timeout: self.config.verify_timeout,
             in_a_row: IN_A_ROW,
+            lasting: Duration::ZERO,
         }
     }
 }

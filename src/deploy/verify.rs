@@ -14,6 +14,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 const PAUSE: Duration = Duration::from_millis(100);
 /// How many new handshakes in a row must show it: one process of several may be late.
 pub const IN_A_ROW: u32 = 3;
+/// Into how many parts the time is cut that right handshakes must last.
+const LULLS: u32 = 16;
+const UNSTEADY: &str = "what it should serve was seen, but not for long enough";
 /// For the one handshake that shows what is served before a deployment.
 const GLANCE: Duration = Duration::from_secs(2);
 
@@ -57,6 +60,9 @@ pub struct Watch<'a> {
     pub timeout: Duration,
     /// How many new handshakes in a row must be right.
     pub in_a_row: u32,
+    /// How long those in a row must last: where old and new processes answer side by side for a
+    /// while, some that come at once prove little.
+    pub lasting: Duration,
 }
 
 impl Watch<'_> {
@@ -178,6 +184,8 @@ impl Watch<'_> {
     ) -> (Seen, bool) {
         let mut last = unseen(endpoint, &"no handshake was made in time");
         let mut in_a_row = 0;
+        let mut since = Instant::now();
+        let lull = self.lasting / LULLS;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let handshake = self.probe.tls(endpoint, self.server_name, left);
@@ -200,15 +208,26 @@ impl Watch<'_> {
                     false
                 }
             };
-            in_a_row = if accepted { in_a_row + 1 } else { 0 };
-            if in_a_row == self.in_a_row {
-                return (last, true);
-            }
             if !accepted {
+                in_a_row = 0;
                 if deadline.saturating_duration_since(Instant::now()) <= PAUSE {
                     return (last, false);
                 }
                 sleep(PAUSE).await;
+                continue;
+            }
+            if in_a_row == 0 {
+                since = Instant::now();
+            }
+            in_a_row += 1;
+            if in_a_row >= self.in_a_row && since.elapsed() >= self.lasting {
+                return (last, true);
+            }
+            if !lull.is_zero() {
+                if deadline.saturating_duration_since(Instant::now()) <= lull {
+                    return (unseen(endpoint, &UNSTEADY), false);
+                }
+                sleep(lull).await;
             }
         }
     }

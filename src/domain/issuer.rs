@@ -31,6 +31,15 @@ pub enum IssuerKind {
     },
 }
 
+impl IssuerKind {
+    /// The type on the wire.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::GenericCA { .. } => "GenericCA",
+        }
+    }
+}
+
 /// A certification authority whose key we hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaNode {

@@ -87,7 +87,39 @@ pub enum FailureClass {
     NeedsOperator,
 }
 
+impl FailureClass {
+    /// The class of an error as metrics tell it; a renewal's is told apart.
+    pub fn error_class(self, renewal: bool) -> String {
+        let class = match self {
+            Self::Permanent => "validation",
+            Self::Transient | Self::NeedsOperator => "other",
+        };
+        if renewal {
+            format!("renewal_{class}")
+        } else {
+            class.to_owned()
+        }
+    }
+}
+
+/// Every class of error that an issuer can be charged with, as metrics tell them.
+pub const ERROR_CLASSES: [&str; 8] = [
+    "timeout",
+    "auth",
+    "rate_limited",
+    "validation",
+    "upstream_5xx",
+    "upstream_4xx",
+    "network",
+    "other",
+];
+
 impl Order {
+    /// Whether it is to replace a version.
+    pub fn is_renewal(&self) -> bool {
+        matches!(self.cause, Cause::Replaces(_))
+    }
+
     /// The id of an attempt.
     pub fn id_of(certificate: &Id, holder: &Holder, cause: &Cause, attempt: u32) -> Id {
         let mut hash = ring::digest::Context::new(&ring::digest::SHA256);

@@ -109,6 +109,23 @@ impl Heard {
         of_late.map(|(id, b)| (id.clone(), b.at)).collect()
     }
 
+    /// An agent was heard by another process, which wrote it down.
+    pub fn remember(&self, agent: &Id, at: Time) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.entry(agent.clone()).or_insert_with(|| Beat {
+            at,
+            written: true,
+            said: None,
+            version: None,
+        });
+    }
+
+    /// How many agents were heard after a moment.
+    pub fn count_after(&self, moment: Time) -> u64 {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.values().filter(|b| b.at > moment).count() as u64
+    }
+
     /// When an agent was last heard by this process.
     pub fn last(&self, agent: &Id) -> Option<Time> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@ use super::{
 use crate::sys::Tasks;
 use axum::Router;
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -33,6 +33,15 @@ pub enum Peer {
         /// The user it ran as when it connected (`SO_PEERCRED`, unix(7)).
         uid: u32,
     },
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix { uid } => write!(f, "local:{uid}"),
+        }
+    }
 }
 
 /// What clients may take.

@@ -194,12 +194,17 @@ fn every<F>(
 {
     let app = Arc::clone(app);
     app.pulse.beat(name, period);
+    app.metrics.has_loop(name);
     app.clone().tasks.spawn(name, async move {
         let stop = app.tasks.token();
         while !rest(&stop, Instant::now() + period).await {
             // A loop outlives its faults: what it did not do is found by the next look.
             let work = AssertUnwindSafe(async { work(Arc::clone(&app)).await });
-            match work.catch_unwind().await {
+            let began = Instant::now();
+            let outcome = work.catch_unwind().await;
+            let well = matches!(outcome, Ok(Ok(())));
+            app.metrics.looked(name, began.elapsed(), well);
+            match outcome {
                 Ok(Ok(())) => {}
                 Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
                 Err(_) => tracing::error!(loop_name = name, "a fault of the program"),

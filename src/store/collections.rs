@@ -6,9 +6,9 @@ use crate::{
     clock::Time,
     crypt::RingDoc,
     domain::{
-        Agent, ApiKey, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder, Issuer,
-        Job, JoinToken, Order, Plan, Presence, Profile, RenewalPolicy, Revocation, Session, Target,
-        Version, job::JobKind,
+        Agent, ApiKey, Attempt, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder,
+        Issuer, Job, JoinToken, Order, OrderState, Plan, Presence, Profile, RenewalPolicy,
+        Revocation, Session, Target, Version, job::JobKind,
     },
     id::Id,
 };
@@ -17,8 +17,17 @@ use serde::{Deserialize, Serialize};
 /// The audit log's stream.
 pub const AUDIT: &str = "audit";
 
+/// A total of all rows that ever came to count towards it.
+pub fn total(of: &str) -> Key {
+    Key::new().text("total").text(of)
+}
+
 macro_rules! document {
     ($type:ty, $coll:literal, [$($index:ident),*], |$self:ident, $keys:ident| $body:block) => {
+        document!($type, $coll, [$($index),*], |$self, $keys| $body,);
+    };
+    ($type:ty, $coll:literal, [$($index:ident),*], |$self:ident, $keys:ident| $body:block,
+     $(|$me:ident, $before:ident| $totals:block)?) => {
         impl Document for $type {
             const COLL: Coll = Coll($coll);
             const FORMAT: u16 = 1;
@@ -27,6 +36,10 @@ macro_rules! document {
                 &self.id
             }
             fn keys(&$self, $keys: &mut Keys) $body
+            $(
+                const COUNTS: bool = true;
+                fn totals(&$me, $before: Option<&Self>) -> Vec<Key> $totals
+            )?
         }
     };
 }
@@ -213,16 +226,42 @@ document!(
 
 /// Orders that have not ended: (certificate, holder). At most one each.
 pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
-document!(Order, "order", [ORDER_OPEN], |self, keys| {
-    if self.is_open() {
-        keys.put(
-            ORDER_OPEN,
-            Key::new()
-                .text(self.certificate.as_str())
-                .text(&self.holder.to_string()),
-        );
+document!(
+    Order,
+    "order",
+    [ORDER_OPEN],
+    |self, keys| {
+        if self.is_open() {
+            keys.put(
+                ORDER_OPEN,
+                Key::new()
+                    .text(self.certificate.as_str())
+                    .text(&self.holder.to_string()),
+            );
+        }
+    },
+    |self, before| {
+        match &self.state {
+            _ if before.is_some_and(|before| !before.is_open()) => Vec::new(),
+            OrderState::Open => Vec::new(),
+            OrderState::Issued { .. } => vec![issued_total(&self.issuer)],
+            OrderState::Failed { class, .. } => {
+                let class = class.error_class(self.is_renewal());
+                vec![refused_total(&self.issuer, &class)]
+            }
+        }
     }
-});
+);
+
+/// The total of what an issuer has issued.
+pub fn issued_total(issuer: &Id) -> Key {
+    total("issuance").text(issuer.as_str())
+}
+
+/// The total of what an issuer, or the way to it, has refused, by the class of the error.
+pub fn refused_total(issuer: &Id, class: &str) -> Key {
+    total("issuance_failure").text(issuer.as_str()).text(class)
+}
 
 /// Jobs by creation: (time).
 pub const JOB_CREATED: Index = Index::new(Job::COLL, "job.created").counted_by(0);
@@ -293,8 +332,20 @@ document!(
             None => keys.put(JOB_OPEN, open_job_key(&self.kind, self.target.as_ref())),
             Some(at) => keys.put(JOB_ENDED, Key::new().time(at)),
         }
+    },
+    |self, before| {
+        if self.is_open() || before.is_some_and(|before| !before.is_open()) {
+            Vec::new()
+        } else {
+            vec![jobs_total(self.wire_status())]
+        }
     }
 );
+
+/// The total of jobs that ended in a status, by its word on the wire.
+pub fn jobs_total(status: &str) -> Key {
+    total("job").text(status)
+}
 
 /// The key under which an open job stands: its order, its deployment, a version's trial on a
 /// target, or a target's test.
@@ -346,8 +397,22 @@ document!(
         if let DeploymentState::Failed { retry_at, .. } = self.state {
             keys.put(DEPLOYMENT_RETRY, Key::new().time(retry_at));
         }
+    },
+    |self, before| {
+        let which = |attempt: &Attempt| (attempt.job.clone(), attempt.number);
+        let before = before.and_then(|before| before.last.as_ref()).map(which);
+        let last = self.last.as_ref();
+        let new = last.filter(|last| Some(which(last)) != before);
+        new.map(|attempt| attempts_total(attempt.ending.as_str()))
+            .into_iter()
+            .collect()
     }
 );
+
+/// The total of attempts at deployments that ended so, by the ending's word.
+pub fn attempts_total(ending: &str) -> Key {
+    total("deploy_attempt").text(ending)
+}
 
 /// Targets that are not retired, by name.
 pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();

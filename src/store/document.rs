@@ -36,6 +36,16 @@ pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
 
     /// Puts the index keys of this value.
     fn keys(&self, keys: &mut Keys);
+
+    /// Whether [`totals`](Self::totals) says anything.
+    const COUNTS: bool = false;
+
+    /// The totals that grow by one each when this value is written over `before`, or as a new row.
+    /// They grow in the very commit, and never fall, whatever becomes of the row.
+    fn totals(&self, before: Option<&Self>) -> Vec<Key> {
+        let _ = before;
+        Vec::new()
+    }
 }
 
 /// The index keys of one document.
@@ -148,6 +158,16 @@ impl<T: Document> Loaded<T> {
             )),
             Err(reason) => Err(corrupt::<T>(row.id, reason)),
         }
+    }
+
+    /// The totals that grow when the value now is written over the stored one.
+    pub(super) fn new_totals(&self) -> Vec<Key> {
+        if !T::COUNTS {
+            return Vec::new();
+        }
+        // It was a value when it was decoded.
+        let stored = serde_json::from_slice::<T>(&self.stored).ok();
+        self.value.totals(stored.as_ref())
     }
 
     /// The JSON form of the value now, with the old row's fields that the type does not write.

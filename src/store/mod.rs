@@ -42,7 +42,7 @@ pub use memory::Memory;
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
-use crate::{clock::Time, id::Id};
+use crate::{clock::Time, id::Id, telemetry::StoreMetrics};
 use queue::Queue;
 use std::sync::Arc;
 use tokio::{sync::watch, time::Instant};
@@ -57,6 +57,7 @@ const VERIFY_PAGE: usize = 500;
 pub struct Store {
     engine: Arc<dyn Engine>,
     queue: Arc<Queue>,
+    metrics: StoreMetrics,
     wake: watch::Receiver<u64>,
 }
 
@@ -82,12 +83,19 @@ impl Store {
         on_fatal: OnFatal,
     ) -> std::io::Result<Self> {
         let (sender, wake) = watch::channel(0);
-        let queue = Queue::start(engine.clone(), mode, on_fatal, sender)?;
+        let metrics = StoreMetrics::default();
+        let queue = Queue::start(engine.clone(), mode, on_fatal, sender, metrics.clone())?;
         Ok(Self {
             engine,
+            metrics,
             queue: Arc::new(queue),
             wake,
         })
+    }
+
+    /// What the store measures of itself.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
     }
 
     /// Takes no more commits; returns when all that waited are durable. Reads go on.
@@ -184,6 +192,16 @@ impl Store {
             Answer::Counter(value) => Ok(value),
             _ => Err(mismatch()),
         }
+    }
+
+    /// How many rows ever came to count towards a total ([`Document::totals`]), also those that
+    /// are gone.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn total(&self, of: Key) -> Result<u64, StoreError> {
+        let value = self.counter(of).await?;
+        Ok(u64::try_from(value).unwrap_or(0))
     }
 
     /// What commits after `after` did, oldest first. A hint to look for work or to draw anew: all
@@ -314,8 +332,10 @@ impl Store {
     }
 
     async fn ask(&self, question: Query) -> Result<Answer, StoreError> {
-        let mut answers = self.engine.read(vec![question]).await?;
-        answers.pop().ok_or_else(mismatch)
+        let began = Instant::now();
+        let answers = self.engine.read(vec![question]).await;
+        self.metrics.read(began.elapsed());
+        answers?.pop().ok_or_else(mismatch)
     }
 }
 

@@ -6,12 +6,16 @@ use super::{
     engine::{Engine, EngineError},
     error::CommitError,
 };
+use crate::telemetry::StoreMetrics;
 use futures_util::FutureExt;
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 /// Batches that may wait.
 const WAITING: usize = 1_024;
@@ -41,6 +45,7 @@ pub(super) enum Queue {
         sender: Mutex<Option<mpsc::Sender<Job>>>,
         /// Closed when the thread has let go of the engine.
         ended: watch::Receiver<()>,
+        metrics: StoreMetrics,
     },
     /// `None` once closed or failed.
     Inline(tokio::sync::Mutex<Option<Line>>),
@@ -60,11 +65,13 @@ impl Queue {
         mode: Committer,
         on_fatal: OnFatal,
         wake: watch::Sender<u64>,
+        metrics: StoreMetrics,
     ) -> std::io::Result<Self> {
         let line = Line {
             engine,
             wake,
             on_fatal,
+            metrics: metrics.clone(),
         };
         if mode == Committer::Inline {
             return Ok(Self::Inline(tokio::sync::Mutex::new(Some(line))));
@@ -81,13 +88,16 @@ impl Queue {
         Ok(Self::Thread {
             sender: Mutex::new(Some(sender)),
             ended,
+            metrics,
         })
     }
 
     /// Commits a valid batch.
     pub(super) async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
         match self {
-            Self::Thread { sender, .. } => {
+            Self::Thread {
+                sender, metrics, ..
+            } => {
                 let (reply, answer) = oneshot::channel();
                 {
                     let sender = sender.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,6 +106,7 @@ impl Queue {
                         mpsc::error::TrySendError::Full(_) => CommitError::Busy,
                         mpsc::error::TrySendError::Closed(_) => CommitError::Stopped,
                     })?;
+                    metrics.waits();
                 }
                 answer.await.unwrap_or(Err(CommitError::Stopped))
             }
@@ -118,7 +129,7 @@ impl Queue {
     /// Takes no more batches; returns when all that waited are committed.
     pub(super) async fn close(&self) {
         match self {
-            Self::Thread { sender, ended } => {
+            Self::Thread { sender, ended, .. } => {
                 drop(sender.lock().unwrap_or_else(PoisonError::into_inner).take());
                 let mut ended = ended.clone();
                 // The thread sends nothing; an error is its end.
@@ -134,6 +145,7 @@ pub(super) struct Line {
     engine: Arc<dyn Engine>,
     wake: watch::Sender<u64>,
     on_fatal: OnFatal,
+    metrics: StoreMetrics,
 }
 
 impl Line {
@@ -143,6 +155,7 @@ impl Line {
         while let Some(first) = next.take() {
             let (batches, replies, left) = gather(first, &mut jobs);
             next = left;
+            self.metrics.taken(batches.len());
             match self.commit(&batches).await {
                 Ok(results) => {
                     for (reply, result) in replies.into_iter().zip(results) {
@@ -200,11 +213,23 @@ impl Line {
     }
 
     async fn attempt(&self, group: &[Batch]) -> Result<Vec<Outcome>, EngineError> {
+        let began = Instant::now();
         // A panic in an engine leaves its state unknown, as a failed write does.
-        AssertUnwindSafe(self.engine.commit(group))
+        let outcomes = AssertUnwindSafe(self.engine.commit(group))
             .catch_unwind()
             .await
-            .unwrap_or_else(|_| Err(EngineError::Io("the engine panicked".to_owned())))
+            .unwrap_or_else(|_| Err(EngineError::Io("the engine panicked".to_owned())));
+        let mut counts = [0; 3];
+        match &outcomes {
+            Ok(outcomes) => {
+                for outcome in outcomes {
+                    counts[usize::from(matches!(outcome, Outcome::Refused(_)))] += 1;
+                }
+            }
+            Err(_) => counts[2] = group.len() as u64,
+        }
+        self.metrics.tried(began.elapsed(), counts);
+        outcomes
     }
 }
 

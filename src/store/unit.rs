@@ -82,6 +82,7 @@ impl<'a> Unit<'a> {
 
     /// Writes a new row.
     pub fn insert<T: Document>(&mut self, value: T) {
+        self.count_towards(value.totals(None));
         let doc = document::encode(&value);
         self.write::<T>(
             value.id().clone(),
@@ -93,6 +94,7 @@ impl<'a> Unit<'a> {
 
     /// Writes a row that was loaded, expecting the loaded version.
     pub fn put<T: Document>(&mut self, row: Loaded<T>) {
+        self.count_towards(row.new_totals());
         let expect = Expect::Version(row.version());
         let doc = row.encode();
         self.write::<T>(
@@ -198,6 +200,13 @@ impl<'a> Unit<'a> {
                 });
             }
             Err(e) => self.refuse(e),
+        }
+    }
+
+    /// Counts one more towards each of these totals.
+    pub fn count_towards(&mut self, totals: impl IntoIterator<Item = Key>) {
+        for total in totals {
+            self.add(total, 1, i64::MAX);
         }
     }
 

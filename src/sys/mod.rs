@@ -15,6 +15,6 @@ pub use files::{
     Disk, FileError, Files, Kind, Metadata, Owner, Reach, TEMP_PREFIX, remove_temporaries,
 };
 pub use lock::Lock;
-pub use process::{Machine, harden, raise_open_files};
+pub use process::{Machine, Usage, harden, raise_open_files};
 pub use signals::{Hangup, Terminate};
 pub use tasks::{BlockingError, Tasks};

@@ -2,8 +2,9 @@
 
 use nix::sys::{
     prctl,
-    resource::{Resource, getrlimit, setrlimit},
+    resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
     stat,
+    time::TimeValLike,
 };
 use std::{io, net::IpAddr};
 
@@ -22,6 +23,47 @@ pub fn raise_open_files() -> io::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     Ok(hard)
+}
+
+/// What this process uses of the machine; `None` where the kernel does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Microseconds of processor time since it began.
+    pub cpu_micros: Option<u64>,
+    /// Bytes of memory that are resident.
+    pub resident_bytes: Option<u64>,
+    /// Files that are open.
+    pub open_files: Option<u64>,
+    /// Files that may be open.
+    pub max_files: Option<u64>,
+}
+
+impl Usage {
+    /// Now.
+    pub fn now() -> Self {
+        let cpu = getrusage(UsageWho::RUSAGE_SELF).ok().map(|usage| {
+            let time = usage.user_time() + usage.system_time();
+            u64::try_from(time.num_microseconds()).unwrap_or(0)
+        });
+        Self {
+            cpu_micros: cpu,
+            resident_bytes: resident_bytes(),
+            open_files: std::fs::read_dir("/proc/self/fd")
+                .ok()
+                .map(|files| files.count() as u64),
+            max_files: getrlimit(Resource::RLIMIT_NOFILE)
+                .ok()
+                .map(|(soft, _)| soft),
+        }
+    }
+}
+
+/// The second number of `/proc/self/statm`, in pages (proc(5)).
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * u64::try_from(page).ok()?)
 }
 
 /// What a machine calls itself.

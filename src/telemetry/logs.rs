@@ -1,10 +1,11 @@
 //! Log lines to standard error.
 
+use super::json::JsonLines;
 use std::{
     io::{IsTerminal, stderr},
     str::FromStr,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How much is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,15 +81,19 @@ pub fn init(level: Level, format: Format) -> Result<(), LogError> {
         Level::Debug => "warn,certctl=debug",
         Level::Trace => "trace",
     });
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        // A line that nobody can read is lost; telling standard error of it would panic.
-        .log_internal_errors(false)
-        .with_ansi(stderr().is_terminal());
     match format {
-        Format::Text => lines.try_init(),
-        Format::Json => lines.json().flatten_event(true).try_init(),
+        Format::Text => tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(stderr)
+            // A line that nobody can read is lost; telling standard error of it would panic.
+            .log_internal_errors(false)
+            .with_ansi(stderr().is_terminal())
+            .try_init()
+            .map_err(|_| LogError::Started),
+        Format::Json => tracing_subscriber::registry()
+            .with(filter)
+            .with(JsonLines)
+            .try_init()
+            .map_err(|_| LogError::Started),
     }
-    .map_err(|_| LogError::Started)
 }

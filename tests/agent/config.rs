@@ -1,9 +1,20 @@
-use certctl::deploy::TargetConfig;
+use certctl::deploy::{TargetConfig, config::Reload};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::path::Path;
 
 fn error(kind: &str, config: Value) -> String {
     TargetConfig::parse(kind, &config).unwrap_err().to_string()
+}
+
+/// The least an nginx needs, and `more`.
+fn nginx(more: Value) -> Value {
+    let mut config = json!({
+        "cert_path": "/cert", "key_path": "/key", "endpoints": ["127.0.0.1:443"],
+    });
+    let Value::Object(more) = more else { panic!() };
+    config.as_object_mut().unwrap().extend(more);
+    config
 }
 
 #[test]
@@ -58,6 +69,68 @@ fn what_is_wrong_is_named() {
             json!({ "listen": "127.0.0.1:1", "endpoints": [] }),
             "config.endpoints",
         ),
+        ("NGINX", json!({}), "config.cert_path is missing"),
+        ("NGINX", nginx(json!({ "endpoints": [] })), "at least one"),
+        ("NGINX", nginx(json!({ "endpoints": null })), "at least one"),
+        ("NGINX", nginx(json!({ "key_path": "tls/key" })), "absolute"),
+        (
+            "NGINX",
+            nginx(json!({ "key_path": "/a/../key" })),
+            "absolute",
+        ),
+        ("NGINX", nginx(json!({ "key_path": "/a//key" })), "absolute"),
+        ("NGINX", nginx(json!({ "key_path": "/a/" })), "absolute"),
+        (
+            "NGINX",
+            nginx(json!({ "key_path": "/a\u{0}b" })),
+            "absolute",
+        ),
+        ("NGINX", nginx(json!({ "key_path": "/" })), "absolute"),
+        ("NGINX", nginx(json!({ "key_path": "/cert" })), "twice"),
+        ("NGINX", nginx(json!({ "chain_path": "/key" })), "twice"),
+        (
+            "NGINX",
+            nginx(json!({ "config_path": "nginx.conf" })),
+            "config.config_path",
+        ),
+        (
+            "NGINX",
+            nginx(json!({ "binary": "nginx" })),
+            "config.binary",
+        ),
+        ("NGINX", nginx(json!({ "pid_path": 1 })), "config.pid_path"),
+        (
+            "NGINX",
+            nginx(json!({ "pidpath": "/a" })),
+            "config.pidpath ",
+        ),
+        (
+            "NGINX",
+            nginx(json!({ "reload": "restart" })),
+            "absolute path",
+        ),
+        ("NGINX", nginx(json!({ "reload": "" })), "absolute path"),
+        ("NGINX", nginx(json!({ "reload": "/a 'b" })), "quote"),
+        (
+            "NGINX",
+            nginx(json!({ "reload": { "argv": [] } })),
+            "absolute path",
+        ),
+        (
+            "NGINX",
+            nginx(json!({ "reload": { "argv": ["/a"], "shell": true } })),
+            "config.reload",
+        ),
+        (
+            "NGINX",
+            nginx(json!({ "reload": { "argv": vec!["/a"; 65] } })),
+            "at most 64",
+        ),
+        (
+            "NGINX",
+            nginx(json!({ "reload_timeout": "1h" })),
+            "config.reload_timeout",
+        ),
     ] {
         let text = error(kind, config.clone());
         assert!(text.contains(names), "{kind} {config}: {text}");
@@ -85,6 +158,45 @@ fn defaults_and_values() {
     TargetConfig::parse("File", &json!({ "endpoints": [longest] })).unwrap();
 }
 
+#[test]
+fn an_nginx_of_debian_needs_little() {
+    let TargetConfig::Nginx(config) = TargetConfig::parse("NGINX", &nginx(json!({}))).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(config.config_path, Path::new("/etc/nginx/nginx.conf"));
+    assert_eq!(config.binary, Path::new("/usr/sbin/nginx"));
+    assert_eq!(config.pid_path, Path::new("/run/nginx.pid"));
+    assert_eq!(config.reload, Reload::Signal);
+    assert_eq!(config.reload_timeout.as_secs(), 60);
+    assert_eq!(config.verify_timeout.as_secs(), 2);
+}
+
+#[test]
+fn what_is_written_of_an_nginx_is_read_back() {
+    for reload in [
+        json!("signal"),
+        json!("command"),
+        json!("/bin/systemctl reload 'my nginx'"),
+        json!({ "argv": ["/bin/reload", "a b", ""] }),
+    ] {
+        let more = json!({
+            "chain_path": "/chain", "server_name": "a.test", "reload": reload,
+            "reload_timeout": "5s", "verify_timeout": "1m",
+        });
+        let parsed = TargetConfig::parse("NGINX", &nginx(more)).unwrap();
+        let text = serde_json::to_string(&parsed).unwrap();
+        let again: TargetConfig = serde_json::from_str(&text).unwrap();
+        assert_eq!(again, parsed);
+        if let (TargetConfig::Nginx(config), Some("/bin/systemctl reload 'my nginx'")) =
+            (parsed, reload.as_str())
+        {
+            let argv = ["/bin/systemctl", "reload", "my nginx"];
+            assert_eq!(config.reload, Reload::Argv(argv.map(String::from).into()));
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back(
@@ -107,9 +219,10 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_a_panic(kind in "File|Site|.*", field in ".{0,20}", text in ".{0,40}") {
+    fn no_text_is_a_panic(kind in "File|Site|NGINX|.*", field in ".{0,20}", text in ".{0,40}") {
         let _ = TargetConfig::parse(&kind, &json!({ field: &text }));
-        for field in ["endpoints", "listen", "server_name", "verify_timeout"] {
+        for field in ["cert_path", "endpoints", "listen", "reload", "server_name", "verify_timeout"] {
+            let _ = TargetConfig::parse(&kind, &nginx(json!({ field: &text })));
             let _ = TargetConfig::parse(&kind, &json!({ field: &text }));
             let _ = TargetConfig::parse(&kind, &json!({ field: [&text] }));
         }

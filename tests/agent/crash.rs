@@ -19,13 +19,18 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 /// A disk whose `first`-th change fails, and the following up to `count` of them.
-struct Failing {
+pub struct Failing {
     first: usize,
     count: usize,
     done: AtomicUsize,
 }
 
 impl Failing {
+    pub fn new(first: usize, count: usize) -> Arc<Self> {
+        let done = AtomicUsize::new(0);
+        Arc::new(Self { first, count, done })
+    }
+
     fn change(&self, path: &Path) -> Result<(), FileError> {
         let n = self.done.fetch_add(1, Ordering::SeqCst) + 1;
         if n >= self.first && n - self.first < self.count {
@@ -39,7 +44,7 @@ impl Failing {
         Ok(())
     }
 
-    fn failed(&self) -> bool {
+    pub fn failed(&self) -> bool {
         self.done.load(Ordering::SeqCst) >= self.first
     }
 }
@@ -121,11 +126,7 @@ async fn cut(kind: &str, done: u32, k: usize, count: usize) -> bool {
 
     let next = done + 1;
     let pair = host.pair("cert-1", &host.version("cert-1", next));
-    let failing = Arc::new(Failing {
-        first: k,
-        count,
-        done: AtomicUsize::new(0),
-    });
+    let failing = Failing::new(k, count);
     let (deployer, _, tasks) = host.deployer(failing.clone());
     deployer.recover().await;
     let outcome = deployer

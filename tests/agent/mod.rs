@@ -4,7 +4,7 @@ mod apart;
 mod away;
 mod clocks;
 mod config;
-mod crash;
+pub mod crash;
 mod deploy;
 mod enrol;
 mod fleet;

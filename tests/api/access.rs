@@ -75,6 +75,8 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("POST /api/v1/agents/{id}/jobs/{job}/csr", ThatAgent, 202),
     ("POST /api/v1/agents/{id}/jobs/{job}/report", ThatAgent, 200),
     ("GET /api/v1/audit", Auditors, 200),
+    ("GET /api/v1/metrics", Viewers, 200),
+    ("GET /api/v1/metrics/prometheus", Viewers, 200),
 ];
 
 /// Who calls.
@@ -437,8 +439,8 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 fn roles_hold_what_the_catalogue_says() {
     use Permission::{
         AgentEdit, AgentRead, AgentRetire, AuditRead, CertDelete, CertEdit, CertIssue, CertRead,
-        CertRevoke, IssuerEdit, IssuerRead, JobCancel, JobRead, TargetDelete, TargetEdit,
-        TargetRead,
+        CertRevoke, IssuerEdit, IssuerRead, JobCancel, JobRead, MetricsRead, TargetDelete,
+        TargetEdit, TargetRead,
     };
     let of = |role: Role| Permission::ALL.into_iter().filter(move |p| role.allows(*p));
     let all = [
@@ -458,11 +460,18 @@ fn roles_hold_what_the_catalogue_says() {
         AgentEdit,
         AgentRetire,
         AuditRead,
+        MetricsRead,
     ];
     assert!(of(Role::Admin).eq(all));
     assert!(of(Role::Operator).eq(all.into_iter().filter(|p| *p != AgentRetire)));
     assert!(of(Role::Viewer).eq([
-        CertRead, IssuerRead, JobRead, TargetRead, AgentRead, AuditRead
+        CertRead,
+        IssuerRead,
+        JobRead,
+        TargetRead,
+        AgentRead,
+        AuditRead,
+        MetricsRead
     ]));
     assert!(of(Role::Auditor).eq([AuditRead]));
 }

@@ -7,6 +7,8 @@ mod issuers;
 mod jobs;
 mod join;
 mod leases;
+mod metrics;
+mod observe;
 mod publication;
 mod routes;
 mod shapes;

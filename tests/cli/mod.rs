@@ -2,14 +2,17 @@
 
 pub mod home;
 pub mod process;
+pub mod standalone;
 
 mod agents;
 mod commands;
+mod config;
 mod demand;
 mod disk;
 mod faults;
+mod logs;
+mod manual;
 mod proxy;
 mod quickstart;
 mod service;
 mod stale;
-mod standalone;

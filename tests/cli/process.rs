@@ -183,4 +183,15 @@ impl Ended {
         let line = self.stderr.strip_prefix("certctl: ");
         line.unwrap_or_else(|| panic!("{self:?}")).to_owned()
     }
+
+    /// It did not do what it was told, and says why as programs read it; gives the reason.
+    #[track_caller]
+    pub fn bad_json(self, code: i32) -> String {
+        assert_eq!(self.status.code(), Some(code), "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
+        let said: serde_json::Value = serde_json::from_str(&self.stderr).unwrap();
+        assert_eq!(said["exit_code"], code, "{self:?}");
+        assert!(!said["hint"].as_str().unwrap().is_empty(), "{self:?}");
+        said["error"].as_str().unwrap().to_owned()
+    }
 }

@@ -49,7 +49,7 @@ impl Home {
         self.host(&format!("enrol {}", line.join(" ")))
     }
 
-    fn agent_process(&self) -> Process {
+    pub fn agent_process(&self) -> Process {
         let agent = Process::start(&mut self.host(""));
         agent.line("agent opened");
         agent

@@ -96,6 +96,27 @@ async function seesLocalhost(page) {
   assert.match(text, /local site/);
 }
 
+// A dry run and a test are asked for by their buttons, and what they found comes to the page; `fresh`
+// is how a browser without scripts gets it.
+async function triesOut(page, fresh) {
+  const shows = async (place, what) => {
+    const found = page.locator(place, { hasText: what });
+    for (let i = 0; fresh && i < 100 && !(await found.count()); i += 1) await fresh();
+    await found.first().waitFor();
+  };
+  await page.getByRole("link", { name: "localhost", exact: true }).click();
+  await page.waitForURL("**/certificates/localhost");
+  await page.getByRole("heading", { level: 1, name: "localhost" }).waitFor();
+  await page.getByRole("button", { name: "Dry run on local site" }).click();
+  await shows("article", "is in place already");
+  await page.getByRole("navigation").getByRole("link", { name: "Targets" }).click();
+  await page.waitForURL("**/targets");
+  await page.getByRole("button", { name: "Test local site" }).click();
+  await shows("article", "the agent listens on");
+  await page.getByRole("navigation").getByRole("link", { name: "Certificates" }).click();
+  await page.waitForURL("**/certificates");
+}
+
 async function withScript() {
   const { context, page, complaints } = await visitor();
   const landing = await page.goto(`${url}/`);
@@ -129,6 +150,8 @@ async function withScript() {
   assert.ok(await page.evaluate(() => window.untouched), "the page was not loaded anew");
   await seesLocalhost(page);
 
+  await triesOut(page);
+
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.waitForURL("**/login");
   await context.addCookies([cookie]);
@@ -145,6 +168,7 @@ async function withoutScript() {
   await signIn(page, key);
   await page.waitForURL("**/certificates");
   await seesLocalhost(page);
+  await triesOut(page, () => page.getByRole("link", { name: "Refresh" }).click());
   await page.getByRole("button", { name: "Sign out" }).click();
   await page.waitForURL("**/login");
   await page.goto(`${url}/certificates`);
@@ -170,6 +194,11 @@ async function everyLook() {
       await page.getByRole("rowheader").getByRole("link").first().click();
       await page.getByRole("heading", { name: "Open jobs" }).waitFor();
       await look(page, `agent-${colorScheme}-${width}`);
+      for (const place of ["certificates/localhost", "targets"]) {
+        await page.goto(`${url}/${place}`);
+        await page.getByRole("heading", { level: 1 }).waitFor();
+        await look(page, `${place.replace("/", "-")}-${colorScheme}-${width}`);
+      }
       assert.deepEqual(complaints, [], "the browser complains of nothing");
       await context.close();
     }

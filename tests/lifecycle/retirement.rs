@@ -110,7 +110,7 @@ async fn a_deployment_that_waits_ends_with_its_agent(mut app: TestApp) {
     assert_eq!(none, [Value::Null; 0]);
 }
 
-/// More than one batch ends: the credential is over with the first, the rest follows by itself.
+// More than one batch ends: the credential is over with the first, the rest follows by itself.
 story!(much_that_hangs_on_an_agent_ends_batch_by_batch);
 async fn much_that_hangs_on_an_agent_ends_batch_by_batch(mut app: TestApp) {
     let agent = app.agent("host").await;

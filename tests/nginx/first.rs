@@ -54,7 +54,7 @@ async fn plain_files_become_links_and_come_back_as_they_were() {
     let ended = scene
         .deploy(
             &v2,
-            json!({ "reload": "/bin/true", "verify_timeout": "300ms" }),
+            json!({ "reload": "/bin/true", "verify_timeout": "1s" }),
         )
         .await;
     assert_eq!(ended.old_fingerprint, fingerprint(&scene.old));
@@ -110,7 +110,7 @@ async fn links_of_another_program_come_back_as_they_were() {
         symlink(Path::new("../archive").join(name), &path).unwrap();
     }
     let v2 = scene.version(2);
-    let more = json!({ "reload": "/bin/true", "verify_timeout": "300ms" });
+    let more = json!({ "reload": "/bin/true", "verify_timeout": "1s" });
     let ended = scene.deploy(&v2, more).await;
     assert_eq!(ended.old_fingerprint, fingerprint(&scene.old));
     rolled_back(ended);
@@ -134,7 +134,7 @@ async fn a_path_that_had_nothing_has_nothing_again() {
     let scene = Scene::serving().await;
     let chain = scene.nginx.path("tls/chain.pem");
     let v2 = scene.version(2);
-    let more = json!({ "chain_path": chain, "reload": "/bin/true", "verify_timeout": "300ms" });
+    let more = json!({ "chain_path": chain, "reload": "/bin/true", "verify_timeout": "1s" });
     rolled_back(scene.deploy(&v2, more).await);
     assert!(fs::symlink_metadata(&chain).is_err());
     let more = json!({ "chain_path": chain });
@@ -147,7 +147,7 @@ async fn a_path_that_had_nothing_has_nothing_again() {
     fs::write(&cert, &v2).unwrap();
     fs::set_permissions(&cert, fs::Permissions::from_mode(0o604)).unwrap();
     let v3 = scene.version(3);
-    let failing = json!({ "chain_path": chain, "reload": "/bin/true", "verify_timeout": "300ms" });
+    let failing = json!({ "chain_path": chain, "reload": "/bin/true", "verify_timeout": "1s" });
     rolled_back(scene.deploy(&v3, failing).await);
     assert!(fs::symlink_metadata(&cert).unwrap().is_file());
     assert_eq!(mode(&cert), 0o604);
@@ -188,7 +188,7 @@ async fn two_targets_of_one_certificate_have_links_of_their_own() {
     second.start().await;
     let v2 = scene.version(2);
     assert!(confirmed(&scene.deploy(&v2, json!({})).await));
-    let failing = json!({ "reload": "/bin/true", "verify_timeout": "300ms" });
+    let failing = json!({ "reload": "/bin/true", "verify_timeout": "1s" });
     rolled_back(scene.deploy_to("tgt-second", &second, &v2, failing).await);
     assert!(
         fs::symlink_metadata(second.path("tls/cert.pem"))

@@ -1,6 +1,7 @@
 //! Debian's nginx, deployed to and watched by handshakes.
 
 mod client;
+mod crash;
 mod faults;
 mod first;
 mod renewal;

@@ -6,7 +6,7 @@ use certctl::{
     deploy::{Journal, Pair, Phase, TargetConfig},
     domain::{
         Agent, Certificate, Deployment, DeploymentState, Ending, Holder, Job, JobState, Order,
-        OrderState, Plan, Target, Version,
+        OrderState, Plan, Target, Version, agent::SecretIs,
     },
     store::{
         CERT_CREATED, DEPLOYMENT_CERT, Document, Index, JOB_OPEN, Key, Loaded, Scan, Store,
@@ -52,6 +52,12 @@ pub async fn kept(store: &Store, acknowledged: &[Acknowledged]) {
             ["agents", "enrol"] => drop(row::<Agent>(store, text("agent_id")).await),
             // A token is shown once and never again; that it works is seen at the enrolment.
             ["agents", "tokens"] => {}
+            ["agents", id, "credential"] => {
+                let agent = row::<Agent>(store, id).await;
+                let hash = done.request["secret_sha256"].as_str().unwrap();
+                let is = agent.secret_is(|known| known == hash);
+                assert_ne!(is, SecretIs::Unknown, "{id} was promised its next secret");
+            }
             ["agents", _, "jobs", _, "lease"] => {}
             ["agents", _, "jobs", job, call @ ("csr" | "report")] => {
                 let token: u64 = done.request["token"].as_str().unwrap().parse().unwrap();

@@ -63,6 +63,7 @@ impl<'a> Call<'a> {
             status: parts.status,
             headers: parts.headers,
             body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+            text: String::from_utf8_lossy(&bytes).into_owned(),
         }
     }
 }
@@ -75,6 +76,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// `Null` when it is not JSON.
     pub body: Value,
+    /// The body as it came.
+    pub text: String,
 }
 
 impl Answer {

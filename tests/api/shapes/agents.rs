@@ -236,6 +236,7 @@ async fn a_join_token_among_others() {
     TestAgent::enrol(&app, "web-2", &token).await;
     assert_eq!(app.get(&path).await["state"], "used_up");
 
+    app.advance(MINUTE);
     let other = app
         .post("/api/v1/agents/tokens", json!({}))
         .await
@@ -253,7 +254,7 @@ async fn a_join_token_among_others() {
     assert_eq!(app.seq(), before, "a repetition changed something");
     let shown = app.get(&other).await;
     assert_eq!(shown["state"], "revoked");
-    assert_eq!(shown["revoked_at"], "2026-01-01T01:00:00Z");
+    assert_eq!(shown["revoked_at"], "2026-01-01T01:01:00Z");
     let page = app.get("/api/v1/agents/tokens?page_size=1&cursor=").await;
     assert_eq!(page["data"][0]["id"], shown["id"], "newest first");
     let next = text(&page["next_cursor"]);

@@ -1,0 +1,362 @@
+//! What a scrape says: what the store counts, and what the process measures of itself.
+//!
+//! A scrape costs a fixed number of reads of counts and counters, however many rows there are.
+
+use super::{App, AppError, require};
+use crate::{
+    access::Permission,
+    clock::Time,
+    domain::{
+        FailureClass, Issuer, Presence, Principal, Status, agent::ONLINE_WITHIN,
+        order::ERROR_CLASSES,
+    },
+    id::Id,
+    store::{
+        AGENT_ENROLLED, CERT_CREATED, DEPLOYMENT_RETRY, Facet, ISSUER_NAME, JOB_STATUS, Key,
+        PRESENCE_HEARD, Scan, StoreError, attempts_total, issued_total, jobs_total, refused_total,
+    },
+    sys::Usage,
+    telemetry::{Series, Sheet},
+};
+use std::collections::BTreeMap;
+
+/// Issuers that are told apart; there are a handful.
+const ISSUERS: usize = 1_000;
+/// Agents read at a time.
+const PAGE: usize = 1_000;
+/// The statuses of jobs that have not ended, by their words on the wire.
+const OPEN_JOBS: [&str; 4] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
+/// How attempts at deployments end, by the words on the wire.
+const ENDINGS: [&str; 6] = [
+    "changed",
+    "unchanged",
+    "rolled_back",
+    "rollback_failed",
+    "failed",
+    "lost",
+];
+
+/// The numbers that a scrape and `GET /metrics` tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers {
+    /// When they were true.
+    pub now: Time,
+    /// When this process began.
+    pub started_at: Time,
+    /// Certificates.
+    pub certificates: u64,
+    /// Certificates by status: several may be true of one.
+    pub by_status: Vec<(Status, u64)>,
+    /// Agents that are not retired.
+    pub agents: u64,
+    /// Agents heard within [`ONLINE_WITHIN`].
+    pub agents_online: u64,
+    /// Jobs that have not ended, by status on the wire.
+    pub open_jobs: Vec<(&'static str, u64)>,
+    /// Jobs that were ever completed.
+    pub jobs_completed: u64,
+    /// Jobs that ever failed.
+    pub jobs_failed: u64,
+    /// Jobs that were ever cancelled.
+    pub jobs_cancelled: u64,
+    /// Deployments that failed and are tried again.
+    pub failed_deployments: u64,
+    /// Attempts at deployments that ever ended, by how.
+    pub deploy_attempts: Vec<(&'static str, u64)>,
+    /// What issuers did, by type.
+    pub issuance: BTreeMap<&'static str, Issuance>,
+}
+
+/// What the issuers of a type did, since the store began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Issuance {
+    /// Certificates issued.
+    pub issued: u64,
+    /// Failures by class; every class is there.
+    pub failures: BTreeMap<String, u64>,
+}
+
+impl Numbers {
+    /// How many certificates a status is true of.
+    pub fn with_status(&self, status: &str) -> u64 {
+        let found = self.by_status.iter().find(|(s, _)| s.as_str() == status);
+        found.map_or(0, |(_, n)| *n)
+    }
+
+    /// Jobs that have not ended.
+    pub fn jobs_pending(&self) -> u64 {
+        self.open_jobs.iter().map(|(_, n)| n).sum()
+    }
+}
+
+impl App {
+    /// The numbers of a scrape.
+    pub async fn numbers(&self, who: &Principal) -> Result<Numbers, AppError> {
+        require(who, Permission::MetricsRead)?;
+        let store = &self.store;
+        let mut open_jobs = Vec::with_capacity(OPEN_JOBS.len());
+        for status in OPEN_JOBS {
+            let jobs = Facet::is(JOB_STATUS, Key::new().text(status));
+            open_jobs.push((status, store.count(&jobs).await?));
+        }
+        let mut deploy_attempts = Vec::with_capacity(ENDINGS.len());
+        for ending in ENDINGS {
+            deploy_attempts.push((ending, store.total(attempts_total(ending)).await?));
+        }
+        let certificates = self.certificate_counts().await?;
+        let now = self.now();
+        Ok(Numbers {
+            now,
+            started_at: self.started_at,
+            certificates: store.count(&Facet::any(CERT_CREATED)).await?,
+            by_status: certificates.by_status,
+            agents: store.count(&Facet::any(AGENT_ENROLLED)).await?,
+            agents_online: self.heard.count_after(now.minus(ONLINE_WITHIN)),
+            open_jobs,
+            jobs_completed: store.total(jobs_total("Completed")).await?,
+            jobs_failed: store.total(jobs_total("Failed")).await?,
+            jobs_cancelled: store.total(jobs_total("Cancelled")).await?,
+            failed_deployments: store.count(&Facet::any(DEPLOYMENT_RETRY)).await?,
+            deploy_attempts,
+            issuance: self.issuance().await?,
+        })
+    }
+
+    async fn issuance(&self) -> Result<BTreeMap<&'static str, Issuance>, StoreError> {
+        let mut by_kind = BTreeMap::new();
+        let issuers = Scan::all(ISSUER_NAME, ISSUERS);
+        for issuer in self.store.scan::<Issuer>(issuers).await? {
+            let of: &mut Issuance = by_kind.entry(issuer.kind.as_str()).or_default();
+            of.issued += self.store.total(issued_total(&issuer.id)).await?;
+            for class in ERROR_CLASSES {
+                for class in [class.to_owned(), format!("renewal_{class}")] {
+                    let total = self.store.total(refused_total(&issuer.id, &class)).await?;
+                    *of.failures.entry(class).or_default() += total;
+                }
+            }
+        }
+        Ok(by_kind)
+    }
+
+    /// Counts a failure that leaves no order behind: whoever sent the CSR is told, and asks again.
+    pub(super) async fn count_refusal(
+        &self,
+        issuer: &Id,
+        class: FailureClass,
+    ) -> Result<(), AppError> {
+        let total = &refused_total(issuer, &class.error_class(false));
+        self.decide(|mut unit| async move {
+            unit.count_towards([total.clone()]);
+            Ok((unit, ()))
+        })
+        .await
+    }
+
+    /// Makes the series of all issuers, at 0.
+    pub(super) async fn know_issuers(&self) -> Result<(), StoreError> {
+        for kind in self.issuance().await?.keys() {
+            self.metrics.has_issuers(kind);
+        }
+        Ok(())
+    }
+
+    /// All series, in the text format of Prometheus.
+    pub async fn scrape(&self, who: &Principal) -> Result<String, AppError> {
+        let numbers = self.numbers(who).await?;
+        let mut sheet = Sheet::default();
+        write(&mut sheet, &numbers);
+        write_usage(&mut sheet, &Usage::now(), self.started_at);
+        Ok(sheet.into_text() + &self.metrics.text())
+    }
+
+    /// Takes up from the store which agents were heard of late: from then on this process knows.
+    pub(super) async fn remember_heard(&self) -> Result<(), StoreError> {
+        let mut after = None;
+        let of_late = Key::new().time(self.now().minus(ONLINE_WITHIN)).bytes();
+        loop {
+            let page = self
+                .store
+                .page::<Presence>(Scan {
+                    from: of_late.clone(),
+                    after,
+                    ..Scan::all(PRESENCE_HEARD, PAGE)
+                })
+                .await?;
+            for presence in &page.rows {
+                self.heard.remember(&presence.id, presence.heard_at);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// One value by one label.
+fn labelled(label: &'static str, of: &str, value: u64) -> Series {
+    Series {
+        labels: vec![(label, of.to_owned())],
+        value: value as f64,
+    }
+}
+
+fn write(sheet: &mut Sheet, numbers: &Numbers) {
+    let with = |status| numbers.with_status(status);
+    for (name, help, value) in [
+        (
+            "certctl_certificate_total",
+            "Certificates.",
+            numbers.certificates,
+        ),
+        (
+            "certctl_certificate_active",
+            "Certificates that end in more than 30 days.",
+            with("Active"),
+        ),
+        (
+            "certctl_certificate_expiring_soon",
+            "Certificates that end within 30 days and have not ended.",
+            with("Expiring"),
+        ),
+        (
+            "certctl_certificate_expired",
+            "Certificates that have ended.",
+            with("Expired"),
+        ),
+        (
+            "certctl_certificate_revoked",
+            "Certificates that were revoked.",
+            with("Revoked"),
+        ),
+        (
+            "certctl_certificate_failing",
+            "Certificates of which the last attempt at a version failed.",
+            with("Failed"),
+        ),
+        (
+            "certctl_deployment_failing",
+            "Deployments that failed and are tried again.",
+            numbers.failed_deployments,
+        ),
+        (
+            "certctl_agent_total",
+            "Agents that are not retired.",
+            numbers.agents,
+        ),
+        (
+            "certctl_agent_online",
+            "Agents heard within the last 5 minutes.",
+            numbers.agents_online,
+        ),
+        (
+            "certctl_job_pending",
+            "Jobs that have not ended.",
+            numbers.jobs_pending(),
+        ),
+        (
+            "certctl_uptime_seconds",
+            "Seconds since this process began.",
+            numbers.now.since(numbers.started_at).as_secs(),
+        ),
+    ] {
+        sheet.gauge(name, help, value as f64);
+    }
+    let open = numbers.open_jobs.iter();
+    let open: Vec<Series> = open
+        .map(|(status, n)| labelled("status", status, *n))
+        .collect();
+    sheet.gauges(
+        "certctl_job_open",
+        "Jobs that have not ended, by status.",
+        &open,
+    );
+    for (name, help, value) in [
+        (
+            "certctl_job_completed_total",
+            "Jobs that were completed.",
+            numbers.jobs_completed,
+        ),
+        (
+            "certctl_job_failed_total",
+            "Jobs that failed.",
+            numbers.jobs_failed,
+        ),
+        (
+            "certctl_job_cancelled_total",
+            "Jobs that were cancelled.",
+            numbers.jobs_cancelled,
+        ),
+    ] {
+        sheet.counter(name, help, value as f64);
+    }
+    let attempts = numbers.deploy_attempts.iter();
+    let attempts: Vec<Series> = attempts
+        .map(|(ending, n)| labelled("result", ending, *n))
+        .collect();
+    sheet.counters(
+        "certctl_deploy_attempts_total",
+        "Attempts at deployments, by how they ended.",
+        &attempts,
+    );
+    write_issuance(sheet, numbers);
+    let build = labelled("version", env!("CARGO_PKG_VERSION"), 1);
+    sheet.gauges("certctl_build_info", "The running version.", &[build]);
+}
+
+/// What the process uses, under the names that all programs use.
+fn write_usage(sheet: &mut Sheet, usage: &Usage, started_at: Time) {
+    for (name, help, value) in [
+        (
+            "process_resident_memory_bytes",
+            "Resident memory.",
+            usage.resident_bytes,
+        ),
+        ("process_open_fds", "Open files.", usage.open_files),
+        (
+            "process_max_fds",
+            "Files that may be open.",
+            usage.max_files,
+        ),
+    ] {
+        if let Some(value) = value {
+            sheet.gauge(name, help, value as f64);
+        }
+    }
+    if let Some(micros) = usage.cpu_micros {
+        let seconds = micros as f64 / 1e6;
+        sheet.counter("process_cpu_seconds_total", "Processor time.", seconds);
+    }
+    sheet.gauge(
+        "process_start_time_seconds",
+        "When the process began, in seconds since 1970.",
+        started_at.micros() as f64 / 1e6,
+    );
+}
+
+fn write_issuance(sheet: &mut Sheet, numbers: &Numbers) {
+    let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
+    for (kind, issuance) in &numbers.issuance {
+        let series = |label, of: &str, value: u64| Series {
+            labels: vec![("issuer_type", (*kind).to_owned()), (label, of.to_owned())],
+            value: value as f64,
+        };
+        let failed = issuance.failures.values().sum();
+        outcomes.push(series("outcome", "success", issuance.issued));
+        outcomes.push(series("outcome", "failure", failed));
+        for (class, n) in &issuance.failures {
+            failures.push(series("error_class", class, *n));
+        }
+    }
+    sheet.counters(
+        "certctl_issuance_total",
+        "Attempts at a version that ended, by issuer type and outcome.",
+        &outcomes,
+    );
+    sheet.counters(
+        "certctl_issuance_failures_total",
+        "Attempts at a version that failed, by issuer type and class of the error; classes that \
+         begin with renewal_ are of renewals.",
+        &failures,
+    );
+}

@@ -1,0 +1,108 @@
+//! Settings as the processes want them.
+
+use super::{
+    SOCKET_NAME,
+    environment::Environment,
+    fault::ConfigError,
+    settings::{ip, port, url_host},
+};
+use crate::telemetry::{Format, Level};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+/// What the server is told.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Where its data lie.
+    pub data_dir: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its unix socket.
+    pub socket: PathBuf,
+    /// The address under which others reach it, without a slash at the end.
+    pub public_url: Option<String>,
+    /// Where CRLs and CA certificates are served over plain HTTP.
+    pub pki_http: Option<SocketAddr>,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// From which weight on.
+    pub level: Level,
+    /// In which form.
+    pub format: Format,
+}
+
+/// What flags say; they lead the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--listen`
+    pub listen: Option<SocketAddr>,
+    /// `--socket`
+    pub socket: Option<PathBuf>,
+}
+
+/// Reads the settings of a server, and of logging.
+///
+/// # Errors
+/// All that is wrong with the settings given.
+pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfig), ConfigError> {
+    let log = logging(env)?;
+    // What is given was checked; the defaults are good.
+    let host = ip(env.or_default("CERTCTL_SERVER_HOST")).unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let port = port(env.or_default("CERTCTL_SERVER_PORT")).unwrap_or(8443);
+    let data_dir = data_dir(env, flags.data_dir);
+    let socket = flags
+        .socket
+        .or_else(|| env.get("CERTCTL_SOCKET").map(PathBuf::from))
+        .unwrap_or_else(|| data_dir.join(SOCKET_NAME));
+    let config = ServerConfig {
+        listen: flags.listen.unwrap_or(SocketAddr::new(host, port)),
+        data_dir,
+        socket,
+        public_url: env
+            .get("CERTCTL_PUBLIC_URL")
+            .map(|url| url.trim_end_matches('/').to_owned()),
+        pki_http: env
+            .get("CERTCTL_PKI_HTTP_LISTEN")
+            .and_then(|text| text.parse().ok()),
+    };
+    Ok((config, log))
+}
+
+/// The host of the server's public address: a name, or an IP address without brackets.
+///
+/// # Errors
+/// All that is wrong with the settings given.
+pub fn public_host(env: &Environment) -> Result<Option<String>, ConfigError> {
+    env.sound()?;
+    Ok(env.get("CERTCTL_PUBLIC_URL").and_then(url_host))
+}
+
+/// Reads the settings of logging alone, for commands that are no server.
+///
+/// # Errors
+/// All that is wrong with the settings given.
+pub fn logging(env: &Environment) -> Result<LogConfig, ConfigError> {
+    env.sound()?;
+    Ok(LogConfig {
+        level: env
+            .or_default("CERTCTL_LOG_LEVEL")
+            .parse()
+            .unwrap_or_default(),
+        format: env
+            .or_default("CERTCTL_LOG_FORMAT")
+            .parse()
+            .unwrap_or_default(),
+    })
+}
+
+/// The data directory: flag, variable, default.
+pub fn data_dir(env: &Environment, flag: Option<PathBuf>) -> PathBuf {
+    flag.unwrap_or_else(|| PathBuf::from(env.or_default("CERTCTL_DATA_DIR")))
+}

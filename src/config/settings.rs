@@ -1,0 +1,227 @@
+//! The table of settings. Names, file keys, checks, help and the reference page follow from it.
+
+use crate::telemetry::{Format, Level};
+use serde::Serialize;
+use std::net::{IpAddr, SocketAddr};
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The variable.
+    pub name: &'static str,
+    /// What its value must be.
+    pub kind: Kind,
+    /// The value when it is not set; empty where there is none.
+    pub default: &'static str,
+    /// What it says.
+    pub about: &'static str,
+    /// Its value is never shown; it may be read from the file that `<name>_FILE` names.
+    pub secret: bool,
+}
+
+/// What a value must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A path.
+    Path,
+    /// An IP address, or `localhost`.
+    Ip,
+    /// A TCP port.
+    Port,
+    /// An IP address and a TCP port.
+    Socket,
+    /// An `https://` address.
+    Url,
+    /// How much is logged.
+    LogLevel,
+    /// How a line of the log looks.
+    LogFormat,
+}
+
+const fn public(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    about: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        kind,
+        default,
+        about,
+        secret: false,
+    }
+}
+
+const fn secret(name: &'static str, about: &'static str) -> Setting {
+    Setting {
+        secret: true,
+        ..public(name, Kind::Text, "", about)
+    }
+}
+
+/// Every setting this program has. Another `CERTCTL_*` is refused: it is a slip or a setting of
+/// another version, and silence would hide it.
+pub const SETTINGS: &[Setting] = &[
+    public(
+        "CERTCTL_DATA_DIR",
+        Kind::Path,
+        "/var/lib/certctl",
+        "directory of the server's data: storage, machine key, socket",
+    ),
+    public(
+        "CERTCTL_SERVER_HOST",
+        Kind::Ip,
+        "127.0.0.1",
+        "address the server listens on",
+    ),
+    public(
+        "CERTCTL_SERVER_PORT",
+        Kind::Port,
+        "8443",
+        "HTTPS port the server listens on",
+    ),
+    public(
+        "CERTCTL_PUBLIC_URL",
+        Kind::Url,
+        "",
+        "address under which others reach the server, e.g. https://certctl.example:8443; its own certificate names the host, and the certificates it issues say that CRLs and CA certificates are served there",
+    ),
+    public(
+        "CERTCTL_PKI_HTTP_LISTEN",
+        Kind::Socket,
+        "",
+        "address and port for plain HTTP, e.g. 0.0.0.0:80, where CRLs and CA certificates are served and nothing else",
+    ),
+    public(
+        "CERTCTL_SOCKET",
+        Kind::Path,
+        "<data-dir>/certctl.sock",
+        "unix socket for administration on this machine",
+    ),
+    public(
+        "CERTCTL_LOG_LEVEL",
+        Kind::LogLevel,
+        "info",
+        "how much is logged: debug, info, warn or error",
+    ),
+    public(
+        "CERTCTL_LOG_FORMAT",
+        Kind::LogFormat,
+        "text",
+        "how a line of the log looks: text or json",
+    ),
+    public(
+        "CERTCTL_SERVER_URL",
+        Kind::Url,
+        "",
+        "server the command line talks to instead of the socket, e.g. https://host:8443",
+    ),
+    secret(
+        "CERTCTL_API_KEY",
+        "key the command line sends to that server",
+    ),
+    public(
+        "CERTCTL_SERVER_CA_BUNDLE_PATH",
+        Kind::Path,
+        "",
+        "PEM file of the CAs the command line trusts, the machine's own when not set; for an agent, as --ca-bundle",
+    ),
+];
+
+/// The setting of a name.
+pub fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|s| s.name == name)
+}
+
+impl Setting {
+    /// Its key in the configuration file: the name in lower case, without `CERTCTL_`.
+    pub fn file_key(&self) -> String {
+        let name = self.name.strip_prefix("CERTCTL_").unwrap_or(self.name);
+        name.to_ascii_lowercase()
+    }
+
+    /// The variable, or with [`file_key`](Self::file_key) the key, that names a file to read the
+    /// value from; secrets alone have one.
+    pub fn from_file(&self) -> Option<String> {
+        self.secret.then(|| format!("{}_FILE", self.name))
+    }
+
+    /// Checks a value.
+    ///
+    /// # Errors
+    /// What is expected instead.
+    pub fn check(&self, text: &str) -> Result<(), String> {
+        self.kind.check(text).map_err(|expected| {
+            if self.secret {
+                expected
+            } else {
+                let shown: String = text.chars().take(80).collect();
+                format!("{expected}, not {shown:?}")
+            }
+        })
+    }
+}
+
+impl Kind {
+    /// Its name, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Path => "path",
+            Self::Ip => "IP address",
+            Self::Port => "port",
+            Self::Socket => "address and port",
+            Self::Url => "https URL",
+            Self::LogLevel => "log level",
+            Self::LogFormat => "log format",
+        }
+    }
+
+    fn check(self, text: &str) -> Result<(), String> {
+        let expected = match self {
+            Self::Text if text.chars().any(char::is_control) => {
+                "a text without control characters is expected"
+            }
+            Self::Path if text.contains('\0') => "a path is expected",
+            Self::Ip if ip(text).is_none() => "an IP address is expected, e.g. 0.0.0.0",
+            Self::Port if port(text).is_none() => "a port from 1 to 65535 is expected",
+            Self::Socket if text.parse::<SocketAddr>().is_err() => {
+                "an IP address and a port are expected, e.g. 0.0.0.0:80"
+            }
+            Self::Url if url_host(text).is_none() => {
+                "a URL such as https://certctl.example:8443 is expected"
+            }
+            Self::LogLevel if text.parse::<Level>().is_err() => {
+                "error, warn, info, debug or trace is expected"
+            }
+            Self::LogFormat if text.parse::<Format>().is_err() => "text or json is expected",
+            _ => return Ok(()),
+        };
+        Err(expected.to_owned())
+    }
+}
+
+/// An IP address, or `localhost`.
+pub(super) fn ip(text: &str) -> Option<IpAddr> {
+    match text {
+        "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
+        text => text.parse().ok(),
+    }
+}
+
+/// A port; 0 is none.
+pub(super) fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port > 0)
+}
+
+/// The host of an `https://` address: a name, or an IP address without brackets.
+pub(super) fn url_host(text: &str) -> Option<String> {
+    let url: http::Uri = text.parse().ok()?;
+    let host = url.host().filter(|host| !host.is_empty())?;
+    let https = url.scheme_str() == Some("https");
+    https.then(|| host.trim_matches(['[', ']']).to_owned())
+}
