@@ -105,7 +105,7 @@ async fn a_renewal_by_an_agent() {
             // read looks for retired agents on which something hangs, three for revocations.
             index_keys: 11,
             reads: 13,
-            rows: 20,
+            rows: 22,
         },
     );
     let before = app.work();
