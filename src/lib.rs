@@ -11,6 +11,7 @@
 pub mod api;
 pub mod bench;
 pub mod cli;
+pub mod protocol;
 pub mod web;
 
 // Middle: use cases and the loops that drive them.

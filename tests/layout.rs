@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 /// The layers of the map. Imports go down, or stay in their layer; the core's pure values may be
 /// imported from everywhere.
 const LAYERS: [&[&str]; 5] = [
-    &["api", "bench", "cli", "web"],
+    &["api", "bench", "cli", "protocol", "web"],
     &["app", "jobs", "reconcile"],
     CORE,
     &["agent", "ca", "deploy", "store"],
@@ -35,7 +35,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     // Doors turn outside words into use cases: never the store, a CA or a deployment.
     (
         "api",
-        "web app domain agent::protocol access clock id net telemetry",
+        "web protocol app domain agent::protocol access clock id net telemetry",
     ),
     // These put processes together.
     (
@@ -50,6 +50,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("cli/agent.rs", "agent clock config net sys"),
     ("cli/error.rs", "app agent config net"),
     ("cli", "api app bench clock config id net sys telemetry"),
+    ("protocol", "api::Problem app clock id"),
     (
         "web",
         "api::Caller api::Problem api::SESSION_COOKIE api::session_cookie app domain access clock id telemetry",

@@ -9,6 +9,14 @@ pub enum Permission {
     CertIssue,
     /// Edit certificates, deploy them again.
     CertEdit,
+    /// Revoke certificates.
+    CertRevoke,
+    /// Put certificates away.
+    CertDelete,
+    /// Read issuers.
+    IssuerRead,
+    /// Create issuers.
+    IssuerEdit,
     /// Read jobs.
     JobRead,
     /// Cancel jobs.
@@ -33,10 +41,14 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::CertRead,
         Self::CertIssue,
         Self::CertEdit,
+        Self::CertRevoke,
+        Self::CertDelete,
+        Self::IssuerRead,
+        Self::IssuerEdit,
         Self::JobRead,
         Self::JobCancel,
         Self::TargetRead,
@@ -55,6 +67,10 @@ impl Permission {
             Self::CertRead => "cert.read",
             Self::CertIssue => "cert.issue",
             Self::CertEdit => "cert.edit",
+            Self::CertRevoke => "cert.revoke",
+            Self::CertDelete => "cert.delete",
+            Self::IssuerRead => "issuer.read",
+            Self::IssuerEdit => "issuer.edit",
             Self::JobRead => "job.read",
             Self::JobCancel => "job.cancel",
             Self::TargetRead => "target.read",
@@ -104,14 +120,15 @@ impl Role {
     /// Whether it holds `permission`.
     pub fn allows(self, permission: Permission) -> bool {
         use Permission::{
-            AgentRead, AgentRetire, AuditRead, CertRead, JobRead, MetricsRead, TargetRead,
+            AgentRead, AgentRetire, AuditRead, CertRead, IssuerRead, JobRead, MetricsRead,
+            TargetRead,
         };
         match self {
             Self::Admin => true,
             Self::Operator => permission != AgentRetire,
             Self::Viewer => matches!(
                 permission,
-                CertRead | JobRead | TargetRead | AgentRead | AuditRead | MetricsRead
+                CertRead | IssuerRead | JobRead | TargetRead | AgentRead | AuditRead | MetricsRead
             ),
             Self::Auditor => matches!(permission, AuditRead),
         }

@@ -4,7 +4,9 @@
 mod agents;
 mod audit;
 mod certificates;
+mod ending;
 mod extract;
+mod issuers;
 mod job_shapes;
 mod jobs;
 mod metrics;
@@ -17,4 +19,4 @@ mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
 pub use problem::Problem;
-pub use router::router;
+pub use router::{plain_router, router};

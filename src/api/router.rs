@@ -1,9 +1,11 @@
 //! Every route of the API.
 
-use super::{agents, audit, certificates, jobs, metrics, observe, problem, served, targets};
+use super::{
+    agents, audit, certificates, ending, issuers, jobs, metrics, observe, problem, served, targets,
+};
 use crate::{
     app::{App, NotReady},
-    web,
+    protocol, web,
 };
 use axum::{
     Router,
@@ -35,6 +37,36 @@ const MAX_TIME: Duration = Duration::from_secs(90);
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'none'; object-src 'none'";
 
+/// What those need who check certificates of ours: for anyone, over plain HTTP also.
+fn published() -> Router<Arc<App>> {
+    Router::new()
+        .route("/.well-known/pki/crl/{ca}", get(protocol::crl))
+        .route(
+            "/.well-known/pki/crl/{ca}/{shard}",
+            get(protocol::crl_shard),
+        )
+        .route("/.well-known/pki/ca/{file}", get(protocol::ca_certificate))
+}
+
+/// All that the plain HTTP listener serves.
+pub fn plain_router(app: Arc<App>) -> Router {
+    published()
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .with_state(Arc::clone(&app))
+        .layer(DefaultBodyLimit::max(0))
+        .layer(
+            ServiceBuilder::new()
+                .layer(middleware::from_fn_with_state(app, problem::dress))
+                .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .layer(CatchPanicLayer::custom(problem::panicked))
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    MAX_TIME,
+                )),
+        )
+}
+
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
     let for_strangers = Router::new()
@@ -45,7 +77,12 @@ pub fn router(app: Arc<App>) -> Router {
             "/certificates",
             get(certificates::list).post(certificates::create),
         )
-        .route("/certificates/{id}", get(certificates::show))
+        .route(
+            "/certificates/{id}",
+            get(certificates::show).delete(ending::archive),
+        )
+        .route("/certificates/{id}/revoke", post(ending::revoke))
+        .route("/certificates/{id}/export/pem", get(ending::export_pem))
         .route(
             "/certificates/{id}/versions",
             get(certificates::versions).post(certificates::request_version),
@@ -58,6 +95,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/certificates/{id}/check", post(served::check))
         .route("/certificates/{id}/renew", post(certificates::renew))
         .route("/certificates/{id}/deploy", post(certificates::deploy))
+        .route("/issuers", get(issuers::list).post(issuers::create))
+        .route("/issuers/{id}", get(issuers::show))
         .route("/orders/{id}", get(certificates::order))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{id}", get(jobs::show))
@@ -94,6 +133,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/health", get(health))
         .route("/ready", get(ready))
         .nest("/api/v1", api)
+        .merge(published())
         .merge(web::router())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)

@@ -245,6 +245,7 @@ impl Birth<'_> {
             id: known(id),
             parent,
             certificate_pem: node.certificate.pem(),
+            above_pem: String::new(),
             sealed_key: sealed.to_string(),
             created_at: self.now,
         }
@@ -312,7 +313,7 @@ impl Birth<'_> {
     }
 }
 
-fn key_place(id: &str) -> Place<'_> {
+pub(super) fn key_place(id: &str) -> Place<'_> {
     Place {
         coll: "ca_node",
         id,

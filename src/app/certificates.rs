@@ -102,6 +102,7 @@ impl App {
                     tags: new.tags.clone(),
                     holders: BTreeMap::new(),
                     archived_at: None,
+                    revoked: None,
                     created_at: now,
                     updated_at: now,
                 };

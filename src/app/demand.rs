@@ -37,6 +37,10 @@ impl App {
             .decide(|mut unit| async move {
                 let now = self.now();
                 let cert: Loaded<Certificate> = need(&mut unit, "certificate", certificate).await?;
+                if let Some(ended) = cert.ended() {
+                    let message = format!("certificate {certificate} is {ended}");
+                    return Err(AppError::Conflict(message));
+                }
                 let mut jobs = Vec::new();
                 for target in chosen(&cert, target)? {
                     let target: Loaded<Target> = need(&mut unit, "target", target).await?;

@@ -14,6 +14,8 @@ use crate::{
 /// So many unsettled deployments of one certificate on one target are put aside at once. There is
 /// one in practice: each new version puts the previous one's aside.
 const OPEN_AT_MOST: usize = 16;
+/// Why a deployment is put aside, mostly.
+const NEWER: &str = "a newer version took its place";
 
 impl App {
     /// Plans the deployments of a new version on an agent's targets, and puts aside those of older
@@ -31,7 +33,7 @@ impl App {
             if target.agent != *agent {
                 continue;
             }
-            self.supersede(unit, &target.id, &certificate.id, now)
+            self.supersede(unit, &target.id, &certificate.id, NEWER, now)
                 .await?;
             let id = Deployment::id_of(&version.id, &target.id);
             let job = self.deploy_job(&id, &certificate.id, &target.id, agent, now);
@@ -93,11 +95,13 @@ impl App {
         job
     }
 
-    async fn supersede(
+    /// Puts aside the deployments of a certificate on a target that are not settled.
+    pub(super) async fn supersede(
         &self,
         unit: &mut Unit<'_>,
         target: &Id,
         certificate: &Id,
+        why: &str,
         now: Time,
     ) -> Result<(), AppError> {
         let of = Key::new().text(target.as_str()).text(certificate.as_str());
@@ -107,7 +111,7 @@ impl App {
             if !older.is_open() {
                 continue;
             }
-            self.set_aside(unit, &mut older, now).await?;
+            self.set_aside(unit, &mut older, why, now).await?;
             unit.put(older);
         }
         Ok(())
@@ -117,6 +121,7 @@ impl App {
         &self,
         unit: &mut Unit<'_>,
         deployment: &mut Deployment,
+        why: &str,
         now: Time,
     ) -> Result<(), AppError> {
         deployment.state = DeploymentState::Superseded { at: now };
@@ -124,7 +129,7 @@ impl App {
         if let Some(mut job) = unit.load_opt::<Job>(&deployment.job).await?
             && job.is_open()
         {
-            job.cancel("a newer version took its place".into(), now);
+            job.cancel(why.to_owned(), now);
             unit.put(job);
         }
         Ok(())
@@ -150,8 +155,10 @@ impl App {
                 let newest = line
                     .and_then(|h| h.current.as_ref())
                     .is_some_and(|c| c.version == deployment.version);
-                if !newest || !certificate.targets.contains(&deployment.target) {
-                    self.set_aside(&mut unit, &mut deployment, now).await?;
+                let ended = certificate.ended().is_some();
+                if ended || !newest || !certificate.targets.contains(&deployment.target) {
+                    self.set_aside(&mut unit, &mut deployment, NEWER, now)
+                        .await?;
                     unit.put(deployment);
                     return Ok((unit, None));
                 }

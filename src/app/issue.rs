@@ -8,12 +8,12 @@
 use super::{App, AppError, audit, lifecycle, need, require, require_agent};
 use crate::{
     access::Permission,
-    ca::{IssueError, IssueErrorClass, IssueRequest, Issued},
+    ca::{IssueError, IssueErrorClass, IssueRequest, Issued, Issuer as _},
     clock::Time,
     crypt::secret,
     domain::{
         AuditEvent, Category, Cause, Certificate, Chain, Current, Executor, FailureClass, Holder,
-        HolderState, Issuer, Job, JobKind, Order, OrderState, Plan, Principal, Profile,
+        HolderState, Issuer, IssuerKind, Job, JobKind, Order, OrderState, Plan, Principal, Profile,
         RenewalPolicy, Version, job::NotLeased, renewal,
     },
     id::Id,
@@ -38,6 +38,8 @@ enum Approval {
 /// The certificate's approved content, joined with the CSR's key.
 struct Approved {
     issuer: Id,
+    /// The CA node that signs.
+    node: Id,
     /// The issuer's type.
     kind: &'static str,
     request: IssueRequest,
@@ -211,9 +213,9 @@ impl App {
         csr: &Csr,
         now: Time,
     ) -> Result<Approval, AppError> {
-        if certificate.archived_at.is_some() {
+        if let Some(ended) = certificate.ended() {
             let id = &certificate.id;
-            return Ok(Approval::Refused(format!("certificate {id} is archived")));
+            return Ok(Approval::Refused(format!("certificate {id} is {ended}")));
         }
         let issuer: Loaded<Issuer> = need(unit, "issuer", &certificate.issuer_id).await?;
         if !issuer.enabled {
@@ -234,8 +236,10 @@ impl App {
         }
         let mut seed = [0; 16];
         self.rng.fill(&mut seed);
+        let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
         Ok(Approval::Granted(Approved {
             issuer: issuer.id.clone(),
+            node: issuing_node.clone(),
             kind: issuer.kind.as_str(),
             request: IssueRequest {
                 serial_seed: seed,
@@ -253,16 +257,11 @@ impl App {
 
     /// Asks the issuer and checks what it returned.
     async fn ask(&self, approved: &Approved) -> Result<pki::Chain, IssueError> {
-        let issuer = self
-            .issuers
-            .get(&approved.issuer)
-            .ok_or_else(|| IssueError {
-                class: IssueErrorClass::NeedsOperator,
-                message: format!(
-                    "issuer {} has no connector in this process",
-                    approved.issuer
-                ),
-            })?;
+        let issuer = self.local_ca(&approved.node).await;
+        let issuer = issuer.map_err(|e| IssueError {
+            class: IssueErrorClass::NeedsOperator,
+            message: format!("issuer {}: {e}", approved.issuer),
+        })?;
         let began = Instant::now();
         let issued = issuer.issue(&approved.request).await;
         self.metrics.asked(approved.kind, began.elapsed());

@@ -33,9 +33,9 @@ impl App {
             .decide(|mut unit| async move {
                 let mut cert: Loaded<Certificate> =
                     need(&mut unit, "certificate", certificate).await?;
-                if cert.archived_at.is_some() {
+                if let Some(ended) = cert.ended() {
                     return Err(AppError::Conflict(format!(
-                        "certificate {certificate} is archived"
+                        "certificate {certificate} is {ended}"
                     )));
                 }
                 let agents: Vec<Holder> = agents_of(&cert);
@@ -259,7 +259,8 @@ impl App {
     }
 }
 
-/// Ends an order without a version, plans the next attempt, and says so in the audit log.
+/// Ends an order without a version, plans the next attempt, and says so in the audit log. One that
+/// has ended already, with its certificate, stays as it is.
 #[expect(
     clippy::too_many_arguments,
     reason = "one call, every part of it a fact of the failure"
@@ -274,6 +275,9 @@ pub(crate) fn fail_order(
     hint: Option<Duration>,
     now: Time,
 ) {
+    if !order.is_open() {
+        return;
+    }
     let event = AuditEvent::new(
         who,
         Category::CertLifecycle,

@@ -198,6 +198,7 @@ fn with_status(status: Status, now: Time) -> Facet {
     let soon = now.plus(EXPIRING_WITHIN);
     match status {
         Status::Archived => condition(Condition::Archived),
+        Status::Revoked => condition(Condition::Revoked),
         Status::RenewalInProgress => condition(Condition::InFlight),
         Status::Failed => condition(Condition::Failing),
         Status::Expired => ends(None, now),

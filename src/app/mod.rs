@@ -8,18 +8,23 @@ mod access;
 mod agents;
 mod birth;
 mod certificates;
+mod crl;
 mod demand;
 mod deploy;
 mod error;
+mod export;
 mod issue;
+mod issuers;
 mod jobs;
 mod join;
 mod lifecycle;
 pub mod lists;
 mod metrics;
+mod nodes;
 mod observe;
 mod report;
 mod retire;
+mod revoke;
 mod start;
 mod system_ca;
 mod targets;
@@ -29,8 +34,11 @@ mod work;
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use certificates::NewCertificate;
+pub use crl::Crl;
 pub use demand::Demand;
 pub use error::AppError;
+pub use export::Export;
+pub use issuers::{IssuerView, NewIssuer};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
 pub use metrics::{Issuance, Numbers};
@@ -45,7 +53,6 @@ pub use targets::{NewTarget, TargetView};
 
 use crate::{
     access::{Permission, Role},
-    ca::Issuer,
     clock::{Clock, Rng, Time},
     config::ServerConfig,
     crypt::{Crypto, KeyRing},
@@ -57,7 +64,7 @@ use crate::{
     sys::Tasks,
     telemetry::{Metrics, Throttle},
 };
-use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
@@ -76,8 +83,10 @@ pub struct App {
     pub tasks: Tasks,
     /// Opens what is sealed.
     pub keyring: KeyRing,
-    /// The connectors, by issuer id.
-    pub issuers: BTreeMap<Id, Arc<dyn Issuer>>,
+    /// The CAs whose keys we hold, those that were opened.
+    pub nodes: nodes::Nodes,
+    /// Their revocation lists.
+    pub crls: crl::Crls,
     /// The system CA: signs the server's own certificate.
     pub system_ca: SystemCa,
     /// The certificates the listener shows.

@@ -4,9 +4,11 @@
 use super::{
     App, SystemCa,
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
+    crl::Crls,
+    nodes::Nodes,
 };
 use crate::{
-    ca::{Issuer, LocalCa, local},
+    ca::{LocalCa, local},
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{Crypto, OsRng, RingCrypto, RingError},
@@ -17,7 +19,7 @@ use crate::{
     sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// The issuer that is always there.
 pub const ISSUER_LOCAL: &str = "iss-local";
@@ -218,7 +220,10 @@ impl App {
         names.push(San::Dns(AGENT_NAME.into()));
         let system_ca = SystemCa::new(system, system_key, names, clock.now());
         let identity = system_ca.identity(&*crypto, &*rng, clock.now()).await?;
-        let local: Arc<dyn Issuer> = Arc::new(LocalCa::new(issuing, issuing_key));
+        let pointers = super::nodes::pointers(&config, ISSUING_NODE);
+        let local = LocalCa::new(issuing, issuing_key)
+            .below(vec![root])
+            .published(pointers);
         let metrics = Metrics::new(store.metrics());
         let app = App {
             started_at: clock.now(),
@@ -228,7 +233,8 @@ impl App {
             crypto,
             tasks,
             keyring,
-            issuers: BTreeMap::from([(super::known(ISSUER_LOCAL), local)]),
+            nodes: Nodes::with(super::known(ISSUING_NODE), local),
+            crls: Crls::default(),
             system_ca,
             identity: ServerIdentity::new(identity),
             doorbell: Doorbell::default(),

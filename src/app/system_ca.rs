@@ -82,6 +82,7 @@ impl SystemCa {
                 public_key: key.public_key(),
                 lifetime: local::widely(now, LEAF_LIFETIME),
                 ekus: &[Eku::ServerAuth],
+                pointers: None,
             },
         )
         .await
@@ -99,13 +100,13 @@ impl SystemCa {
 impl App {
     /// Says in the log which CAs end within a year: what they issued must be followed by others.
     pub(crate) fn warn_of_ends(&self) {
-        let system = ("the system CA", Some(&self.system_ca.certificate));
-        let issuers = self.issuers.iter().map(|(id, i)| (id.as_str(), i.anchor()));
-        for (ca, certificate) in issuers.chain([system]) {
-            let Some(certificate) = certificate else {
-                continue;
-            };
-            let end = certificate.not_after();
+        let system = (
+            "the system CA".to_owned(),
+            self.system_ca.certificate.not_after(),
+        );
+        let nodes = self.nodes.opened().into_iter();
+        let nodes = nodes.map(|(id, ca)| (id.to_string(), ca.certificate().not_after()));
+        for (ca, end) in nodes.chain([system]) {
             if end.since(self.now()) < CA_WARNED_BEFORE {
                 tracing::warn!(ca, %end, "the CA ends within a year: replace it");
             }

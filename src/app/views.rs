@@ -240,6 +240,13 @@ impl App {
 
     /// What happens next to a certificate, as a sentence.
     async fn next(&self, certificate: &Certificate, now: Time) -> Result<String, AppError> {
+        if let Some(revoked) = &certificate.revoked {
+            let at = revoked.at.whole_seconds();
+            return Ok(format!(
+                "revoked at {at} ({}): nothing",
+                revoked.reason.as_str()
+            ));
+        }
         if certificate.archived_at.is_some() {
             return Ok("archived: nothing".into());
         }

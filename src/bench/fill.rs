@@ -163,6 +163,7 @@ impl Model {
             tags: BTreeMap::from([("service".into(), format!("{}", scattered % 1_000))]),
             holders: BTreeMap::from([(holder, line)]),
             archived_at: None,
+            revoked: None,
             created_at,
             updated_at: created_at,
         };

@@ -166,6 +166,8 @@ async fn in_memory(dir: &Path, engine: Arc<dyn Engine>) -> Result<(Arc<App>, Str
             data_dir: dir.to_owned(),
             listen: ([127, 0, 0, 1], 0).into(),
             socket: dir.join("socket"),
+            public_url: None,
+            pki_http: None,
         },
         names: Vec::new(),
     };

@@ -39,6 +39,8 @@ impl Place {
             data_dir: self.path().to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             socket: self.socket(),
+            public_url: None,
+            pki_http: None,
         };
         let parts = Parts::of_machine(config, Tasks::new(), Vec::new())?;
         let Started { app, admin_key } = App::start(parts).await?;

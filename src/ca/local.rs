@@ -5,8 +5,8 @@ use crate::{
     clock::Time,
     crypt::{Crypto, InvalidPrivateKey, PrivateKey},
     pki::{
-        Certificate, Chain, KeyAlgorithm, Serial, Signer,
-        issue::{self, Authority, Leaf, Lifetime},
+        Certificate, Chain, KeyAlgorithm, Serial, Signer, constraints,
+        issue::{self, Authority, Leaf, Lifetime, Pointers},
     },
 };
 use async_trait::async_trait;
@@ -26,6 +26,9 @@ const ISSUING_YEARS: u32 = 5;
 pub struct LocalCa {
     certificate: Certificate,
     signer: Arc<dyn Signer>,
+    /// The CAs above it, nearest first.
+    above: Vec<Certificate>,
+    pointers: Option<Pointers>,
 }
 
 /// A CA node just made: its certificate and its key.
@@ -53,7 +56,29 @@ impl LocalCa {
         Self {
             certificate,
             signer,
+            above: Vec::new(),
+            pointers: None,
         }
+    }
+
+    /// Below these CAs, nearest first. Leaves come with those of them that are no roots, and have
+    /// names that all of them allow.
+    #[must_use]
+    pub fn below(mut self, above: Vec<Certificate>) -> Self {
+        self.above = above;
+        self
+    }
+
+    /// Its leaves say where its CRL and its certificate are to be had.
+    #[must_use]
+    pub fn published(mut self, pointers: Option<Pointers>) -> Self {
+        self.pointers = pointers;
+        self
+    }
+
+    /// Itself and the CAs above it.
+    fn path(&self) -> impl Iterator<Item = &Certificate> {
+        std::iter::once(&self.certificate).chain(&self.above)
     }
 
     /// A leaf ends with its CA at the latest. One that would have less than half of what was asked
@@ -77,18 +102,27 @@ impl LocalCa {
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }
+
+    /// The CA as one that signs.
+    pub fn authority(&self) -> Authority<'_> {
+        Authority {
+            certificate: &self.certificate,
+            signer: &*self.signer,
+        }
+    }
 }
 
 #[async_trait]
 impl Issuer for LocalCa {
     async fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
         self.outlasts(request)?;
+        constraints::allow(self.path(), &request.sans).map_err(|e| IssueError {
+            class: IssueErrorClass::Permanent,
+            message: e.to_string(),
+        })?;
         let serial = Serial::random(request.serial_seed);
         let leaf = issue::leaf(
-            Authority {
-                certificate: &self.certificate,
-                signer: &*self.signer,
-            },
+            self.authority(),
             &Leaf {
                 serial: &serial,
                 common_name: request.common_name.as_deref(),
@@ -96,6 +130,7 @@ impl Issuer for LocalCa {
                 public_key: &request.public_key,
                 lifetime: from(request.now, request.lifetime),
                 ekus: &request.ekus,
+                pointers: self.pointers.as_ref(),
             },
         )
         .await
@@ -103,10 +138,8 @@ impl Issuer for LocalCa {
             class: IssueErrorClass::NeedsOperator,
             message: e.to_string(),
         })?;
-        Ok(Issued::Now(Chain::new(
-            leaf,
-            vec![self.certificate.clone()],
-        )))
+        let issuers = self.path().filter(|ca| !ca.is_self_issued());
+        Ok(Issued::Now(Chain::new(leaf, issuers.cloned().collect())))
     }
 
     fn anchor(&self) -> Option<&Certificate> {

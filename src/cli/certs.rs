@@ -9,17 +9,18 @@ use super::{
 use crate::{
     api::served::{PlaceShape, ServedShape},
     api::shapes::{
-        CertificateShape, DeployTriggered, DeployWish, HolderShape, List, OrderShape,
-        RenewalTriggered, TargetShape, VersionShape,
+        CertificateShape, DeployTriggered, DeployWish, ExportShape, HolderShape, List, OrderShape,
+        RenewalTriggered, RevokeWish, StatusShape, TargetShape, VersionShape,
     },
     config::Environment,
     id::Id,
+    sys::{Disk, Files},
 };
 use clap::Subcommand;
 use serde::Serialize;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-/// List, show, renew and deploy certificates.
+/// List, show, renew, deploy, revoke, archive and export certificates.
 #[derive(Debug, Subcommand)]
 pub enum Certs {
     /// List certificates
@@ -54,6 +55,28 @@ pub enum Certs {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Revoke every version of a certificate; this cannot be undone
+    Revoke {
+        /// The certificate's id
+        certificate: Id,
+        /// Why: unspecified, keyCompromise, caCompromise, affiliationChanged, superseded,
+        /// cessationOfOperation, certificateHold or privilegeWithdrawn
+        #[arg(long, default_value = "unspecified")]
+        reason: String,
+    },
+    /// Put a certificate away: nothing is issued or deployed for it any more
+    Archive {
+        /// The certificate's id
+        certificate: Id,
+    },
+    /// Print the newest version and its issuers, PEM
+    Export {
+        /// The certificate's id
+        certificate: Id,
+        /// Write them to this file instead
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Runs it.
@@ -65,6 +88,14 @@ pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(
         Certs::Check { certificate } => served::check(&client, &certificate, global.output).await,
         Certs::Renew { certificate, wait } => {
             renew(&client, &certificate, wait.limit(), global.output).await
+        }
+        Certs::Revoke {
+            certificate,
+            reason,
+        } => revoke(&client, &certificate, reason, global.output).await,
+        Certs::Archive { certificate } => archive(&client, &certificate, global.output).await,
+        Certs::Export { certificate, out } => {
+            export(&client, &certificate, out, global.output).await
         }
         Certs::Deploy {
             certificate,
@@ -82,6 +113,49 @@ pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(
             follow::jobs(&client, triggered.jobs, &wait, doing, global.output).await
         }
     }
+}
+
+async fn revoke(client: &Client, id: &Id, reason: String, output: Output) -> Result<(), CliError> {
+    let wish = RevokeWish {
+        reason: Some(reason),
+    };
+    let path = format!("/certificates/{id}/revoke");
+    let done: StatusShape = client.post(&path, &wish).await?;
+    if output == Output::Json {
+        return output::json(&done);
+    }
+    output::line(&format!("{id} is revoked"));
+    Ok(())
+}
+
+async fn archive(client: &Client, id: &Id, output: Output) -> Result<(), CliError> {
+    client.delete(&format!("/certificates/{id}")).await?;
+    if output == Output::Json {
+        return output::json(&StatusShape {
+            status: "archived".into(),
+        });
+    }
+    output::line(&format!("{id} is archived"));
+    Ok(())
+}
+
+async fn export(
+    client: &Client,
+    id: &Id,
+    out: Option<PathBuf>,
+    output: Output,
+) -> Result<(), CliError> {
+    let path = format!("/certificates/{id}/export/pem");
+    let export: ExportShape = client.get(&path).await?;
+    if let Some(out) = out {
+        let written = Disk.write_durable(&out, export.full_pem.as_bytes(), 0o644);
+        return written.map_err(|e| CliError::Storage(e.to_string()));
+    }
+    if output == Output::Json {
+        return output::json(&export);
+    }
+    output::line(export.full_pem.trim_end());
+    Ok(())
 }
 
 async fn list(client: &Client, output: Output) -> Result<(), CliError> {

@@ -90,9 +90,18 @@ impl Host {
         let web = Listener::tls(config.listen, &app.identity).await?;
         let address = web.address().unwrap_or(config.listen);
         let socket = Listener::unix(&config.socket, SOCKET_MODE)?;
-        for (name, listener) in [("https", web), ("socket", socket)] {
-            let (router, runner, stop) =
-                (api::router(Arc::clone(&app)), tasks.clone(), tasks.token());
+        let mut doors = vec![
+            ("https", web, api::router(Arc::clone(&app))),
+            ("socket", socket, api::router(Arc::clone(&app))),
+        ];
+        if let Some(address) = config.pki_http {
+            let plain = Listener::plain(address).await?;
+            let address = plain.address().unwrap_or(address);
+            tracing::info!(%address, "CRLs and CA certificates are served over plain HTTP");
+            doors.push(("pki http", plain, api::plain_router(Arc::clone(&app))));
+        }
+        for (name, listener, router) in doors {
+            let (runner, stop) = (tasks.clone(), tasks.token());
             tasks.spawn(name, async move {
                 listener
                     .serve(router, Limits::default(), &runner, &stop)

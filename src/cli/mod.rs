@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod follow;
 mod host;
+mod issuers;
 mod jobs;
 mod manual;
 mod output;
@@ -103,6 +104,9 @@ enum Command {
     /// List, show, make, test and delete targets
     #[command(subcommand)]
     Targets(targets::Targets),
+    /// List, show and import issuers
+    #[command(subcommand)]
+    Issuers(issuers::Issuers),
     /// List, show and cancel jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
@@ -222,6 +226,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Targets(command) => {
             env.sound()?;
             runtime(false, targets::run(command, &global, &env))
+        }
+        Command::Issuers(command) => {
+            env.sound()?;
+            runtime(false, issuers::run(command, &global, &env))
         }
         Command::Jobs(command) => {
             env.sound()?;

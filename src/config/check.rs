@@ -21,6 +21,10 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Its unix socket.
     pub socket: PathBuf,
+    /// The address under which others reach it, without a slash at the end.
+    pub public_url: Option<String>,
+    /// Where CRLs and CA certificates are served over plain HTTP.
+    pub pki_http: Option<SocketAddr>,
 }
 
 /// How logs are written.
@@ -61,6 +65,12 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         listen: flags.listen.unwrap_or(SocketAddr::new(host, port)),
         data_dir,
         socket,
+        public_url: env
+            .get("CERTCTL_PUBLIC_URL")
+            .map(|url| url.trim_end_matches('/').to_owned()),
+        pki_http: env
+            .get("CERTCTL_PKI_HTTP_LISTEN")
+            .and_then(|text| text.parse().ok()),
     };
     Ok((config, log))
 }

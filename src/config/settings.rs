@@ -2,7 +2,7 @@
 
 use crate::telemetry::{Format, Level};
 use serde::Serialize;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,8 @@ pub enum Kind {
     Ip,
     /// A TCP port.
     Port,
+    /// An IP address and a TCP port.
+    Socket,
     /// An `https://` address.
     Url,
     /// How much is logged.
@@ -86,7 +88,13 @@ pub const SETTINGS: &[Setting] = &[
         "CERTCTL_PUBLIC_URL",
         Kind::Url,
         "",
-        "address under which others reach the server, e.g. https://certctl.example:8443; its own certificate names the host",
+        "address under which others reach the server, e.g. https://certctl.example:8443; its own certificate names the host, and the certificates it issues say that CRLs and CA certificates are served there",
+    ),
+    public(
+        "CERTCTL_PKI_HTTP_LISTEN",
+        Kind::Socket,
+        "",
+        "address and port for plain HTTP, e.g. 0.0.0.0:80, where CRLs and CA certificates are served and nothing else",
     ),
     public(
         "CERTCTL_SOCKET",
@@ -172,6 +180,7 @@ impl Kind {
             Self::Path => "path",
             Self::Ip => "IP address",
             Self::Port => "port",
+            Self::Socket => "address and port",
             Self::Url => "https URL",
             Self::LogLevel => "log level",
             Self::LogFormat => "log format",
@@ -186,6 +195,9 @@ impl Kind {
             Self::Path if text.contains('\0') => "a path is expected",
             Self::Ip if ip(text).is_none() => "an IP address is expected, e.g. 0.0.0.0",
             Self::Port if port(text).is_none() => "a port from 1 to 65535 is expected",
+            Self::Socket if text.parse::<SocketAddr>().is_err() => {
+                "an IP address and a port are expected, e.g. 0.0.0.0:80"
+            }
             Self::Url if url_host(text).is_none() => {
                 "a URL such as https://certctl.example:8443 is expected"
             }

@@ -4,7 +4,10 @@ use crate::pki::{KeyAlgorithm, PublicKey, SignError, Signer};
 use async_trait::async_trait;
 use ring::{
     rand::{SecureRandom as _, SystemRandom},
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    },
 };
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use std::fmt;
@@ -19,7 +22,9 @@ pub struct PrivateKey {
 
 enum Pair {
     P256(EcdsaKeyPair),
+    P384(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    Rsa(RsaKeyPair),
 }
 
 /// What is no usable private key. Says nothing of its content.
@@ -28,14 +33,17 @@ pub enum InvalidPrivateKey {
     /// No PEM.
     #[error("one PEM block PRIVATE KEY (PKCS#8, not encrypted) is expected")]
     Pem,
-    /// Neither P-256 nor Ed25519.
-    #[error("the private key is neither an ECDSA P-256 nor an Ed25519 key in PKCS#8")]
+    /// Of another kind.
+    #[error(
+        "the private key is no ECDSA P-256 or P-384, Ed25519, or RSA key of 2048, 3072 or 4096 \
+         bits in PKCS#8"
+    )]
     Kind,
     /// No random bytes.
     #[error("the system gives no random bytes")]
     Random,
     /// Keys of this kind are not made here.
-    #[error("keys of kind {0} are not made here: ECDSA-P256 and Ed25519 are")]
+    #[error("keys of kind {0} are not made here: ECDSA-P256, ECDSA-P384 and Ed25519 are")]
     NotMade(KeyAlgorithm),
 }
 
@@ -45,7 +53,9 @@ impl PrivateKey {
         let pair = pair_of(der).ok_or(InvalidPrivateKey::Kind)?;
         let public = match &pair {
             Pair::P256(p) => spki(&P256_SPKI, p.public_key().as_ref()),
+            Pair::P384(p) => spki(&P384_SPKI, p.public_key().as_ref()),
             Pair::Ed25519(p) => spki(&ED25519_SPKI, p.public_key().as_ref()),
+            Pair::Rsa(p) => rsa_spki(p.public_key().as_ref()).ok_or(InvalidPrivateKey::Kind)?,
         };
         Ok(Self {
             pkcs8: Zeroizing::new(der.to_vec()),
@@ -94,7 +104,18 @@ impl Signer for PrivateKey {
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
         match &self.pair {
-            Pair::P256(pair) => pair
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                pair.sign(
+                    &RSA_PKCS1_SHA256,
+                    &SystemRandom::new(),
+                    message,
+                    &mut signature,
+                )
+                .map(|()| signature)
+                .map_err(|_| SignError("the RSA key does not sign".into()))
+            }
+            Pair::P256(pair) | Pair::P384(pair) => pair
                 .sign(&SystemRandom::new(), message)
                 .map(|s| s.as_ref().to_vec())
                 .map_err(|_| SignError("no random bytes".into())),
@@ -104,19 +125,29 @@ impl Signer for PrivateKey {
 }
 
 fn pair_of(der: &[u8]) -> Option<Pair> {
-    let p256 = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &SystemRandom::new());
-    if let Ok(pair) = p256 {
+    let on = |curve| EcdsaKeyPair::from_pkcs8(curve, der, &SystemRandom::new()).ok();
+    if let Some(pair) = on(&ECDSA_P256_SHA256_ASN1_SIGNING) {
         return Some(Pair::P256(pair));
+    }
+    if let Some(pair) = on(&ECDSA_P384_SHA384_ASN1_SIGNING) {
+        return Some(Pair::P384(pair));
+    }
+    if let Ok(pair) = RsaKeyPair::from_pkcs8(der) {
+        return Some(Pair::Rsa(pair));
     }
     let ed25519 = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der);
     ed25519.ok().map(Pair::Ed25519)
 }
 
 /// DER of a SubjectPublicKeyInfo up to the key's own octets: RFC 5480 for an uncompressed point
-/// of P-256, RFC 8410 for Ed25519.
+/// of P-256 and P-384, RFC 8410 for Ed25519.
 const P256_SPKI: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+const P384_SPKI: [u8; 23] = [
+    0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
+    0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00,
 ];
 const ED25519_SPKI: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
@@ -127,6 +158,20 @@ const ED25519_SPKI: [u8; 12] = [
 const ED25519_PKCS8: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
+
+/// A SubjectPublicKeyInfo (RFC 3279, section 2.3.1) around an RSAPublicKey.
+fn rsa_spki(key: &[u8]) -> Option<Vec<u8>> {
+    let algorithm = spki::AlgorithmIdentifierOwned {
+        oid: const_oid::db::rfc5912::RSA_ENCRYPTION,
+        parameters: Some(der::Any::null()),
+    };
+    let subject_public_key = der::asn1::BitString::from_bytes(key).ok()?;
+    let info = spki::SubjectPublicKeyInfoOwned {
+        algorithm,
+        subject_public_key,
+    };
+    der::Encode::to_der(&info).ok()
+}
 
 fn spki(prefix: &[u8], key: &[u8]) -> Vec<u8> {
     [prefix, key].concat()
@@ -146,11 +191,8 @@ impl Crypto for RingCrypto {
     fn generate_key(&self, algorithm: KeyAlgorithm) -> Result<PrivateKey, InvalidPrivateKey> {
         let rng = SystemRandom::new();
         match algorithm {
-            KeyAlgorithm::EcdsaP256 => {
-                let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng)
-                    .map_err(|_| InvalidPrivateKey::Random)?;
-                PrivateKey::from_pkcs8_der(document.as_ref())
-            }
+            KeyAlgorithm::EcdsaP256 => on_curve(&ECDSA_P256_SHA256_ASN1_SIGNING, &rng),
+            KeyAlgorithm::EcdsaP384 => on_curve(&ECDSA_P384_SHA384_ASN1_SIGNING, &rng),
             KeyAlgorithm::Ed25519 => {
                 let mut seed = Zeroizing::new([0; 32]);
                 rng.fill(&mut *seed)
@@ -161,4 +203,13 @@ impl Crypto for RingCrypto {
             other => Err(InvalidPrivateKey::NotMade(other)),
         }
     }
+}
+
+fn on_curve(
+    curve: &'static EcdsaSigningAlgorithm,
+    rng: &SystemRandom,
+) -> Result<PrivateKey, InvalidPrivateKey> {
+    let document =
+        EcdsaKeyPair::generate_pkcs8(curve, rng).map_err(|_| InvalidPrivateKey::Random)?;
+    PrivateKey::from_pkcs8_der(document.as_ref())
 }

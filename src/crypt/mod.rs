@@ -1,9 +1,11 @@
 //! Sealing, key ring, private keys, secrets, random bytes.
 
+mod import;
 mod key;
 mod keyring;
 pub mod secret;
 
+pub use import::InvalidImport;
 pub use key::{Crypto, InvalidPrivateKey, PrivateKey, RingCrypto};
 pub use keyring::{KeyRing, MachineKey, Place, RingDoc, RingError, Sealed};
 

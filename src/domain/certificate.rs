@@ -4,7 +4,7 @@ use super::order::{FailureClass, Order, OrderState};
 use crate::{
     clock::Time,
     id::Id,
-    pki::{San, Serial},
+    pki::{Reason, San, Serial},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
@@ -44,10 +44,22 @@ pub struct Certificate {
     pub holders: BTreeMap<Holder, HolderState>,
     /// When it was put away.
     pub archived_at: Option<Time>,
+    /// When and why its versions were revoked.
+    #[serde(default)]
+    pub revoked: Option<Revoked>,
     /// When it was made.
     pub created_at: Time,
     /// When it was last edited.
     pub updated_at: Time,
+}
+
+/// The end of a certificate by revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// When.
+    pub at: Time,
+    /// Why.
+    pub reason: Reason,
 }
 
 /// Where the private key of a line of versions lives.
@@ -174,11 +186,13 @@ pub enum Status {
     Pending,
     /// Put away.
     Archived,
+    /// No longer good, whatever its versions say.
+    Revoked,
 }
 
 impl Status {
     /// Every status, lightest first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Active,
         Self::Expiring,
         Self::Failed,
@@ -186,6 +200,7 @@ impl Status {
         Self::Expired,
         Self::Pending,
         Self::Archived,
+        Self::Revoked,
     ];
 
     /// The status of a word, whatever its case.
@@ -204,6 +219,7 @@ impl Status {
             Self::Expired => "Expired",
             Self::Pending => "Pending",
             Self::Archived => "Archived",
+            Self::Revoked => "Revoked",
         }
     }
 }
@@ -211,6 +227,9 @@ impl Status {
 impl Certificate {
     /// The state to show at `now`.
     pub fn status(&self, now: Time) -> Status {
+        if self.revoked.is_some() {
+            return Status::Revoked;
+        }
         if self.archived_at.is_some() {
             return Status::Archived;
         }
@@ -231,9 +250,40 @@ impl Certificate {
         self.holders.values().filter_map(|h| h.current.as_ref())
     }
 
+    /// Why nothing is issued for it any more, if it has ended.
+    pub fn ended(&self) -> Option<&'static str> {
+        match (&self.revoked, self.archived_at) {
+            (Some(_), _) => Some("revoked"),
+            (None, Some(_)) => Some("archived"),
+            (None, None) => None,
+        }
+    }
+
+    /// Revokes it: nothing is due for any holder from now on.
+    pub fn revoke(&mut self, reason: Reason, who: &str, now: Time) {
+        self.revoked = Some(Revoked { at: now, reason });
+        self.end(&format!("revoked: {}", reason.as_str()), who, now);
+    }
+
+    /// Puts it away: nothing is due for any holder from now on.
+    pub fn archive(&mut self, who: &str, now: Time) {
+        self.archived_at = Some(now);
+        self.end("archived", who, now);
+    }
+
+    fn end(&mut self, reason: &str, who: &str, now: Time) {
+        for line in self.holders.values_mut() {
+            line.plan = Plan::Exempt {
+                reason: reason.to_owned(),
+                owner: who.to_owned(),
+            };
+        }
+        self.updated_at = now;
+    }
+
     /// The moments at which orders are due, one per scheduled holder.
     pub fn due(&self) -> impl Iterator<Item = (&Holder, Time)> {
-        let alive = self.archived_at.is_none();
+        let alive = self.ended().is_none();
         self.holders
             .iter()
             .filter_map(move |(holder, h)| match h.plan {

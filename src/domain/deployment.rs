@@ -62,7 +62,8 @@ pub enum DeploymentState {
         /// When it is tried again.
         retry_at: Time,
     },
-    /// A newer version took its place before it was confirmed.
+    /// Before it was confirmed a newer version took its place, or its certificate was revoked or
+    /// archived.
     Superseded {
         /// When.
         at: Time,

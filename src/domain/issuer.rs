@@ -49,6 +49,9 @@ pub struct CaNode {
     pub parent: Option<Id>,
     /// Its certificate, PEM.
     pub certificate_pem: String,
+    /// The CAs above it that are no nodes of ours, PEM, nearest first; empty where there are none.
+    #[serde(default)]
+    pub above_pem: String,
     /// Its private key, PKCS#8, sealed for (`ca_node`, id, `key`), in the sealed value's text form.
     pub sealed_key: String,
     /// When it was made.

@@ -13,6 +13,7 @@ pub mod observation;
 pub mod order;
 pub mod profile;
 pub mod renewal;
+pub mod revocation;
 pub mod target;
 pub mod version;
 
@@ -22,12 +23,15 @@ pub use agent::{
 };
 pub use attempt::{Attempt, Ending};
 pub use audit::{AuditEvent, Category};
-pub use certificate::{Certificate, Current, EXPIRING_WITHIN, Holder, HolderState, Plan, Status};
+pub use certificate::{
+    Certificate, Current, EXPIRING_WITHIN, Holder, HolderState, Plan, Revoked, Status,
+};
 pub use deployment::{Deployment, DeploymentState};
 pub use issuer::{CaNode, Issuer, IssuerKind};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
 pub use observation::Observation;
 pub use order::{Cause, FailureClass, Order, OrderState};
 pub use profile::{Profile, RenewalPolicy};
+pub use revocation::Revocation;
 pub use target::Target;
 pub use version::{Chain, Version};

@@ -2,14 +2,15 @@
 //! are carried over byte for byte and nothing is in a certificate that is not written here.
 
 use super::{
-    Certificate, InvalidCertificate, PublicKey, San, Serial, SignError, Signer, key::signature_oid,
+    Certificate, InvalidCertificate, PublicKey, San, Serial, SignError, Signer,
+    key::signature_algorithm,
 };
 use crate::clock::Time;
 use const_oid::{
     AssociatedOid, ObjectIdentifier,
     db::{
         rfc4519::COMMON_NAME,
-        rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH},
+        rfc5280::{ID_AD_CA_ISSUERS, ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH},
     },
 };
 use der::{
@@ -17,7 +18,7 @@ use der::{
     asn1::{BitString, GeneralizedTime, Ia5String, OctetString, SetOfVec, UtcTime, Utf8StringRef},
 };
 use serde::{Deserialize, Serialize};
-use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use spki::SubjectPublicKeyInfoOwned;
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use x509_cert::{
     TbsCertificate, Version,
@@ -25,8 +26,11 @@ use x509_cert::{
     ext::{
         Extension, Extensions,
         pkix::{
-            AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, KeyUsages,
-            SubjectAltName, SubjectKeyIdentifier, name::GeneralName,
+            AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints,
+            CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
+            SubjectKeyIdentifier,
+            crl::dp::DistributionPoint,
+            name::{DistributionPointName, GeneralName},
         },
     },
     name::{Name, RdnSequence, RelativeDistinguishedName},
@@ -124,6 +128,17 @@ pub struct Leaf<'a> {
     pub lifetime: Lifetime,
     /// What it may be used for.
     pub ekus: &'a [Eku],
+    /// Where more about its CA is to be had.
+    pub pointers: Option<&'a Pointers>,
+}
+
+/// Where a CA publishes what those need who check its certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointers {
+    /// URL of its CRL (RFC 5280, section 4.2.1.13).
+    pub crl: String,
+    /// URL of its certificate (RFC 5280, section 4.2.2.1).
+    pub certificate: String,
 }
 
 /// Makes a self-signed root.
@@ -212,6 +227,9 @@ pub async fn leaf(by: Authority<'_>, leaf: &Leaf<'_>) -> Result<Certificate, Iss
         extensions.push(extension(critical, &SubjectAltName(names?))?);
     }
     extensions.extend(key_identifiers(leaf.public_key, ca.key_identifier)?);
+    if let Some(pointers) = leaf.pointers {
+        extensions.extend(pointers.extensions()?);
+    }
     let fields = Fields {
         serial: leaf.serial,
         issuer: ca.name,
@@ -221,6 +239,29 @@ pub async fn leaf(by: Authority<'_>, leaf: &Leaf<'_>) -> Result<Certificate, Iss
         extensions,
     };
     sign(fields, by.signer).await
+}
+
+impl Pointers {
+    fn extensions(&self) -> Result<[Extension; 2], IssueError> {
+        let url = |text: &str| -> Result<GeneralName, der::Error> {
+            Ok(GeneralName::UniformResourceIdentifier(Ia5String::new(
+                text,
+            )?))
+        };
+        let crl = DistributionPoint {
+            distribution_point: Some(DistributionPointName::FullName(vec![url(&self.crl)?])),
+            reasons: None,
+            crl_issuer: None,
+        };
+        let certificate = AccessDescription {
+            access_method: ID_AD_CA_ISSUERS,
+            access_location: url(&self.certificate)?,
+        };
+        Ok([
+            extension(false, &CrlDistributionPoints(vec![crl]))?,
+            extension(false, &AuthorityInfoAccessSyntax(vec![certificate]))?,
+        ])
+    }
 }
 
 struct Fields<'a> {
@@ -233,10 +274,7 @@ struct Fields<'a> {
 }
 
 async fn sign(fields: Fields<'_>, signer: &dyn Signer) -> Result<Certificate, IssueError> {
-    let algorithm = AlgorithmIdentifierOwned {
-        oid: signature_oid(signer.public_key().algorithm())?,
-        parameters: None,
-    };
+    let algorithm = signature_algorithm(signer.public_key().algorithm());
     let tbs = TbsCertificate {
         version: Version::V3,
         serial_number: SerialNumber::new(&fields.serial.octets())?,
@@ -262,14 +300,16 @@ async fn sign(fields: Fields<'_>, signer: &dyn Signer) -> Result<Certificate, Is
 }
 
 /// What a CA's certificate gives to those below it.
-struct Ca {
-    name: Name,
-    key_identifier: OctetString,
+pub(super) struct Ca {
+    pub(super) name: Name,
+    pub(super) key_identifier: OctetString,
     path_length: Option<u8>,
+    /// Its key usage lets it sign CRLs.
+    pub(super) signs_crls: bool,
 }
 
 impl Ca {
-    fn of(by: Authority<'_>) -> Result<Self, IssueError> {
+    pub(super) fn of(by: Authority<'_>) -> Result<Self, IssueError> {
         let refused = |reason: &str| Err(IssueError::Ca(reason.into()));
         if !by.certificate.is_ca() {
             return refused("it is no CA certificate");
@@ -278,9 +318,8 @@ impl Ca {
             return refused("it certifies another key than the one that signs");
         }
         let tbs = x509_cert::Certificate::from_der(by.certificate.der())?.tbs_certificate;
-        if let Some((_, usage)) = tbs.get::<KeyUsage>()?
-            && !usage.key_cert_sign()
-        {
+        let usage = tbs.get::<KeyUsage>()?.map(|(_, usage)| usage);
+        if usage.is_some_and(|usage| !usage.key_cert_sign()) {
             return refused("its key usage does not let it sign certificates");
         }
         let constraints = tbs.get::<BasicConstraints>()?;
@@ -290,6 +329,7 @@ impl Ca {
             None => OctetString::new(key_identifier(by.certificate.public_key()))?,
         };
         Ok(Self {
+            signs_crls: usage.is_none_or(|usage| usage.crl_sign()),
             path_length: constraints.and_then(|(_, c)| c.path_len_constraint),
             name: tbs.subject,
             key_identifier,
@@ -333,18 +373,23 @@ fn key_identifiers(
     authority: OctetString,
 ) -> Result<[Extension; 2], IssueError> {
     let subject = OctetString::new(key_identifier(subject))?;
-    let authority = AuthorityKeyIdentifier {
-        key_identifier: Some(authority),
-        authority_cert_issuer: None,
-        authority_cert_serial_number: None,
-    };
     Ok([
         extension(false, &SubjectKeyIdentifier(subject))?,
-        extension(false, &authority)?,
+        authority_key(authority)?,
     ])
 }
 
-fn extension<T: AssociatedOid + Encode>(
+/// Whose key signs (RFC 5280, section 4.2.1.1).
+pub(super) fn authority_key(key_identifier: OctetString) -> Result<Extension, IssueError> {
+    let authority = AuthorityKeyIdentifier {
+        key_identifier: Some(key_identifier),
+        authority_cert_issuer: None,
+        authority_cert_serial_number: None,
+    };
+    extension(false, &authority)
+}
+
+pub(super) fn extension<T: AssociatedOid + Encode>(
     critical: bool,
     value: &T,
 ) -> Result<Extension, IssueError> {
@@ -387,7 +432,7 @@ fn name_of(common_name: Option<&str>) -> Result<Name, IssueError> {
 }
 
 /// RFC 5280, section 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050 on.
-fn time(t: Time) -> Result<X509Time, IssueError> {
+pub(super) fn time(t: Time) -> Result<X509Time, IssueError> {
     let seconds =
         u64::try_from(t.seconds()).map_err(|_| IssueError::Encode("a time before 1970".into()))?;
     let since_epoch = Duration::from_secs(seconds);

@@ -1,18 +1,16 @@
 //! Public keys and the making of signatures.
 
 use async_trait::async_trait;
-use const_oid::{
-    ObjectIdentifier,
-    db::{
-        rfc5912::{
-            ECDSA_WITH_SHA_256, ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1, SECP_384_R_1,
-        },
-        rfc8410::ID_ED_25519,
+use const_oid::db::{
+    rfc5912::{
+        ECDSA_WITH_SHA_256, ECDSA_WITH_SHA_384, ID_EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP_256_R_1,
+        SECP_384_R_1, SHA_256_WITH_RSA_ENCRYPTION,
     },
+    rfc8410::ID_ED_25519,
 };
 use der::{Decode, asn1::UintRef};
 use serde::{Deserialize, Serialize};
-use spki::SubjectPublicKeyInfoRef;
+use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoRef};
 use std::{fmt, str::FromStr};
 use x509_parser::{
     asn1_rs::{BitString, Class, Tag},
@@ -223,15 +221,21 @@ pub trait Signer: Send + Sync {
     /// Its public half.
     fn public_key(&self) -> &PublicKey;
 
-    /// Signs: ECDSA P-256 with SHA-256 (a DER `Ecdsa-Sig-Value`), or Ed25519.
+    /// Signs: ECDSA P-256 with SHA-256 or P-384 with SHA-384 (a DER `Ecdsa-Sig-Value`), Ed25519, or
+    /// RSA PKCS #1 version 1.5 with SHA-256.
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError>;
 }
 
-/// The signature algorithm with which a key of this kind signs here.
-pub(super) fn signature_oid(algorithm: KeyAlgorithm) -> Result<ObjectIdentifier, SignError> {
-    match algorithm {
-        KeyAlgorithm::EcdsaP256 => Ok(ECDSA_WITH_SHA_256),
-        KeyAlgorithm::Ed25519 => Ok(ID_ED_25519),
-        other => Err(SignError(format!("no signing with {other} here"))),
-    }
+/// The signature algorithm with which a key of this kind signs here (RFC 5758, RFC 8410; for RSA
+/// PKCS #1 version 1.5, RFC 4055, which every client reads).
+pub(super) fn signature_algorithm(algorithm: KeyAlgorithm) -> AlgorithmIdentifierOwned {
+    let (oid, parameters) = match algorithm {
+        KeyAlgorithm::EcdsaP256 => (ECDSA_WITH_SHA_256, None),
+        KeyAlgorithm::EcdsaP384 => (ECDSA_WITH_SHA_384, None),
+        KeyAlgorithm::Ed25519 => (ID_ED_25519, None),
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+            (SHA_256_WITH_RSA_ENCRYPTION, Some(der::Any::null()))
+        }
+    };
+    AlgorithmIdentifierOwned { oid, parameters }
 }

@@ -2,13 +2,17 @@
 
 pub mod certificate;
 pub mod check;
+pub mod constraints;
+pub mod crl;
 pub mod csr;
 pub mod issue;
 mod key;
 mod name;
 mod serial;
+pub mod subordinate;
 
 pub use certificate::{Certificate, Chain, InvalidCertificate};
+pub use crl::Reason;
 pub use csr::{Csr, InvalidCsr};
 pub use issue::Eku;
 pub use key::{InvalidKey, KeyAlgorithm, PublicKey, SignError, Signer};

@@ -46,6 +46,9 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "renewals", tick, renewals);
     looking(app, "leases", tick, leases);
     looking(app, "deployments", tick, deployments);
+    every(app, "revocation lists", tick, |app| async move {
+        app.refresh_crls().await
+    });
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
     });
@@ -81,6 +84,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.write_heard().await?;
     app.forget_jobs().await?;
     app.trim_feed(FEED_KEPT).await?;
+    app.refresh_crls().await?;
     app.renew_server_certificate().await
 }
 

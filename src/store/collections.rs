@@ -8,7 +8,7 @@ use crate::{
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder,
         Issuer, Job, JoinToken, Observation, Order, OrderState, Plan, Presence, Profile,
-        RenewalPolicy, Session, Target, Version, job::JobKind,
+        RenewalPolicy, Revocation, Session, Target, Version, job::JobKind,
     },
     id::Id,
 };
@@ -48,8 +48,8 @@ macro_rules! document {
 pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(0);
 /// Certificates by name: (name in lower case).
 pub const CERT_NAME: Index = Index::new(Certificate::COLL, "cert.name").counted_by(0);
-/// Certificates by the end of the version that ends first: (archived, hour, time), counted by
-/// hour. One without a version ends [never](NEVER).
+/// Certificates by the end of the version that ends first: (archived or revoked, hour, time),
+/// counted by hour. One without a version ends [never](NEVER).
 pub const CERT_EXPIRY: Index = Index::new(Certificate::COLL, "cert.expiry").counted_by(9);
 /// Certificates by the moment at which an order is due: (time).
 pub const CERT_DUE: Index = Index::new(Certificate::COLL, "cert.due");
@@ -91,7 +91,7 @@ document!(
         keys.put(CERT_CREATED, Key::new().time(self.created_at));
         keys.put(CERT_NAME, text(&self.name.to_lowercase()));
         let end = self.expires_at().unwrap_or(NEVER);
-        keys.put(CERT_EXPIRY, expiry_key(self.archived_at.is_some(), end));
+        keys.put(CERT_EXPIRY, expiry_key(self.ended().is_some(), end));
         for (_, at) in self.due() {
             keys.put(CERT_DUE, Key::new().time(at));
         }
@@ -140,8 +140,10 @@ pub enum Condition {
     InFlight,
     /// The last attempt of a holder failed.
     Failing,
-    /// It was put away; then nothing else is said.
+    /// It was put away; then nothing of the above is said.
     Archived,
+    /// It was revoked; then nothing of the above is said but that it was put away.
+    Revoked,
 }
 
 impl Condition {
@@ -151,12 +153,20 @@ impl Condition {
             Self::InFlight => "in_flight",
             Self::Failing => "failing",
             Self::Archived => "archived",
+            Self::Revoked => "revoked",
         }
     }
 
     fn of(certificate: &Certificate) -> Vec<Self> {
-        if certificate.archived_at.is_some() {
-            return vec![Self::Archived];
+        let archived = certificate.archived_at.is_some();
+        let revoked = certificate.revoked.is_some();
+        if archived || revoked {
+            let all = [(Self::Archived, archived), (Self::Revoked, revoked)];
+            return all
+                .into_iter()
+                .filter(|(_, is)| *is)
+                .map(|(c, _)| c)
+                .collect();
         }
         let lines = || certificate.holders.values();
         let in_flight = lines().any(|line| matches!(line.plan, Plan::InFlight { .. }));
@@ -198,6 +208,21 @@ document!(
 );
 
 document!(Chain, "chain", [], |self, _keys| {});
+
+/// Revocations by CA node: (CA node).
+pub const REVOCATION_NODE: Index = Index::new(Revocation::COLL, "revocation.node").counted();
+/// Revocations by the end of the version revoked: (CA node, time).
+pub const REVOCATION_END: Index = Index::new(Revocation::COLL, "revocation.end");
+document!(
+    Revocation,
+    "revocation",
+    [REVOCATION_NODE, REVOCATION_END],
+    |self, keys| {
+        let node = Key::new().text(self.node.as_str());
+        keys.put(REVOCATION_NODE, node.clone());
+        keys.put(REVOCATION_END, node.time(self.not_after));
+    }
+);
 
 /// Orders that have not ended: (certificate, holder). At most one each.
 pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
@@ -559,6 +584,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Certificate>(),
     Collection::of::<Version>(),
     Collection::of::<Chain>(),
+    Collection::of::<Revocation>(),
     Collection::of::<Order>(),
     Collection::of::<Job>(),
     Collection::of::<Deployment>(),

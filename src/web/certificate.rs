@@ -61,6 +61,7 @@ struct Sheet<'a> {
     checked: Option<bool>,
     jobs: Option<Vec<Row>>,
     may_deploy: bool,
+    may_end: bool,
 }
 
 struct OnTarget<'a> {
@@ -144,7 +145,8 @@ impl Facts {
             served: served::rows(&self.served, now),
             checked: self.checked,
             jobs: jobs.map(|jobs| jobs.iter().map(|job| row(job, now)).collect()),
-            may_deploy: may(who, Permission::CertEdit),
+            may_deploy: may(who, Permission::CertEdit) && view.certificate.ended().is_none(),
+            may_end: may(who, Permission::CertRevoke) && view.certificate.archived_at.is_none(),
         }
     }
 
@@ -190,7 +192,7 @@ fn row(view: &JobView, now: Time) -> Row {
     }
 }
 
-pub(super) fn certificate_id(text: &str) -> Result<Id, Problem> {
+pub fn certificate_id(text: &str) -> Result<Id, Problem> {
     text.parse()
         .map_err(|_| Problem::new(StatusCode::NOT_FOUND, "there is no such certificate"))
 }

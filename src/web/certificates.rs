@@ -195,6 +195,7 @@ pub fn badge(status: Status) -> Badge {
         Status::Expired => ("Expired", "cross", "bad"),
         Status::Pending => ("Pending", "dots", "info"),
         Status::Archived => ("Archived", "box", "calm"),
+        Status::Revoked => ("Revoked", "cross", "calm"),
     };
     Badge { word, icon, tone }
 }

@@ -6,6 +6,7 @@ mod assets;
 mod attempt;
 mod certificate;
 mod certificates;
+mod ending;
 mod failure;
 mod moment;
 mod served;
@@ -47,6 +48,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/certificates/{id}/check", post(served::check))
         .route("/certificates/{id}/fragment", get(certificate::fragment))
         .route("/certificates/{id}/deploy", post(certificate::deploy))
+        .route("/certificates/{id}/end", get(ending::page))
+        .route("/certificates/{id}/revoke", post(ending::revoke))
+        .route("/certificates/{id}/archive", post(ending::archive))
         .route("/agents", get(agents::page))
         .route("/agents/{id}", get(agents::one))
         .route("/targets", get(targets::page))

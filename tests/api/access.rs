@@ -41,6 +41,15 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /api/v1/certificates/{id}/served", Viewers, 200),
     ("POST /api/v1/certificates/{id}/check", Viewers, 200),
     ("POST /api/v1/certificates/{id}/renew", Operators, 202),
+    ("DELETE /api/v1/certificates/{id}", Operators, 204),
+    ("POST /api/v1/certificates/{id}/revoke", Operators, 200),
+    ("GET /api/v1/certificates/{id}/export/pem", Viewers, 200),
+    ("GET /api/v1/issuers", Viewers, 200),
+    ("POST /api/v1/issuers", Operators, 201),
+    ("GET /api/v1/issuers/{id}", Viewers, 200),
+    ("GET /.well-known/pki/crl/{ca}", Open, 200),
+    ("GET /.well-known/pki/crl/{ca}/{shard}", Open, 200),
+    ("GET /.well-known/pki/ca/{file}", Open, 200),
     ("POST /api/v1/certificates/{id}/deploy", Operators, 202),
     ("GET /api/v1/orders/{id}", Viewers, 200),
     ("GET /api/v1/jobs", Viewers, 200),
@@ -216,6 +225,17 @@ impl World {
         jobs.find(|job| of(job) == Some(true)).unwrap()
     }
 
+    /// A certificate with a version whose key is outside.
+    async fn issued(&mut self) -> String {
+        self.made += 1;
+        let name = format!("issued-{}", self.made);
+        self.app.certificate(&name, &[]).await;
+        let path = format!("/api/v1/certificates/{name}/versions");
+        let csr = json!({"csr_pem": self.version_csr});
+        self.app.post(&path, csr).await.expect(201);
+        name
+    }
+
     /// A request to the route that the right caller would be granted.
     async fn request(&mut self, route: &str) -> (String, Value) {
         self.made += 1;
@@ -229,6 +249,23 @@ impl World {
             }
             "POST /api/v1/certificates/{id}/versions" => {
                 (of("web"), json!({"csr_pem": self.version_csr}))
+            }
+            "DELETE /api/v1/certificates/{id}" => (of(&self.issued().await), Value::Null),
+            "POST /api/v1/certificates/{id}/revoke" => {
+                (of(&self.issued().await), json!({"reason": "superseded"}))
+            }
+            "GET /api/v1/certificates/{id}/export/pem" => (of(&self.issued().await), Value::Null),
+            "GET /api/v1/issuers/{id}" => (of("iss-local"), Value::Null),
+            "POST /api/v1/issuers" => {
+                let (cert, key) = foreign_ca(&fresh);
+                let config = json!({"ca_cert_pem": cert, "ca_key_pem": key});
+                let body = json!({"name": fresh, "type": "GenericCA", "config": config});
+                (path.into(), body)
+            }
+            _ if path.starts_with("/.well-known/") => {
+                let path = path.replace("{ca}", "iss-local");
+                let path = path.replace("{shard}", "0.crl");
+                (path.replace("{file}", "ca-local-root.cer"), Value::Null)
             }
             "POST /api/v1/targets" => {
                 let body = json!({
@@ -281,6 +318,24 @@ impl World {
             _ => (of("web"), Value::Null),
         }
     }
+}
+
+/// The certificate and key of a CA that was made elsewhere, good at the time of these tests.
+pub fn foreign_ca(name: &str) -> (String, String) {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.key_usages = vec![
+        rcgen::KeyUsagePurpose::KeyCertSign,
+        rcgen::KeyUsagePurpose::CrlSign,
+    ];
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2040, 1, 1);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.pem(), key.serialize_pem())
 }
 
 #[test]
@@ -389,14 +444,19 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 #[test]
 fn roles_hold_what_the_catalogue_says() {
     use Permission::{
-        AgentEdit, AgentRead, AgentRetire, AuditRead, CertEdit, CertIssue, CertRead, JobCancel,
-        JobRead, MetricsRead, TargetDelete, TargetEdit, TargetRead,
+        AgentEdit, AgentRead, AgentRetire, AuditRead, CertDelete, CertEdit, CertIssue, CertRead,
+        CertRevoke, IssuerEdit, IssuerRead, JobCancel, JobRead, MetricsRead, TargetDelete,
+        TargetEdit, TargetRead,
     };
     let of = |role: Role| Permission::ALL.into_iter().filter(move |p| role.allows(*p));
     let all = [
         CertRead,
         CertIssue,
         CertEdit,
+        CertRevoke,
+        CertDelete,
+        IssuerRead,
+        IssuerEdit,
         JobRead,
         JobCancel,
         TargetRead,
@@ -412,6 +472,7 @@ fn roles_hold_what_the_catalogue_says() {
     assert!(of(Role::Operator).eq(all.into_iter().filter(|p| *p != AgentRetire)));
     assert!(of(Role::Viewer).eq([
         CertRead,
+        IssuerRead,
         JobRead,
         TargetRead,
         AgentRead,

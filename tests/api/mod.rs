@@ -3,10 +3,12 @@
 mod access;
 mod agents;
 mod garbage;
+mod issuers;
 mod jobs;
 mod join;
 mod leases;
 mod metrics;
 mod observe;
+mod publication;
 mod routes;
 mod shapes;

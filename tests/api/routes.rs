@@ -29,6 +29,7 @@ impl<'ast> Visit<'ast> for Routes {
             };
             let base = match path.as_str() {
                 "/health" | "/ready" => "",
+                path if path.starts_with("/.well-known/") => "",
                 _ => "/api/v1",
             };
             let methods = methods(&call.args[1]);

@@ -9,6 +9,7 @@ mod loss;
 mod observation;
 mod renewal;
 mod retirement;
+mod revocation;
 mod start;
 mod walk;
 

@@ -53,6 +53,7 @@ fn leaf(
             public_key: p256().public_key(),
             lifetime: lifetime(NOW, NOW.plus(DAY)),
             ekus: &[Eku::ServerAuth],
+            pointers: None,
         },
     ))
 }
@@ -388,6 +389,7 @@ proptest! {
             public_key: key.public_key(),
             lifetime: wish,
             ekus: &[Eku::ServerAuth],
+            pointers: None,
         }));
         let from = wish.not_before.max(CA.issuing.not_before());
         let until = wish.not_after.min(CA.issuing.not_after());

@@ -133,6 +133,8 @@ impl World {
                 listen: ([127, 0, 0, 1], 8443).into(),
                 socket: data_dir.join("certctl.sock"),
                 data_dir,
+                public_url: None,
+                pki_http: None,
             },
             names: Vec::new(),
         })

@@ -69,6 +69,8 @@ impl Desk {
                 data_dir: dir.path().into(),
                 listen: ([127, 0, 0, 1], 8443).into(),
                 socket: dir.path().join("certctl.sock"),
+                public_url: None,
+                pki_http: None,
             },
             names: Vec::new(),
         })

@@ -1,0 +1,76 @@
+//! `/issuers`.
+
+use super::{
+    Problem,
+    certificates::Paging,
+    extract::{Body, Caller, id_in_path, optional_id},
+    shapes::{IssuerNew, IssuerShape, List},
+};
+use crate::app::{App, NewIssuer};
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use secrecy::SecretString;
+use std::sync::Arc;
+
+/// The names of a CA in this process.
+const LOCAL: [&str; 3] = ["GenericCA", "local", "local_ca"];
+
+/// Every issuer, by name.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Query(paging): Query<Paging>,
+) -> Result<Json<List<IssuerShape>>, Problem> {
+    let rows = app.issuers(&who).await?;
+    Ok(Json(paging.list(&rows, |i| IssuerShape::from(i))))
+}
+
+/// Brings in a CA that was made elsewhere.
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Body(new): Body<IssuerNew>,
+) -> Result<Response, Problem> {
+    if !LOCAL
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(&new.kind))
+    {
+        let message = format!("{:?} is no type of issuer here: GenericCA is", new.kind);
+        return Err(Problem::bad("type", message));
+    }
+    let config = new.config;
+    for (field, path) in [
+        ("config.ca_cert_path", &config.ca_cert_path),
+        ("config.ca_key_path", &config.ca_key_path),
+    ] {
+        if path.is_some() {
+            let message = "files of the server are not read by this call: send their content in \
+                           ca_cert_pem and ca_key_pem";
+            return Err(Problem::bad(field, message));
+        }
+    }
+    let new = NewIssuer {
+        id: optional_id("id", new.id.as_ref())?,
+        name: new.name,
+        chain_pem: config.ca_cert_pem,
+        key_pem: SecretString::from(config.ca_key_pem),
+        passphrase: config.ca_key_passphrase.map(SecretString::from),
+    };
+    let issuer = app.import_issuer(&who, &new).await?;
+    Ok((StatusCode::CREATED, Json(IssuerShape::from(&issuer))).into_response())
+}
+
+/// One issuer.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<IssuerShape>, Problem> {
+    let id = id_in_path("issuer", &id)?;
+    let issuer = app.issuer(&who, &id).await?;
+    Ok(Json(IssuerShape::from(&issuer)))
+}

@@ -1,0 +1,254 @@
+//! The end of certificates: revoked for cause, or put away.
+
+use super::{App, AppError, audit, need, require};
+use crate::{
+    access::Permission,
+    clock::Time,
+    domain::{
+        AuditEvent, Category, Certificate, FailureClass, Issuer, IssuerKind, Job, JobKind, Order,
+        Plan, Principal, Revocation, Version,
+    },
+    id::Id,
+    pki::Reason,
+    store::{JOB_OPEN, Key, Loaded, Scan, Unit, VERSION_CERT, open_job_key},
+};
+
+/// Versions revoked in one commit. A certificate has a handful that are good at the same time, but
+/// a requester may have asked for thousands.
+const AT_ONCE: usize = 500;
+
+impl App {
+    /// Revokes every version of a certificate that has not ended by itself, and ends all that goes
+    /// on for it: nothing is issued, renewed or deployed for it any more.
+    pub async fn revoke(
+        &self,
+        who: &Principal,
+        certificate: &Id,
+        reason: Reason,
+    ) -> Result<Certificate, AppError> {
+        require(who, Permission::CertRevoke)?;
+        loop {
+            let (certificate, left) = self
+                .decide(|unit| self.revoke_some(unit, who, certificate, reason))
+                .await?;
+            if !left {
+                self.ring_holders(&certificate);
+                return Ok(certificate);
+            }
+        }
+    }
+
+    /// Revokes the first versions that are not, and with the last of them the certificate; says
+    /// whether there are more.
+    async fn revoke_some<'a>(
+        &self,
+        mut unit: Unit<'a>,
+        who: &Principal,
+        id: &Id,
+        reason: Reason,
+    ) -> Result<(Unit<'a>, (Certificate, bool)), AppError> {
+        let now = self.now();
+        let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
+        if let Some(ended) = cert.ended() {
+            let message = format!("certificate {id} is {ended} already");
+            return Err(AppError::invalid("status", message));
+        }
+        if cert.current().next().is_none() {
+            return Err(AppError::NotFound {
+                kind: "version of certificate",
+                id: id.to_string(),
+            });
+        }
+        let (revocations, left) = self.revocations(&mut unit, &cert, reason, now).await?;
+        let count = revocations.len();
+        for revocation in revocations {
+            let event = AuditEvent::new(
+                who,
+                Category::CertLifecycle,
+                "version_revoked",
+                ("certificate", id.as_str()),
+                now,
+            )
+            .with("serial", &revocation.serial)
+            .with("ca_node", &revocation.node)
+            .with("reason", reason.as_str());
+            audit(&mut unit, &event);
+            unit.insert(revocation);
+        }
+        if !left {
+            self.end_all(
+                &mut unit,
+                who,
+                &mut cert,
+                "the certificate was revoked",
+                now,
+            )
+            .await?;
+            cert.revoke(reason, &who.name, now);
+            let event = AuditEvent::new(
+                who,
+                Category::CertLifecycle,
+                "certificate_revoked",
+                ("certificate", id.as_str()),
+                now,
+            )
+            .with("reason", reason.as_str())
+            .with("versions", count);
+            audit(&mut unit, &event);
+        }
+        let shown = Certificate::clone(&cert);
+        if left {
+            // The decision rests on the certificate all the same: it was loaded.
+            return Ok((unit, (shown, true)));
+        }
+        unit.put(cert);
+        Ok((unit, (shown, false)))
+    }
+
+    /// Rows for versions that are good and not revoked, [`AT_ONCE`] at most; whether there are
+    /// more. A new version changes the certificate, which the decision rests on.
+    async fn revocations(
+        &self,
+        unit: &mut Unit<'_>,
+        cert: &Certificate,
+        reason: Reason,
+        now: Time,
+    ) -> Result<(Vec<Revocation>, bool), AppError> {
+        let of = Key::new().text(cert.id.as_str()).bytes();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self
+                .store
+                .page::<Version>(Scan {
+                    after,
+                    ..Scan::under(VERSION_CERT, of.clone(), AT_ONCE)
+                })
+                .await?;
+            for version in page.rows.iter().filter(|v| v.not_after > now) {
+                let issuer: Loaded<Issuer> = need(unit, "issuer", &version.issuer).await?;
+                let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
+                let id = Revocation::id_of(issuing_node, &version.serial);
+                if unit.peek::<Revocation>(&id).await?.is_some() {
+                    continue;
+                }
+                if found.len() == AT_ONCE {
+                    return Ok((found, true));
+                }
+                found.push(Revocation {
+                    id,
+                    node: issuing_node.clone(),
+                    serial: version.serial.clone(),
+                    certificate: cert.id.clone(),
+                    version: version.id.clone(),
+                    at: now,
+                    reason,
+                    not_after: version.not_after,
+                });
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok((found, false));
+            }
+        }
+    }
+
+    /// Puts a certificate away: it stays readable, and nothing is due for it any more. Its versions
+    /// stay good until they end. Putting it away again changes nothing.
+    pub async fn archive(&self, who: &Principal, id: &Id) -> Result<Certificate, AppError> {
+        require(who, Permission::CertDelete)?;
+        let certificate = self
+            .decide(|mut unit| async move {
+                let now = self.now();
+                let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
+                if cert.archived_at.is_some() {
+                    return Ok((unit, cert.into_value()));
+                }
+                self.end_all(
+                    &mut unit,
+                    who,
+                    &mut cert,
+                    "the certificate was archived",
+                    now,
+                )
+                .await?;
+                if cert.revoked.is_some() {
+                    cert.archived_at = Some(now);
+                } else {
+                    cert.archive(&who.name, now);
+                }
+                let resource = ("certificate", id.as_str());
+                let event = AuditEvent::new(
+                    who,
+                    Category::CertLifecycle,
+                    "certificate_archived",
+                    resource,
+                    now,
+                );
+                audit(&mut unit, &event);
+                let shown = Certificate::clone(&cert);
+                unit.put(cert);
+                Ok((unit, shown))
+            })
+            .await?;
+        self.ring_holders(&certificate);
+        Ok(certificate)
+    }
+
+    /// Ends the open orders of a certificate with their jobs, and its unsettled deployments.
+    async fn end_all(
+        &self,
+        unit: &mut Unit<'_>,
+        who: &Principal,
+        cert: &mut Certificate,
+        why: &str,
+        now: Time,
+    ) -> Result<(), AppError> {
+        let open: Vec<Id> = cert
+            .holders
+            .values()
+            .filter_map(|line| match &line.plan {
+                Plan::InFlight { order } => Some(order.clone()),
+                _ => None,
+            })
+            .collect();
+        for order in open {
+            let mut order: Loaded<Order> = need(unit, "order", &order).await?;
+            super::lifecycle::fail_order(
+                unit,
+                who,
+                &mut order,
+                cert,
+                FailureClass::Permanent,
+                why.to_owned(),
+                None,
+                now,
+            );
+            let kind = JobKind::Issue {
+                order: order.id.clone(),
+                first: false,
+            };
+            let key = open_job_key(&kind, None);
+            if let Some(job) = self.store.first::<Job>(JOB_OPEN, key).await? {
+                let mut job: Loaded<Job> = need(unit, "job", &job.id).await?;
+                job.cancel(why.to_owned(), now);
+                unit.put(job);
+            }
+            unit.put(order);
+        }
+        for target in cert.targets.clone() {
+            self.supersede(unit, &target, &cert.id, why, now).await?;
+        }
+        for line in cert.holders.values_mut() {
+            line.failure = None;
+        }
+        Ok(())
+    }
+
+    fn ring_holders(&self, certificate: &Certificate) {
+        for holder in certificate.holders.keys() {
+            if let crate::domain::Holder::Agent(agent) = holder {
+                self.doorbell.ring(agent);
+            }
+        }
+    }
+}
