@@ -305,8 +305,14 @@ impl Deployer {
                 let reason = format!("{fault}; {}", unseen.reason);
                 return (journal, Err(Unverified { reason, ..unseen }));
             }
-            // What runs never took up the other version, or is not running.
+            // What runs never took up the other version, or is not running: as far as it was seen
+            // before. One that was silent then may have taken it up, and not been told to go back.
             (Ok(seen), Err(fault)) => {
+                if let Some(endpoint) = self.still_serves(place, &journal.version).await {
+                    let serial = &journal.version.serial;
+                    let reason = format!("{fault}; {endpoint} serves serial {serial}");
+                    return (journal, Err(Unverified { reason, seen }));
+                }
                 tracing::warn!(%target, %fault, "not reloaded; what was served before still is");
                 Ok(seen)
             }
@@ -320,6 +326,22 @@ impl Deployer {
             }
             Err(fault) => (journal, Err(Unverified::unseen(fault))),
         }
+    }
+
+    /// The endpoint of a place that serves a version, where one does.
+    async fn still_serves(&self, place: &dyn Target, version: &VersionRef) -> Option<String> {
+        let serial = version.serial.to_string();
+        // A handshake may come to nothing.
+        for _ in 0..3 {
+            let seen = place.before().await.map(|now| now.seen).unwrap_or_default();
+            let seen = seen
+                .into_iter()
+                .find(|seen| seen.serial.as_ref() == Some(&serial));
+            if let Some(seen) = seen {
+                return Some(seen.endpoint);
+            }
+        }
+        None
     }
 
     /// The target's last deployment, decided: one that a crash left open is finished when it is in

@@ -66,8 +66,11 @@ fn keys_of_openssl_are_read_when_their_kind_is_ours() {
     let ec = |curve| kind(made(&["EC", "-pkeyopt", curve]));
     assert_eq!(ec("ec_paramgen_curve:P-256"), Ok(KeyAlgorithm::EcdsaP256));
     assert_eq!(kind(made(&["ED25519"])), Ok(KeyAlgorithm::Ed25519));
-    assert_eq!(ec("ec_paramgen_curve:P-384"), Err(InvalidPrivateKey::Kind));
-    assert_eq!(kind(made(&["RSA"])), Err(InvalidPrivateKey::Kind));
+    assert_eq!(ec("ec_paramgen_curve:P-384"), Ok(KeyAlgorithm::EcdsaP384));
+    assert_eq!(ec("ec_paramgen_curve:P-521"), Err(InvalidPrivateKey::Kind));
+    assert_eq!(kind(made(&["RSA"])), Ok(KeyAlgorithm::Rsa2048));
+    let odd = ["RSA", "-pkeyopt", "rsa_keygen_bits:1024"];
+    assert_eq!(kind(made(&odd)), Err(InvalidPrivateKey::Kind));
     let locked = ["RSA", "-aes256", "-pass", "pass:x"];
     assert_eq!(kind(made(&locked)), Err(InvalidPrivateKey::Pem));
 }
@@ -80,7 +83,7 @@ fn what_is_no_key_is_refused() {
         let refusal = PrivateKey::from_pkcs8_pem(text).map(|_| ());
         assert_eq!(refusal, Err(InvalidPrivateKey::Pem), "{text}");
     }
-    for algorithm in [KeyAlgorithm::EcdsaP384, KeyAlgorithm::Rsa2048] {
+    for algorithm in [KeyAlgorithm::Rsa3072, KeyAlgorithm::Rsa2048] {
         let refusal = RingCrypto.generate_key(algorithm).map(|_| ()).unwrap_err();
         assert_eq!(refusal, InvalidPrivateKey::NotMade(algorithm));
         assert!(refusal.to_string().contains(&algorithm.to_string()));
