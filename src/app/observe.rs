@@ -6,8 +6,8 @@ use crate::{
     agent::protocol::{self, OBSERVATIONS_A_CALL},
     clock::Time,
     domain::{
-        AuditEvent, Category, Certificate, Deployment, DeploymentState, Holder, Observation,
-        Principal, Target, Version,
+        AuditEvent, Category, Certificate, Deployment, DeploymentState, Ending, Holder,
+        Observation, Principal, Target, Version,
         observation::{REPAIR_EVERY, Seen, WRITTEN_EVERY},
     },
     id::Id,
@@ -271,6 +271,43 @@ impl App {
             let target = deployed.target;
             let id = Observation::id_of(&certificate.id, &target.id);
             fresh &= looks.is_none_or(|looks| self.watched.seen_since(&id, looks));
+            let line = certificate
+                .holders
+                .get(&Holder::Agent(target.agent.clone()));
+            let current = line.and_then(|l| Some(&l.current.as_ref()?.version));
+            let looked = deployed.observed.as_ref().map(|observed| {
+                let last = self.watched.last(&observed.id);
+                last.max(Some(observed.seen_at))
+            });
+            // Until somebody looks again, what the deployment saw is the newest there is.
+            let last = deployed.deployment.as_ref().and_then(|d| d.last.as_ref());
+            let newest = last.filter(|last| {
+                matches!(last.ending, Ending::Changed | Ending::Unchanged)
+                    && looked.flatten().is_some_and(|at| at < last.ended_at)
+            });
+            if let Some(last) = newest {
+                for seen in &last.served {
+                    let seen = Seen {
+                        endpoint: seen.endpoint.clone(),
+                        serial: seen.serial.clone(),
+                        fingerprint_sha256: seen.fingerprint_sha256.clone(),
+                        right: true,
+                        error: seen.error.clone(),
+                        since: last.ended_at,
+                    };
+                    places.push(ServedAt {
+                        target: target.id.clone(),
+                        target_name: target.name.clone(),
+                        state: self.state_of(certificate, current, &seen).await?,
+                        endpoint: Some(seen.endpoint),
+                        serial: seen.serial,
+                        since: Some(seen.since),
+                        seen_at: Some(last.ended_at),
+                        fault: seen.error,
+                    });
+                }
+                continue;
+            }
             let Some(observed) = deployed.observed else {
                 places.push(ServedAt {
                     target: target.id,
@@ -284,8 +321,6 @@ impl App {
                 });
                 continue;
             };
-            let line = certificate.holders.get(&Holder::Agent(target.agent));
-            let current = line.and_then(|l| Some(&l.current.as_ref()?.version));
             let seen_at = self.watched.last(&observed.id).max(Some(observed.seen_at));
             for seen in &observed.served {
                 places.push(ServedAt {

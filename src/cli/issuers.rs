@@ -7,7 +7,7 @@ use crate::{
     id::Id,
 };
 use clap::Subcommand;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The longest file of certificates or a key, in bytes.
 const MAX_PEM: usize = 256 << 10;
@@ -74,7 +74,7 @@ pub async fn run(command: Issuers, global: &Global, env: &Environment) -> Result
             passphrase_file,
             id,
         } => {
-            let passphrase = passphrase_file.as_ref().map(text).transpose()?;
+            let passphrase = passphrase_file.as_deref().map(text).transpose()?;
             let passphrase = passphrase.map(|text| {
                 let line = text.strip_suffix('\n').unwrap_or(&text);
                 line.strip_suffix('\r').unwrap_or(line).to_owned()
@@ -95,7 +95,7 @@ pub async fn run(command: Issuers, global: &Global, env: &Environment) -> Result
     }
 }
 
-fn text(path: &PathBuf) -> Result<String, CliError> {
+fn text(path: &Path) -> Result<String, CliError> {
     let bytes = host::read(path, MAX_PEM)?;
     String::from_utf8(bytes)
         .map_err(|_| CliError::Failed(format!("{} is no text: PEM is expected", path.display())))
