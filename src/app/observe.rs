@@ -124,16 +124,16 @@ impl App {
     ) -> Result<(), AppError> {
         let id = &Observation::id_of(&found.certificate_id, &found.target_id);
         let serial = &serial;
-        let repairs = self
+        let repairs: Option<bool> = self
             .decide(|mut unit| async move {
                 let now = self.now();
                 let target = unit.peek::<Target>(&found.target_id).await?;
                 let cert = unit.peek::<Certificate>(&found.certificate_id).await?;
                 let (Some(target), Some(cert)) = (target, cert) else {
-                    return Ok((unit, false));
+                    return Ok((unit, None));
                 };
                 if target.agent != *agent || !cert.targets.contains(&target.id) {
-                    return Ok((unit, false));
+                    return Ok((unit, None));
                 }
                 let old = unit.load_opt::<Observation>(id).await?;
                 let line = cert.holders.get(&Holder::Agent(agent.clone()));
@@ -163,7 +163,7 @@ impl App {
                     && old.says_as(&new)
                     && now.since(old.seen_at) < WRITTEN_EVERY
                 {
-                    return Ok((unit, false));
+                    return Ok((unit, Some(false)));
                 }
                 let fault = old.as_ref().and_then(|old| old.fault());
                 if let Some(event) = change(who, fault, &new, now) {
@@ -173,9 +173,13 @@ impl App {
                     Some(old) => unit.put(old.map(|_| new)),
                     None => unit.insert(new),
                 }
-                Ok((unit, repairs))
+                Ok((unit, Some(repairs)))
             })
             .await?;
+        // What is of no place of this agent's is not taken down.
+        let Some(repairs) = repairs else {
+            return Ok(());
+        };
         self.watched.looked(id, self.now());
         if repairs {
             self.doorbell.ring(agent);
@@ -195,7 +199,8 @@ impl App {
         let lately = found
             .repaired_at
             .is_some_and(|at| now.since(at) < REPAIR_EVERY);
-        if !found.current || found.drift.is_empty() || lately {
+        let ended = certificate.ended().is_some();
+        if ended || !found.current || found.drift.is_empty() || lately {
             return Ok(false);
         }
         let line = certificate.holders.get(&Holder::Agent(found.agent.clone()));

@@ -125,7 +125,9 @@ impl Deployer {
             tracing::warn!(%error, "what a rehearsal left behind was not removed");
         }
         for target in targets {
-            let _held = self.locks.hold(format!("target {target}")).await;
+            let journal = Journal::load(&*self.host.files, &self.paths, &target);
+            let of = journal.ok().flatten().map(|j| j.version.certificate);
+            let _turn = self.turn(&target, of.as_ref()).await;
             if let Err(error) = self.resume(&target).await {
                 tracing::error!(%target, %error, "the target could not be restored");
                 whole = false;

@@ -28,6 +28,7 @@ const PROTECTED: &[&str] = &[
     "/etc/apt",
     "/etc/at.*",
     "/etc/bash*",
+    "/etc/ca-certificates*",
     "/etc/certctl",
     "/etc/cron*",
     "/etc/dbus-1",
@@ -38,6 +39,7 @@ const PROTECTED: &[&str] = &[
     "/etc/gshadow*",
     "/etc/hosts*",
     "/etc/init*",
+    "/etc/kubernetes",
     "/etc/ld.so*",
     "/etc/login.*",
     "/etc/logrotate*",
@@ -47,6 +49,10 @@ const PROTECTED: &[&str] = &[
     "/etc/nsswitch.conf",
     "/etc/pam*",
     "/etc/passwd*",
+    "/etc/pki/ca-trust*",
+    "/etc/pki/rpm-gpg",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs/ca-*",
     "/etc/polkit-1",
     "/etc/profile*",
     "/etc/rc*",
@@ -55,6 +61,9 @@ const PROTECTED: &[&str] = &[
     "/etc/shadow*",
     "/etc/shells",
     "/etc/ssh",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs/ca-*",
+    "/etc/ssl/openssl.cnf",
     "/etc/subgid*",
     "/etc/subuid*",
     "/etc/sudo*",
@@ -69,9 +78,11 @@ const PROTECTED: &[&str] = &[
     "/usr/bin",
     "/usr/lib*",
     "/usr/local/bin",
+    "/usr/local/share/ca-certificates",
     "/usr/local/lib*",
     "/usr/local/sbin",
     "/usr/sbin",
+    "/usr/share",
     "/var/lib/certctl",
     "/var/lib/dpkg",
     "/var/lib/rpm",
@@ -279,15 +290,24 @@ impl Policy {
                 paths.state.display()
             )));
         }
-        let Some(allowed) = &self.paths else {
-            return Ok(());
-        };
-        for prefix in allowed {
-            if real.starts_with(resolve(files, prefix)?) {
-                return Ok(());
+        if let Some(allowed) = &self.paths {
+            let mut within = false;
+            for prefix in allowed {
+                within |= real.starts_with(resolve(files, prefix)?);
+            }
+            if !within {
+                return Err(self.refuse(format!("writing {shown}"), "paths"));
             }
         }
-        Err(self.refuse(format!("writing {shown}"), "paths"))
+        // Whoever may rename things there could lead a write, or the copy of what stood there,
+        // elsewhere.
+        for dir in real.ancestors().skip(1) {
+            if files.metadata(dir).map_err(Fault::operator)?.is_some() {
+                return trusted(files, dir, self.user)
+                    .map_err(|e| Fault::operator(format!("{shown} is not written: {e}")));
+            }
+        }
+        Ok(())
     }
 
     fn may_use(&self, files: &dyn Files, config: &Path) -> Result<(), Fault> {

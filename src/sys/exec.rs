@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "a child's umask is set between fork and exec")]
 
+use super::{Disk, Files};
 use async_trait::async_trait;
 use nix::{
     sys::{
@@ -21,6 +22,9 @@ use tokio::{
 pub const MAX_OUTPUT: usize = 4 << 10;
 /// How long what a program leaves running may hold its output open after its end.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// The longest file that holds a process number, in bytes.
+const MAX_NUMBER: usize = 64;
 
 /// A program to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,10 +178,16 @@ impl Exec for Programs {
             pid_file: pid_file.to_owned(),
             problem,
         };
-        let text = std::fs::read_to_string(pid_file).map_err(|e| refuse(e.to_string()))?;
+        // Another's file may be named: what stands in it is never told.
+        let bytes = Disk
+            .read(pid_file, MAX_NUMBER)
+            .map_err(|e| match e.source.kind() {
+                io::ErrorKind::NotFound => refuse(format!("{}: is it running?", e.source)),
+                _ => refuse("it is not a file that holds a process number".into()),
+            })?;
+        let text = String::from_utf8(bytes).unwrap_or_default();
         let number = text.trim().parse::<i32>().ok().filter(|pid| *pid > 1);
-        let pid =
-            number.ok_or_else(|| refuse(format!("{:?} is no process number", text.trim())))?;
+        let pid = number.ok_or_else(|| refuse("it holds no process number".into()))?;
         // A number left by a process that is gone may be another's by now.
         let named = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let name = program.file_name().unwrap_or_default().to_string_lossy();

@@ -90,7 +90,21 @@ fn only_the_program_meant_is_signalled() {
     assert!(hang_up(&own).contains("not nginx"));
     std::fs::remove_file(&pid_file).unwrap();
     let error = Programs.hang_up(&pid_file, Path::new("nginx")).unwrap_err();
-    assert!(error.to_string().contains("No such file"), "{error}");
+    assert!(error.to_string().contains("is it running?"), "{error}");
+}
+
+#[test]
+fn what_stands_in_another_file_is_not_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    for text in ["hunter2", &"hunter2 ".repeat(1000)] {
+        std::fs::write(&secret, text).unwrap();
+        let error = Programs.hang_up(&secret, Path::new("/usr/sbin/nginx"));
+        let said = format!("{0} {0:?}", error.unwrap_err());
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let error = Programs.hang_up(Path::new("/dev/zero"), Path::new("nginx"));
+    assert!(error.is_err());
 }
 
 fn assert_gone(pid: &str) {
