@@ -2,7 +2,6 @@
 
 mod access;
 mod agents;
-mod garbage;
 mod issuers;
 mod jobs;
 mod join;
@@ -12,3 +11,5 @@ mod observe;
 mod publication;
 mod routes;
 mod shapes;
+
+pub use access::foreign_ca;
