@@ -1,7 +1,7 @@
 //! Deployments that fail, and what becomes of them.
 
 use super::{renewal::active, story};
-use crate::support::{DAY, HOUR, MINUTE, TestApp, text, time};
+use crate::support::{DAY, HOUR, TestApp, text, time};
 use certctl::agent::protocol::{FailureClass, Outcome, WorkItem};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -116,8 +116,7 @@ async fn a_version_from_a_clock_that_was_ahead_is_replaced_once_the_clock_is_rig
         reason: "it is valid from a day that has not come: set the clock".into(),
     };
     agent.report(&app, &job, &not_yet).await.expect(200);
-    // The budget, too, was taken from at a moment that has not come: a token comes back in a minute.
-    app.pass(2 * MINUTE, MINUTE).await;
+    app.tick().await;
     assert_eq!(app.status("web").await, "RenewalInProgress");
     agent.run(&app).await;
     let shown = app.shown("web").await;
