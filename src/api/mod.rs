@@ -11,6 +11,7 @@ mod job_shapes;
 mod jobs;
 mod metrics;
 mod observe;
+mod openapi;
 mod problem;
 mod router;
 pub mod served;
@@ -18,5 +19,6 @@ pub mod shapes;
 mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
+pub use openapi::document;
 pub use problem::Problem;
 pub use router::{plain_router, router};

@@ -32,6 +32,7 @@ use Door::{Admins, Auditors, Open, Operators, ThatAgent, Viewers};
 const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
+    ("GET /api/v1/openapi.json", Open, 200),
     ("GET /api/v1/certificates", Viewers, 200),
     ("POST /api/v1/certificates", Operators, 201),
     ("GET /api/v1/certificates/{id}", Viewers, 200),

@@ -9,6 +9,7 @@ mod join;
 mod leases;
 mod metrics;
 mod observe;
+mod openapi;
 mod publication;
 mod routes;
 mod shapes;
