@@ -7,25 +7,27 @@ use syn::{ExprMethodCall, visit::Visit};
 
 const ROUTER: &str = include_str!("../../src/api/router.rs");
 
-/// Every `METHOD /path`.
-pub fn all() -> BTreeSet<String> {
+/// Every `METHOD /path needs <x-permission>`.
+pub fn with_needs() -> BTreeSet<String> {
     let document = api::document();
     let paths = document["paths"].as_object().unwrap();
-    let methods = paths.iter().flat_map(|(path, item)| {
-        let methods = item.as_object().unwrap().keys();
-        methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+    let operations = paths.iter().flat_map(|(path, item)| {
+        let operations = item.as_object().unwrap().iter();
+        operations.map(move |(method, operation)| {
+            let needs = operation["x-permission"].as_str().unwrap();
+            format!("{} {path} needs {needs}", method.to_uppercase())
+        })
     });
-    methods.collect()
+    operations.collect()
 }
 
 #[test]
 fn routes_are_known() {
-    let routes = all();
+    let routes = with_needs();
     for route in [
-        "GET /health",
-        "GET /api/v1/certificates",
-        "POST /api/v1/certificates",
-        "POST /api/v1/agents/{id}/jobs/{job}/report",
+        "GET /health needs none",
+        "GET /api/v1/certificates needs cert.read",
+        "POST /api/v1/agents/{id}/jobs/{job}/report needs agent",
     ] {
         assert!(routes.contains(route), "{route} is not in the document");
     }
