@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod body;
 mod certificates;
 mod ending;
 mod extract;

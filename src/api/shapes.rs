@@ -2,6 +2,7 @@
 
 mod agents;
 
+pub use super::body::Ignored;
 pub use agents::*;
 
 use crate::{
@@ -99,6 +100,18 @@ pub struct CertificateNew {
     /// A CSR for the first version, when the key is outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csr_pem: Option<String>,
+    /// Importers send it; a status is derived.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub status: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub serial_number: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub expires_at: Ignored,
 }
 
 /// A certificate.
@@ -527,6 +540,10 @@ pub struct IssuerNew {
     pub kind: String,
     /// The CA.
     pub config: IssuerConfigNew,
+    /// A new issuer may be asked, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
 }
 
 /// The CA to bring in. Has no `Debug`: the key must not reach a log.
@@ -635,6 +652,10 @@ pub struct TargetNew {
     /// Its configuration.
     #[serde(default)]
     pub config: serde_json::Value,
+    /// A new target is in use, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
 }
 
 /// A target.
