@@ -1,13 +1,15 @@
 //! JSON bodies, read strictly: what would be passed over is refused by its name.
 
-use super::Problem;
+use super::{Problem, router::MAX_BODY};
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Request},
-    http::StatusCode,
+    extract::{FromRequest, Request, rejection::BytesRejection},
+    http::{StatusCode, header},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
+use std::error::Error;
+use tower_http::timeout::TimeoutError;
 
 /// A JSON object. A field that the type does not know is refused; the content type is not asked
 /// for.
@@ -65,14 +67,43 @@ impl Serialize for Ignored {
 }
 
 async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    // What says that it is too long is not waited for.
+    let said = request.headers().get(header::CONTENT_LENGTH);
+    let said = said.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if said.is_some_and(|length| length > MAX_BODY) {
+        return Err(too_large());
+    }
     let read = Bytes::from_request(request, state).await;
     read.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            e.status(),
-            "body: at most 1 MiB is accepted, 4 KiB to enrol",
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        _ if is_pause(&e) => Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body: nothing more of it came for 10 seconds; send it again",
         ),
-        status => Problem::new(status, e.body_text()),
+        status => {
+            let message = "body: it ended early, or its length or chunks are wrong";
+            Problem::new(status, message)
+        }
     })
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body: at most 1 MiB is accepted, 4 KiB to enrol",
+    )
+}
+
+/// Whether a body was given up because nothing more of it came.
+fn is_pause(e: &BytesRejection) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(e);
+    while let Some(e) = cause {
+        if e.is::<TimeoutError>() {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
 }
 
 fn strict<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {

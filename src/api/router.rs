@@ -28,7 +28,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The largest request body, in bytes.
-const MAX_BODY: usize = 1 << 20;
+pub(super) const MAX_BODY: usize = 1 << 20;
 /// The largest body of a caller that has shown no credential, in bytes.
 const MAX_STRANGERS_BODY: usize = 4 << 10;
 /// The longest pause within a body.

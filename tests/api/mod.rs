@@ -2,7 +2,6 @@
 
 mod access;
 mod agents;
-mod garbage;
 mod issuers;
 mod jobs;
 mod join;
@@ -13,3 +12,5 @@ mod openapi;
 mod publication;
 mod routes;
 mod shapes;
+
+pub use access::foreign_ca;
