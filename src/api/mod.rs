@@ -3,12 +3,14 @@
 
 mod agents;
 mod audit;
+mod auth;
 mod certificates;
 mod ending;
 mod extract;
 mod issuers;
 mod job_shapes;
 mod jobs;
+mod keys;
 mod metrics;
 mod observe;
 mod problem;

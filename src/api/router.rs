@@ -1,7 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, certificates, ending, issuers, jobs, metrics, observe, problem, served, targets,
+    agents, audit, auth, certificates, ending, issuers, jobs, keys, metrics, observe, problem,
+    served, targets,
 };
 use crate::{
     app::{App, NotReady},
@@ -13,7 +14,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -125,6 +126,33 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/agents/{id}/jobs/{job}/csr", post(agents::csr))
         .route("/agents/{id}/jobs/{job}/report", post(agents::report))
         .route("/audit", get(audit::list))
+        .route("/version", get(auth::version))
+        .route("/auth/info", get(auth::info))
+        .route("/auth/check", get(auth::check))
+        .route("/auth/me", get(auth::me))
+        .route("/auth/permissions", get(auth::permissions))
+        .route(
+            "/auth/sessions",
+            get(auth::sessions).delete(auth::end_other_sessions),
+        )
+        .route("/auth/sessions/{id}", delete(auth::end_session))
+        .route("/auth/keys", get(keys::list).post(keys::create))
+        .route("/auth/keys/{id}", get(keys::show).delete(keys::delete))
+        .route("/auth/keys/{id}/rotate", post(keys::rotate))
+        .route("/auth/keys/{id}/roles", post(keys::grant))
+        .route("/auth/keys/{id}/roles/{role}", delete(keys::ungrant))
+        .route("/auth/roles", get(keys::roles).post(keys::create_role))
+        .route(
+            "/auth/roles/{id}",
+            get(keys::role)
+                .put(keys::edit_role)
+                .delete(keys::delete_role),
+        )
+        .route("/auth/roles/{id}/permissions", post(keys::add_permission))
+        .route(
+            "/auth/roles/{id}/permissions/{permission}",
+            delete(keys::remove_permission),
+        )
         .route("/metrics", get(metrics::show))
         .route("/metrics/prometheus", get(metrics::text))
         .fallback(problem::no_route)

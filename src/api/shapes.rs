@@ -1,8 +1,10 @@
 //! The bodies of the REST API: what is read and what is answered.
 
 mod agents;
+mod auth;
 
 pub use agents::*;
+pub use auth::*;
 
 use crate::{
     app::IssuerView,
