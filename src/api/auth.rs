@@ -19,8 +19,15 @@ use axum::{
 };
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// What runs here.
+#[utoipa::path(
+    get,
+    path = "/version",
+    responses((status = 200, body = ProgramShape)),
+    security(()),
+)]
 pub async fn version() -> Json<ProgramShape> {
     Json(ProgramShape {
         version: VERSION.into(),
@@ -32,6 +39,12 @@ pub async fn version() -> Json<ProgramShape> {
 }
 
 /// How one signs in.
+#[utoipa::path(
+    get,
+    path = "/auth/info",
+    responses((status = 200, body = AuthInfoShape)),
+    security(()),
+)]
 pub async fn info() -> Json<AuthInfoShape> {
     Json(AuthInfoShape {
         auth_type: "api-key".into(),
@@ -40,17 +53,35 @@ pub async fn info() -> Json<AuthInfoShape> {
 }
 
 /// Whether one is let in, and as whom.
+#[utoipa::path(
+    get,
+    path = "/auth/check",
+    responses((status = 200, body = CheckShape)),
+    security(("key" = [])),
+)]
 pub async fn check(Caller(who): Caller) -> Json<CheckShape> {
     Json(CheckShape::from(&who))
 }
 
 /// Who one is.
+#[utoipa::path(
+    get,
+    path = "/auth/me",
+    responses((status = 200, body = MeShape)),
+    security(("key" = [])),
+)]
 pub async fn me(Caller(who): Caller) -> Json<MeShape> {
     Json(MeShape::from(&who))
 }
 
 /// The catalogue of permissions.
-pub async fn permissions(Caller(_): Caller) -> Json<PermissionsShape> {
+#[utoipa::path(
+    get,
+    path = "/auth/permissions",
+    responses((status = 200, body = PermissionsShape)),
+    security(("key" = [])),
+)]
+pub async fn permissions(Caller(_who): Caller) -> Json<PermissionsShape> {
     let permissions = Permission::ALL
         .into_iter()
         .map(|permission| PermissionShape {
@@ -64,7 +95,7 @@ pub async fn permissions(Caller(_): Caller) -> Json<PermissionsShape> {
 }
 
 /// Whose sessions.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 pub struct Whose {
     /// Those of the key with this name.
@@ -74,6 +105,13 @@ pub struct Whose {
 }
 
 /// Browser sessions: the caller's own, or by permission others'.
+#[utoipa::path(
+    get,
+    path = "/auth/sessions",
+    params(Whose),
+    responses((status = 200, body = SessionsShape)),
+    security(("key" = [])),
+)]
 pub async fn sessions(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -91,6 +129,13 @@ pub async fn sessions(
 }
 
 /// Ends a session.
+#[utoipa::path(
+    delete,
+    path = "/auth/sessions/{id}",
+    params(("id" = String, Path, description = "The session's id")),
+    responses((status = 204, description = "It has ended")),
+    security(("key" = ["auth.session.revoke"])),
+)]
 pub async fn end_session(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -102,13 +147,21 @@ pub async fn end_session(
 }
 
 /// Which sessions stay.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
 pub struct Except {
+    /// `current`.
     except: Option<String>,
 }
 
 /// Ends all of the caller's sessions but the one it came with.
+#[utoipa::path(
+    delete,
+    path = "/auth/sessions",
+    params(Except),
+    responses((status = 200, body = SessionsEndedShape)),
+    security(("key" = [])),
+)]
 pub async fn end_other_sessions(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -1,18 +1,14 @@
-//! `/auth/keys` and `/auth/roles`.
+//! `/auth/keys`.
 
 use super::{
     Problem,
     extract::{Body, Caller, OptionalBody},
-    shapes::{
-        GrantWish, KeyMadeShape, KeyNew, KeyShape, KeysShape, PermissionWish, RoleDetailShape,
-        RoleShape, RoleWish, RolesShape, Rotate, ScopeWish,
-    },
+    shapes::{GrantWish, KeyMadeShape, KeyNew, KeyShape, KeysShape, Rotate, ScopeWish},
 };
 use crate::{
-    access::Permission,
-    app::{App, AppError, NewGrant, NewKey, RoleEdit},
+    app::{App, NewGrant, NewKey},
     clock::Time,
-    domain::{RolePermission, Scope},
+    domain::Scope,
 };
 use axum::{
     Json,
@@ -23,7 +19,13 @@ use axum::{
 use std::{sync::Arc, time::Duration};
 
 /// Every key.
-pub async fn list(
+#[utoipa::path(
+    get,
+    path = "/auth/keys",
+    responses((status = 200, body = KeysShape)),
+    security(("key" = ["auth.key.list"])),
+)]
+pub async fn keys(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
 ) -> Result<Json<KeysShape>, Problem> {
@@ -35,7 +37,14 @@ pub async fn list(
 }
 
 /// Makes a key.
-pub async fn create(
+#[utoipa::path(
+    post,
+    path = "/auth/keys",
+    request_body = KeyNew,
+    responses((status = 201, body = KeyMadeShape)),
+    security(("key" = ["auth.key.create"])),
+)]
+pub async fn create_key(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Body(new): Body<KeyNew>,
@@ -50,7 +59,14 @@ pub async fn create(
 }
 
 /// One key, by id or name.
-pub async fn show(
+#[utoipa::path(
+    get,
+    path = "/auth/keys/{id}",
+    params(("id" = String, Path, description = "The key's id or name")),
+    responses((status = 200, body = KeyShape)),
+    security(("key" = ["auth.key.list"])),
+)]
+pub async fn key(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
@@ -60,7 +76,15 @@ pub async fn show(
 }
 
 /// Gives a key a new secret.
-pub async fn rotate(
+#[utoipa::path(
+    post,
+    path = "/auth/keys/{id}/rotate",
+    params(("id" = String, Path, description = "The key's id or name")),
+    request_body = Option<Rotate>,
+    responses((status = 200, body = KeyMadeShape)),
+    security(("key" = ["auth.key.rotate"])),
+)]
+pub async fn rotate_key(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
@@ -72,7 +96,14 @@ pub async fn rotate(
 }
 
 /// Ends a key.
-pub async fn delete(
+#[utoipa::path(
+    delete,
+    path = "/auth/keys/{id}",
+    params(("id" = String, Path, description = "The key's id or name")),
+    responses((status = 204, description = "It has ended")),
+    security(("key" = ["auth.key.delete"])),
+)]
+pub async fn delete_key(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
@@ -82,7 +113,15 @@ pub async fn delete(
 }
 
 /// Grants a role to a key.
-pub async fn grant(
+#[utoipa::path(
+    post,
+    path = "/auth/keys/{id}/roles",
+    params(("id" = String, Path, description = "The key's id or name")),
+    request_body = GrantWish,
+    responses((status = 204, description = "It is granted")),
+    security(("key" = ["auth.role.assign"])),
+)]
+pub async fn grant_role(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
@@ -101,7 +140,17 @@ pub async fn grant(
 }
 
 /// Takes a role from a key.
-pub async fn ungrant(
+#[utoipa::path(
+    delete,
+    path = "/auth/keys/{id}/roles/{role}",
+    params(("id" = String, Path, description = "The key's id or name"),
+        ("role" = String, Path, description = "The role's id or name"),
+        ScopeWish,
+    ),
+    responses((status = 204, description = "It is taken away")),
+    security(("key" = ["auth.role.revoke"])),
+)]
+pub async fn ungrant_role(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path((id, role)): Path<(String, String)>,
@@ -113,109 +162,10 @@ pub async fn ungrant(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Every role.
-pub async fn roles(
-    State(app): State<Arc<App>>,
-    Caller(who): Caller,
-) -> Result<Json<RolesShape>, Problem> {
-    let roles = app.roles(&who).await?;
-    Ok(Json(RolesShape {
-        roles: roles.iter().map(RoleShape::from).collect(),
-    }))
-}
-
-/// Makes a role.
-pub async fn create_role(
-    State(app): State<Arc<App>>,
-    Caller(who): Caller,
-    Body(wish): Body<RoleWish>,
-) -> Result<Response, Problem> {
-    let role = app.create_role(&who, &edit(wish)?).await?;
-    Ok((StatusCode::CREATED, Json(RoleShape::from(&role))).into_response())
-}
-
-/// One role, by id or name, and what it holds.
-pub async fn role(
-    State(app): State<Arc<App>>,
-    Caller(who): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<RoleDetailShape>, Problem> {
-    let role = app.role(&who, &id).await?;
-    Ok(Json(RoleDetailShape::from(&role)))
-}
-
-/// Edits a role.
-pub async fn edit_role(
-    State(app): State<Arc<App>>,
-    Caller(who): Caller,
-    Path(id): Path<String>,
-    Body(wish): Body<RoleWish>,
-) -> Result<Json<RoleShape>, Problem> {
-    let role = app.edit_role(&who, &id, &edit(wish)?).await?;
-    Ok(Json(RoleShape::from(&role)))
-}
-
-/// Deletes a role.
-pub async fn delete_role(
-    State(app): State<Arc<App>>,
-    Caller(who): Caller,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
-    app.delete_role(&who, &id).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Gives a role a permission.
-pub async fn add_permission(
-    State(app): State<Arc<App>>,
-    Caller(who): Caller,
-    Path(id): Path<String>,
-    Body(wish): Body<PermissionWish>,
-) -> Result<StatusCode, Problem> {
-    let added = permission(wish, "permission")?;
-    app.add_permission(&who, &id, &added).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Takes a permission from a role.
-pub async fn remove_permission(
-    State(app): State<Arc<App>>,
-    Caller(who): Caller,
-    Path((id, name)): Path<(String, String)>,
-    Query(wish): Query<ScopeWish>,
-) -> Result<StatusCode, Problem> {
-    let (name, wish) = with_query(&name, wish);
-    let permission: Permission = name.parse().map_err(|_| AppError::NotFound {
-        kind: "permission",
-        id: name,
-    })?;
-    let scope = scope(wish.scope_type, wish.scope_id)?.unwrap_or(Scope::Global);
-    let removed = RolePermission { permission, scope };
-    app.remove_permission(&who, &id, &removed).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-fn edit(wish: RoleWish) -> Result<RoleEdit, Problem> {
-    let each = |wishes: Vec<PermissionWish>| {
-        let each = wishes.into_iter();
-        each.map(|wish| permission(wish, "permissions")).collect()
-    };
-    Ok(RoleEdit {
-        name: wish.name,
-        description: wish.description,
-        permissions: wish.permissions.map(each).transpose()?,
-    })
-}
-
-fn permission(wish: PermissionWish, field: &str) -> Result<RolePermission, Problem> {
-    let permission = wish.permission.parse();
-    Ok(RolePermission {
-        permission: permission.map_err(|e| Problem::bad(field, e))?,
-        scope: scope(wish.scope_type, wish.scope_id)?.unwrap_or(Scope::Global),
-    })
-}
-
-fn scope(scope_type: Option<String>, scope_id: Option<String>) -> Result<Option<Scope>, Problem> {
+pub(super) fn scope(
+    scope_type: Option<String>,
+    scope_id: Option<String>,
+) -> Result<Option<Scope>, Problem> {
     let wish = ScopeWish {
         scope_type,
         scope_id,
@@ -230,7 +180,7 @@ fn moment(field: &'static str, text: Option<&str>) -> Result<Option<Time>, Probl
 }
 
 /// A query that a client has put, percent-encoded, into the last part of the path.
-fn with_query(last: &str, wish: ScopeWish) -> (String, ScopeWish) {
+pub(super) fn with_query(last: &str, wish: ScopeWish) -> (String, ScopeWish) {
     let Some((last, query)) = last.split_once('?') else {
         return (last.to_owned(), wish);
     };

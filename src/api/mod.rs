@@ -13,12 +13,15 @@ mod jobs;
 mod keys;
 mod metrics;
 mod observe;
+mod openapi;
 mod problem;
+mod roles;
 mod router;
 pub mod served;
 pub mod shapes;
 mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
+pub use openapi::document;
 pub use problem::Problem;
 pub use router::{plain_router, router};

@@ -19,13 +19,15 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 pub use super::job_shapes::{
-    AttemptShape, DeployTriggered, DeployWish, JobShape, LeafShape, ServedShape, TestTriggered,
+    AttemptShape, DeployTriggered, DeployWish, JobCancelled, JobShape, LeafShape, ServedShape,
+    TestTriggered,
 };
 
 /// A list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     /// The rows.
     pub data: Vec<T>,
@@ -65,7 +67,7 @@ impl<T> List<T> {
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// A certificate to make.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CertificateNew {
     /// Its id; made when absent.
@@ -102,7 +104,8 @@ pub struct CertificateNew {
 }
 
 /// A certificate.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Certificate)]
 pub struct CertificateShape {
     /// Its id.
     pub id: String,
@@ -129,17 +132,21 @@ pub struct CertificateShape {
     /// Its status now.
     pub status: String,
     /// The end of the version that ends first.
+    #[schema(format = DateTime)]
     pub expires_at: String,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
     /// The line of each holder.
     pub holders: Vec<HolderShape>,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub revoked_at: Option<String>,
     /// Why, a word of RFC 5280.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,7 +160,8 @@ pub struct CertificateShape {
 }
 
 /// A holder's line of versions.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Holder)]
 pub struct HolderShape {
     /// `agent:<id>` or `requester`.
     pub holder: String,
@@ -165,11 +173,13 @@ pub struct HolderShape {
     pub serial_number: Option<String>,
     /// Its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub expires_at: Option<String>,
     /// `scheduled`, `in_flight` or `exempt`: always one of them.
     pub plan: String,
     /// When the next order is opened, when scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub next_at: Option<String>,
     /// The open order, when in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,7 +266,8 @@ impl From<&CertificateView> for CertificateShape {
 }
 
 /// A version.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Version)]
 pub struct VersionShape {
     /// Its id.
     pub id: String,
@@ -267,8 +278,10 @@ pub struct VersionShape {
     /// Lower hex.
     pub serial_number: String,
     /// When it begins.
+    #[schema(format = DateTime)]
     pub not_before: String,
     /// When it ends.
+    #[schema(format = DateTime)]
     pub not_after: String,
     /// SHA-256 of the leaf, lower hex.
     pub fingerprint_sha256: String,
@@ -278,6 +291,7 @@ pub struct VersionShape {
     /// The kind of its key.
     pub key_algorithm: String,
     /// When it was stored.
+    #[schema(format = DateTime)]
     pub created_at: String,
 }
 
@@ -299,14 +313,14 @@ impl From<&Version> for VersionShape {
 }
 
 /// A CSR from a requester.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct VersionNew {
     /// PKCS#10, PEM.
     pub csr_pem: String,
 }
 
 /// The answer to a request for renewal.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RenewalTriggered {
     /// `renewal_triggered`.
     pub status: String,
@@ -315,7 +329,8 @@ pub struct RenewalTriggered {
 }
 
 /// An order, and what came of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Order)]
 pub struct OrderShape {
     /// Its id.
     pub id: String,
@@ -328,6 +343,7 @@ pub struct OrderShape {
     /// `open`, `issued` or `failed`.
     pub state: String,
     /// When it was opened.
+    #[schema(format = DateTime)]
     pub opened_at: String,
     /// The version's serial number, when issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -337,6 +353,7 @@ pub struct OrderShape {
     pub error: Option<String>,
     /// When the next attempt is due, after a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retry_at: Option<String>,
     /// Where the version was to go.
     pub deployments: Vec<DeploymentShape>,
@@ -371,7 +388,8 @@ impl OrderShape {
 }
 
 /// A deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Deployment)]
 pub struct DeploymentShape {
     /// The target.
     pub target_id: String,
@@ -395,6 +413,7 @@ pub struct DeploymentShape {
     pub still_served: Vec<StillServed>,
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retry_at: Option<String>,
     /// The last attempt that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -402,7 +421,7 @@ pub struct DeploymentShape {
 }
 
 /// What an endpoint serves in place of what it should.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StillServed {
     /// The endpoint.
     pub endpoint: String,
@@ -461,7 +480,7 @@ impl DeploymentShape {
 }
 
 /// Why a certificate is revoked.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct RevokeWish {
     /// A word of RFC 5280, section 5.3.1; `unspecified` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -469,14 +488,25 @@ pub struct RevokeWish {
 }
 
 /// What was done, in a word.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Status)]
 pub struct StatusShape {
     /// E.g. `revoked`.
     pub status: String,
 }
 
+impl StatusShape {
+    /// A word.
+    pub fn new(status: &str) -> Self {
+        Self {
+            status: status.into(),
+        }
+    }
+}
+
 /// A version, PEM.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Export)]
 pub struct ExportShape {
     /// The leaf.
     pub cert_pem: String,
@@ -487,7 +517,7 @@ pub struct ExportShape {
 }
 
 /// A CA to bring in.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct IssuerNew {
     /// Its id; made when absent.
     #[serde(default)]
@@ -502,7 +532,7 @@ pub struct IssuerNew {
 }
 
 /// The CA to bring in. Has no `Debug`: the key must not reach a log.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct IssuerConfigNew {
     /// The CA's certificate, then those above it, PEM.
     #[serde(default)]
@@ -522,7 +552,8 @@ pub struct IssuerConfigNew {
 }
 
 /// An issuer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Issuer)]
 pub struct IssuerShape {
     /// Its id.
     pub id: String,
@@ -538,13 +569,16 @@ pub struct IssuerShape {
     /// `database`.
     pub source: String,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 
 /// The CA that signs for an issuer. Its key is not shown.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = IssuerConfig)]
 pub struct IssuerConfigShape {
     /// The CA's subject.
     pub ca_common_name: String,
@@ -559,6 +593,7 @@ pub struct IssuerConfigShape {
     /// SHA-256 of its certificate, lower hex.
     pub fingerprint_sha256: String,
     /// Its end.
+    #[schema(format = DateTime)]
     pub expires_at: String,
 }
 
@@ -587,7 +622,7 @@ impl From<&IssuerView> for IssuerShape {
 }
 
 /// A target to make.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TargetNew {
     /// Its id; made when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -605,7 +640,8 @@ pub struct TargetNew {
 }
 
 /// A target.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Target)]
 pub struct TargetShape {
     /// Its id.
     pub id: String,
@@ -621,11 +657,14 @@ pub struct TargetShape {
     /// False once it is retired.
     pub enabled: bool,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was retired, with its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retired_at: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -635,6 +674,7 @@ pub struct TargetShape {
     pub test_status: Option<String>,
     /// When the last test ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub last_tested_at: Option<String>,
     /// The last test's job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -697,7 +737,8 @@ impl From<&Deployed> for TargetShape {
 }
 
 /// An event of the audit log.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Event)]
 pub struct EventShape {
     /// `audit-<number>`.
     pub id: String,
@@ -714,8 +755,10 @@ pub struct EventShape {
     /// More, by name.
     pub details: BTreeMap<String, String>,
     /// When.
+    #[schema(format = DateTime)]
     pub timestamp: String,
     /// `cert_lifecycle`, `auth` or `config`.
+    #[schema(value_type = String)]
     pub event_category: crate::domain::Category,
 }
 

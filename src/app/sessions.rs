@@ -12,10 +12,13 @@ use crate::{
     id::Id,
     store::{Key, Loaded, SESSION_EXPIRY, SESSION_KEY, SESSION_SECRET, Scan},
 };
+use std::time::Duration;
 
 /// The beginning of every session's secret.
 const SESSION: &str = "cts_";
-/// Ended sessions that a sign-in clears away.
+/// A session that reached its end is remembered for this long, to say so when it is used.
+const REMEMBERED: Duration = Duration::from_secs(86_400);
+/// Those that are forgotten at a sign-in.
 const CLEARED_AT_ONCE: usize = 16;
 /// Sessions listed, and ended in one call, at most.
 const MAX_SESSIONS: usize = 500;
@@ -75,7 +78,7 @@ impl App {
             for ended in self
                 .store
                 .scan::<Session>(Scan {
-                    below: Some(Key::new().time(now).bytes()),
+                    below: Some(Key::new().time(now.minus(REMEMBERED)).bytes()),
                     ..Scan::all(SESSION_EXPIRY, CLEARED_AT_ONCE)
                 })
                 .await?

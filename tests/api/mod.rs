@@ -2,13 +2,18 @@
 
 mod access;
 mod agents;
-mod garbage;
 mod issuers;
 mod jobs;
 mod join;
+mod keys;
 mod leases;
 mod metrics;
 mod observe;
+mod openapi;
 mod publication;
+mod roles;
 mod routes;
+mod sessions;
 mod shapes;
+
+pub use access::foreign_ca;

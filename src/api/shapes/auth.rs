@@ -6,6 +6,7 @@ use crate::{
     domain::{Grant, Holdings, Principal, RolePermission, Scope},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 /// There is one tenant.
 pub const TENANT: &str = "t-default";
@@ -16,7 +17,8 @@ fn seconds(at: Time) -> String {
 }
 
 /// What runs here.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Program)]
 pub struct ProgramShape {
     /// The version.
     pub version: String,
@@ -31,7 +33,8 @@ pub struct ProgramShape {
 }
 
 /// How one signs in.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuthInfo)]
 pub struct AuthInfoShape {
     /// `api-key`.
     pub auth_type: String,
@@ -40,7 +43,8 @@ pub struct AuthInfoShape {
 }
 
 /// A permission of the catalogue.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Permission)]
 pub struct PermissionShape {
     /// Its id, `p-` and its name with dashes.
     pub id: String,
@@ -51,14 +55,16 @@ pub struct PermissionShape {
 }
 
 /// The catalogue.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Permissions)]
 pub struct PermissionsShape {
     /// Every permission.
     pub permissions: Vec<PermissionShape>,
 }
 
 /// A permission somebody holds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = HeldPermission)]
 pub struct HeldShape {
     /// Its name.
     pub permission: String,
@@ -70,7 +76,8 @@ pub struct HeldShape {
 }
 
 /// Who one is.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Me)]
 pub struct MeShape {
     /// The name in the audit log.
     pub actor_id: String,
@@ -87,7 +94,8 @@ pub struct MeShape {
 }
 
 /// Who one is, for clients that ask whether they are let in.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuthCheck)]
 pub struct CheckShape {
     /// `authenticated`.
     pub status: String,
@@ -136,7 +144,8 @@ fn held(holdings: &Holdings) -> Vec<HeldShape> {
 }
 
 /// A role.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Role)]
 pub struct RoleShape {
     /// Its id.
     pub id: String,
@@ -171,14 +180,16 @@ impl From<&RoleView> for RoleShape {
 }
 
 /// Every role.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Roles)]
 pub struct RolesShape {
     /// The roles.
     pub roles: Vec<RoleShape>,
 }
 
 /// A permission of a role.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = RolePermission)]
 pub struct RolePermissionShape {
     /// The role's id.
     pub role_id: String,
@@ -194,7 +205,8 @@ pub struct RolePermissionShape {
 }
 
 /// A role and what it holds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = RoleDetail)]
 pub struct RoleDetailShape {
     /// The role.
     pub role: RoleShape,
@@ -225,7 +237,7 @@ pub fn permission_id(name: &str) -> String {
 }
 
 /// A role to make, or what is to become of one.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RoleWish {
     /// Its name.
@@ -240,7 +252,7 @@ pub struct RoleWish {
 }
 
 /// A permission to give to a role.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct PermissionWish {
     /// Its name.
@@ -254,7 +266,7 @@ pub struct PermissionWish {
 }
 
 /// A role to grant to a key.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct GrantWish {
     /// The role's id or name.
@@ -271,7 +283,7 @@ pub struct GrantWish {
 }
 
 /// A key to make.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct KeyNew {
     /// Its name.
@@ -284,7 +296,7 @@ pub struct KeyNew {
 }
 
 /// How a key gets a new secret.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Rotate {
     /// For so long the present secret stays good; 0: not at all.
@@ -292,7 +304,8 @@ pub struct Rotate {
 }
 
 /// A role that a key is granted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = RoleGrant)]
 pub struct GrantShape {
     /// The role's id.
     pub role_id: String,
@@ -318,7 +331,8 @@ impl From<&Grant> for GrantShape {
 }
 
 /// A key.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Key)]
 pub struct KeyShape {
     /// Its name, as the audit log has it.
     pub actor_id: String,
@@ -384,7 +398,8 @@ impl From<&KeyView> for KeyShape {
 }
 
 /// Every key.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Keys)]
 pub struct KeysShape {
     /// The keys.
     pub keys: Vec<KeyShape>,
@@ -394,7 +409,8 @@ pub struct KeysShape {
 }
 
 /// A key and its secret, which is shown this once.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = KeyMade)]
 pub struct KeyMadeShape {
     /// The key.
     #[serde(flatten)]
@@ -413,7 +429,8 @@ impl From<&KeyMade> for KeyMadeShape {
 }
 
 /// A browser session.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Session)]
 pub struct SessionShape {
     /// Its id.
     pub id: String,
@@ -461,22 +478,25 @@ impl From<&SessionView> for SessionShape {
 }
 
 /// Sessions.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Sessions)]
 pub struct SessionsShape {
     /// The sessions, the newest first.
     pub sessions: Vec<SessionShape>,
 }
 
 /// How many sessions were ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SessionsEnded)]
 pub struct SessionsEndedShape {
     /// So many.
     pub revoked_count: usize,
 }
 
 /// Where a permission counts, as a query names it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default)]
+#[into_params(parameter_in = Query)]
 pub struct ScopeWish {
     /// `global`, `profile` or `issuer`.
     pub scope_type: Option<String>,
