@@ -5,12 +5,15 @@ mod agents;
 mod issuers;
 mod jobs;
 mod join;
+mod keys;
 mod leases;
 mod metrics;
 mod observe;
 mod openapi;
 mod publication;
+mod roles;
 mod routes;
+mod sessions;
 mod shapes;
 
 pub use access::foreign_ca;
