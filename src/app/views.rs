@@ -315,8 +315,9 @@ fn problem(certificate: &Certificate, deployed: &[Deployed]) -> Option<String> {
     if let Some(failure) = failure {
         return Some(format!("the last attempt failed: {}", failure.message));
     }
-    let ended = certificate.holders.values().find(|h| h.ended_at.is_some());
-    if let Some(Plan::Exempt { reason, .. }) = ended.map(|h| &h.plan) {
+    let mut lines = certificate.holders.values();
+    let stopped = lines.find(|h| h.ended_at.is_some() || h.blocked_since.is_some());
+    if let Some(Plan::Exempt { reason, .. }) = stopped.map(|h| &h.plan) {
         return Some(reason.clone());
     }
     let failed = deployed

@@ -27,7 +27,7 @@ pub use certificate::{
     Certificate, Current, EXPIRING_WITHIN, Holder, HolderState, Plan, Revoked, Status,
 };
 pub use deployment::{Deployment, DeploymentState};
-pub use issuer::{CaNode, Issuer, IssuerKind};
+pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
 pub use observation::Observation;
 pub use order::{Cause, FailureClass, Order, OrderState};

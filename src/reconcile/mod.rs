@@ -43,6 +43,12 @@ pub fn start(app: &Arc<App>) {
 pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "lost keys", tick, lost_keys);
     looking(app, "retirement", tick, retirement);
+    every(
+        app,
+        "issuers",
+        tick,
+        |app| async move { app.unblock().await },
+    );
     looking(app, "renewals", tick, renewals);
     looking(app, "leases", tick, leases);
     looking(app, "deployments", tick, deployments);
@@ -78,6 +84,7 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     lost_keys(Arc::clone(app)).await;
     retirement(Arc::clone(app)).await;
+    app.unblock().await?;
     renewals(Arc::clone(app)).await;
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;

@@ -7,8 +7,8 @@ use crate::{
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder,
-        Issuer, Job, JoinToken, Observation, Order, OrderState, Plan, Presence, Profile,
-        RenewalPolicy, Revocation, Session, Target, Version, job::JobKind,
+        Issuer, IssuerTest, Job, JoinToken, Observation, Order, OrderState, Plan, Presence,
+        Profile, RenewalPolicy, Revocation, Session, Target, Version, job::JobKind,
     },
     id::Id,
 };
@@ -69,6 +69,8 @@ pub const CERT_OWNER: Index = Index::new(Certificate::COLL, "cert.owner").counte
 pub const CERT_TEAM: Index = Index::new(Certificate::COLL, "cert.team").counted();
 /// Certificates by the agents that hold keys and are not retired: (agent id).
 pub const CERT_AGENT: Index = Index::new(Certificate::COLL, "cert.agent").counted();
+/// Certificates whose orders are due while their issuer is switched off: (issuer id).
+pub const CERT_BLOCKED: Index = Index::new(Certificate::COLL, "cert.blocked").counted_by(0);
 document!(
     Certificate,
     "certificate",
@@ -84,7 +86,8 @@ document!(
         CERT_PROFILE,
         CERT_OWNER,
         CERT_TEAM,
-        CERT_AGENT
+        CERT_AGENT,
+        CERT_BLOCKED
     ],
     |self, keys| {
         let text = |text: &str| Key::new().text(text);
@@ -115,6 +118,10 @@ document!(
             {
                 keys.put(CERT_AGENT, text(agent.as_str()));
             }
+        }
+        let mut lines = self.holders.values();
+        if lines.any(|line| line.blocked_since.is_some()) {
+            keys.put(CERT_BLOCKED, text(self.issuer_id.as_str()));
         }
     }
 );
@@ -560,6 +567,8 @@ document!(Issuer, "issuer", [ISSUER_NAME], |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
 });
 
+document!(IssuerTest, "issuer_test", [], |self, _keys| {});
+
 document!(CaNode, "ca_node", [], |self, _keys| {});
 
 /// The key ring; there is one.
@@ -597,6 +606,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Profile>(),
     Collection::of::<RenewalPolicy>(),
     Collection::of::<Issuer>(),
+    Collection::of::<IssuerTest>(),
     Collection::of::<CaNode>(),
     Collection::of::<RingRow>(),
 ];
