@@ -96,7 +96,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/certificates/{id}/renew", post(certificates::renew))
         .route("/certificates/{id}/deploy", post(certificates::deploy))
         .route("/issuers", get(issuers::list).post(issuers::create))
-        .route("/issuers/{id}", get(issuers::show))
+        .route(
+            "/issuers/{id}",
+            get(issuers::show)
+                .put(issuers::edit)
+                .delete(issuers::delete),
+        )
+        .route("/issuers/{id}/test", post(issuers::test))
         .route("/orders/{id}", get(certificates::order))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{id}", get(jobs::show))

@@ -1,11 +1,12 @@
 //! The bodies of the REST API: what is read and what is answered.
 
 mod agents;
+mod issuers;
 
 pub use agents::*;
+pub use issuers::*;
 
 use crate::{
-    app::IssuerView,
     app::{
         JobView,
         views::{CertificateView, Deployed, Event},
@@ -482,106 +483,6 @@ pub struct ExportShape {
     pub chain_pem: String,
     /// Leaf and issuers.
     pub full_pem: String,
-}
-
-/// A CA to bring in.
-#[derive(Deserialize)]
-pub struct IssuerNew {
-    /// Its id; made when absent.
-    #[serde(default)]
-    pub id: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// `GenericCA`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The CA.
-    pub config: IssuerConfigNew,
-}
-
-/// The CA to bring in. Has no `Debug`: the key must not reach a log.
-#[derive(Deserialize)]
-pub struct IssuerConfigNew {
-    /// The CA's certificate, then those above it, PEM.
-    #[serde(default)]
-    pub ca_cert_pem: String,
-    /// The CA's private key, PEM.
-    #[serde(default)]
-    pub ca_key_pem: String,
-    /// The passphrase of an encrypted key.
-    #[serde(default)]
-    pub ca_key_passphrase: Option<String>,
-    /// Not taken.
-    #[serde(default)]
-    pub ca_cert_path: Option<String>,
-    /// Not taken.
-    #[serde(default)]
-    pub ca_key_path: Option<String>,
-}
-
-/// An issuer.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct IssuerShape {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The CA that signs.
-    pub config: IssuerConfigShape,
-    /// Whether it may be asked.
-    pub enabled: bool,
-    /// `database`.
-    pub source: String,
-    /// When it was made.
-    pub created_at: String,
-    /// When it was last edited.
-    pub updated_at: String,
-}
-
-/// The CA that signs for an issuer. Its key is not shown.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct IssuerConfigShape {
-    /// The CA's subject.
-    pub ca_common_name: String,
-    /// The CA node, part of the address of its revocation list.
-    pub ca_node: String,
-    /// The CA's certificate, PEM.
-    pub ca_cert_pem: String,
-    /// Always `********`.
-    pub ca_key_pem: String,
-    /// The kind of its key.
-    pub key_algorithm: String,
-    /// SHA-256 of its certificate, lower hex.
-    pub fingerprint_sha256: String,
-    /// Its end.
-    pub expires_at: String,
-}
-
-impl From<&IssuerView> for IssuerShape {
-    fn from(view: &IssuerView) -> Self {
-        let (issuer, ca) = (&view.issuer, &view.certificate);
-        Self {
-            id: issuer.id.to_string(),
-            name: issuer.name.clone(),
-            kind: "GenericCA".into(),
-            config: IssuerConfigShape {
-                ca_common_name: ca.subject().to_owned(),
-                ca_node: view.node.to_string(),
-                ca_cert_pem: ca.pem(),
-                ca_key_pem: "********".into(),
-                key_algorithm: ca.key_algorithm().to_string(),
-                fingerprint_sha256: ca.fingerprint_sha256().to_owned(),
-                expires_at: ca.not_after().to_string(),
-            },
-            enabled: issuer.enabled,
-            source: "database".into(),
-            created_at: issuer.created_at.to_string(),
-            updated_at: issuer.updated_at.to_string(),
-        }
-    }
 }
 
 /// A target to make.

@@ -7,6 +7,7 @@
 mod access;
 mod agents;
 mod birth;
+mod cas;
 mod certificates;
 mod crl;
 mod demand;
@@ -33,12 +34,13 @@ mod work;
 
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
+pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
 pub use crl::Crl;
 pub use demand::Demand;
 pub use error::AppError;
 pub use export::Export;
-pub use issuers::{IssuerView, NewIssuer};
+pub use issuers::{IssuerEdit, IssuerView};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
 pub use metrics::{Issuance, Numbers};

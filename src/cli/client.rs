@@ -107,6 +107,16 @@ impl Client {
         (!answer.is_empty()).then(|| read(&answer)).transpose()
     }
 
+    /// Changes something.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
+        self.call(Method::PUT, path, body.into()).await
+    }
+
     /// Deletes.
     pub async fn delete(&self, path: &str) -> Result<(), CliError> {
         self.answer(Method::DELETE, path, Bytes::new())

@@ -104,7 +104,7 @@ enum Command {
     /// List, show, make, test and delete targets
     #[command(subcommand)]
     Targets(targets::Targets),
-    /// List, show and import issuers
+    /// List, show, make, import, edit, test and delete issuers
     #[command(subcommand)]
     Issuers(issuers::Issuers),
     /// List, show and cancel jobs

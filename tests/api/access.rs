@@ -43,6 +43,9 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /api/v1/issuers", Needs(IssuerRead), 200),
     ("POST /api/v1/issuers", Needs(IssuerEdit), 201),
     ("GET /api/v1/issuers/{id}", Needs(IssuerRead), 200),
+    ("PUT /api/v1/issuers/{id}", Needs(IssuerEdit), 200),
+    ("DELETE /api/v1/issuers/{id}", Needs(IssuerDelete), 204),
+    ("POST /api/v1/issuers/{id}/test", Needs(IssuerEdit), 200),
     ("GET /.well-known/pki/crl/{ca}", Open, 200),
     ("GET /.well-known/pki/crl/{ca}/{shard}", Open, 200),
     ("GET /.well-known/pki/ca/{file}", Open, 200),
@@ -235,6 +238,13 @@ impl World {
         name
     }
 
+    /// An issuer that nothing rests on.
+    async fn issuer(&self, name: &str) -> String {
+        let body = json!({"id": name, "name": name, "type": "GenericCA", "config": {}});
+        self.app.post("/api/v1/issuers", body).await.expect(201);
+        name.to_owned()
+    }
+
     /// A request to the route that the right caller would be granted.
     async fn request(&mut self, route: &str) -> (String, Value) {
         self.made += 1;
@@ -254,6 +264,9 @@ impl World {
                 (of(&self.issued().await), json!({"reason": "superseded"}))
             }
             "GET /api/v1/certificates/{id}/export/pem" => (of(&self.issued().await), Value::Null),
+            "DELETE /api/v1/issuers/{id}" => (of(&self.issuer(&fresh).await), Value::Null),
+            "PUT /api/v1/issuers/{id}" => (of("iss-local"), json!({"name": fresh})),
+            "POST /api/v1/issuers/{id}/test" => (of("iss-local"), Value::Null),
             "GET /api/v1/issuers/{id}" => (of("iss-local"), Value::Null),
             "POST /api/v1/issuers" => {
                 let (cert, key) = foreign_ca(&fresh);
