@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod bulk;
 mod certificates;
 mod ending;
 mod extract;
@@ -15,6 +16,7 @@ mod problem;
 mod router;
 pub mod served;
 pub mod shapes;
+mod stats;
 mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};

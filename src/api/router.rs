@@ -1,7 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, certificates, ending, issuers, jobs, metrics, observe, problem, served, targets,
+    agents, audit, bulk, certificates, ending, issuers, jobs, metrics, observe, problem, served,
+    stats, targets,
 };
 use crate::{
     app::{App, NotReady},
@@ -81,8 +82,15 @@ pub fn router(app: Arc<App>) -> Router {
             "/certificates/{id}",
             get(certificates::show).delete(ending::archive),
         )
+        .route("/certificates/bulk-revoke", post(bulk::revoke))
+        .route("/certificates/bulk-renew", post(bulk::renew))
+        .route("/certificates/bulk-reassign", post(bulk::reassign))
         .route("/certificates/{id}/revoke", post(ending::revoke))
         .route("/certificates/{id}/export/pem", get(ending::export_pem))
+        .route(
+            "/certificates/{id}/export/pkcs12",
+            post(ending::export_pkcs12),
+        )
         .route(
             "/certificates/{id}/versions",
             get(certificates::versions).post(certificates::request_version),
@@ -108,7 +116,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/jobs/{id}", get(jobs::show))
         .route("/jobs/{id}/cancel", post(jobs::cancel))
         .route("/targets", get(targets::list).post(targets::create))
-        .route("/targets/{id}", get(targets::show).delete(targets::delete))
+        .route(
+            "/targets/{id}",
+            get(targets::show)
+                .put(targets::edit)
+                .delete(targets::delete),
+        )
         .route("/targets/{id}/test", post(targets::test))
         .route(
             "/agents/tokens",
@@ -131,6 +144,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/agents/{id}/jobs/{job}/csr", post(agents::csr))
         .route("/agents/{id}/jobs/{job}/report", post(agents::report))
         .route("/audit", get(audit::list))
+        .route("/audit/export", get(audit::export))
+        .route("/audit/verify", post(audit::verify))
+        .route("/audit/{id}", get(audit::show))
+        .route("/stats/summary", get(stats::summary))
+        .route("/stats/certificates-by-status", get(stats::by_status))
+        .route("/stats/expiration-timeline", get(stats::expirations))
+        .route("/stats/job-trends", get(stats::job_trends))
+        .route("/stats/issuance-rate", get(stats::issuance_rate))
         .route("/metrics", get(metrics::show))
         .route("/metrics/prometheus", get(metrics::text))
         .fallback(problem::no_route)

@@ -1,10 +1,14 @@
 //! The bodies of the REST API: what is read and what is answered.
 
 mod agents;
+mod bulk;
 mod issuers;
+mod stats;
 
 pub use agents::*;
+pub use bulk::*;
 pub use issuers::*;
+pub use stats::*;
 
 use crate::{
     app::{
@@ -467,6 +471,14 @@ pub struct RevokeWish {
     pub reason: Option<String>,
 }
 
+/// How a version is exported as PKCS#12. Has no `Debug`: the password must not reach a log.
+#[derive(Default, Deserialize)]
+pub struct Pkcs12Wish {
+    /// The file's password; may be empty.
+    #[serde(default)]
+    pub password: String,
+}
+
 /// What was done, in a word.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StatusShape {
@@ -501,6 +513,26 @@ pub struct TargetNew {
     /// Its configuration.
     #[serde(default)]
     pub config: serde_json::Value,
+}
+
+/// What is to change of a target; what is absent stays.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct TargetChange {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its type.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its agent, which does not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// Its configuration, whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+    /// True as long as it is not retired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
 }
 
 /// A target.
@@ -632,4 +664,17 @@ impl From<&Event> for EventShape {
             event_category: e.event.category,
         }
     }
+}
+
+/// Whether the audit log is as it was written.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChainShape {
+    /// Each entry follows from the one before it.
+    pub intact: bool,
+    /// How many there are, when it is intact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// The first that does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_fault: Option<String>,
 }

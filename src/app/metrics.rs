@@ -26,7 +26,7 @@ const ISSUERS: usize = 1_000;
 /// Agents read at a time.
 const PAGE: usize = 1_000;
 /// The statuses of jobs that have not ended, by their words on the wire.
-const OPEN_JOBS: [&str; 4] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
+pub(super) const OPEN_JOBS: [&str; 4] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
 /// How attempts at deployments end, by the words on the wire.
 const ENDINGS: [&str; 6] = [
     "changed",

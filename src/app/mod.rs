@@ -6,7 +6,9 @@
 
 mod access;
 mod agents;
+mod audit;
 mod birth;
+mod bulk;
 mod cas;
 mod certificates;
 mod crl;
@@ -27,6 +29,7 @@ mod report;
 mod retire;
 mod revoke;
 mod start;
+mod stats;
 mod system_ca;
 mod targets;
 pub mod views;
@@ -34,6 +37,8 @@ mod work;
 
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
+pub use audit::{Chained, EventExport, EventFilter, EventPage};
+pub use bulk::{Bulk, MOST_NAMED, Selection};
 pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
 pub use crl::Crl;
@@ -50,8 +55,9 @@ pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
 };
+pub use stats::{Day, Summary};
 pub use system_ca::SystemCa;
-pub use targets::{NewTarget, TargetView};
+pub use targets::{NewTarget, TargetEdit, TargetView};
 
 use crate::{
     access::{Permission, Role},

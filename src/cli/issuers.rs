@@ -181,11 +181,8 @@ pub async fn run(command: Issuers, global: &Global, env: &Environment) -> Result
             passphrase_file,
             id,
         } => {
-            let passphrase = passphrase_file.as_deref().map(text).transpose()?;
-            let passphrase = passphrase.map(|text| {
-                let line = text.strip_suffix('\n').unwrap_or(&text);
-                line.strip_suffix('\r').unwrap_or(line).to_owned()
-            });
+            let passphrase = passphrase_file.as_deref().map(host::read_secret);
+            let passphrase = passphrase.transpose()?;
             let new = serde_json::json!({
                 "id": id,
                 "name": name,
@@ -193,7 +190,7 @@ pub async fn run(command: Issuers, global: &Global, env: &Environment) -> Result
                 "config": {
                     "ca_cert_pem": text(&cert)?,
                     "ca_key_pem": text(&key)?,
-                    "ca_key_passphrase": passphrase,
+                    "ca_key_passphrase": passphrase.as_deref(),
                 },
             });
             let issuer: IssuerShape = client.post("/issuers", &new).await?;

@@ -60,6 +60,9 @@ pub struct Revoked {
     pub at: Time,
     /// Why.
     pub reason: Reason,
+    /// More versions of it are good than one commit could revoke: the rest is to follow.
+    #[serde(default)]
+    pub unfinished: bool,
 }
 
 /// Where the private key of a line of versions lives.
@@ -265,7 +268,11 @@ impl Certificate {
 
     /// Revokes it: nothing is due for any holder from now on.
     pub fn revoke(&mut self, reason: Reason, who: &str, now: Time) {
-        self.revoked = Some(Revoked { at: now, reason });
+        self.revoked = Some(Revoked {
+            at: now,
+            reason,
+            unfinished: false,
+        });
         self.end(&format!("revoked: {}", reason.as_str()), who, now);
     }
 

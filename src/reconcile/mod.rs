@@ -7,8 +7,8 @@ use crate::{
     domain::{Agent, Certificate, Deployment, Job},
     id::Id,
     store::{
-        AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE,
-        Key, Scan,
+        AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, CERT_UNFINISHED, DEPLOYMENT_RETRY, Document,
+        Index, JOB_LEASE, Key, Scan,
     },
 };
 use futures_util::FutureExt;
@@ -50,6 +50,7 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
         |app| async move { app.unblock().await },
     );
     looking(app, "renewals", tick, renewals);
+    looking(app, "revocations", tick, revocations);
     looking(app, "leases", tick, leases);
     looking(app, "deployments", tick, deployments);
     every(app, "revocation lists", tick, |app| async move {
@@ -86,6 +87,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     retirement(Arc::clone(app)).await;
     app.unblock().await?;
     renewals(Arc::clone(app)).await;
+    revocations(Arc::clone(app)).await;
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
@@ -112,6 +114,13 @@ async fn retirement(app: Arc<App>) {
 async fn renewals(app: Arc<App>) {
     due::<Certificate, _>(&app, "renewals", CERT_DUE, |app, id| async move {
         app.open_due(&id).await.map(|_| ())
+    })
+    .await;
+}
+
+async fn revocations(app: Arc<App>) {
+    due::<Certificate, _>(&app, "revocations", CERT_UNFINISHED, |app, id| async move {
+        app.finish_revocation(&id).await
     })
     .await;
 }

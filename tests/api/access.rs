@@ -40,6 +40,7 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("DELETE /api/v1/certificates/{id}", Needs(CertDelete), 204),
     ("POST /api/v1/certificates/{id}/revoke", Needs(CertRevoke), 200),
     ("GET /api/v1/certificates/{id}/export/pem", Needs(CertRead), 200),
+    ("POST /api/v1/certificates/{id}/export/pkcs12", Needs(CertRead), 200),
     ("GET /api/v1/issuers", Needs(IssuerRead), 200),
     ("POST /api/v1/issuers", Needs(IssuerEdit), 201),
     ("GET /api/v1/issuers/{id}", Needs(IssuerRead), 200),
@@ -57,6 +58,7 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /api/v1/targets", Needs(TargetRead), 200),
     ("POST /api/v1/targets", Needs(TargetEdit), 201),
     ("GET /api/v1/targets/{id}", Needs(TargetRead), 200),
+    ("PUT /api/v1/targets/{id}", Needs(TargetEdit), 200),
     ("DELETE /api/v1/targets/{id}", Needs(TargetDelete), 204),
     ("POST /api/v1/targets/{id}/test", Needs(TargetEdit), 202),
     ("GET /api/v1/agents/tokens", Needs(AgentRead), 200),
@@ -263,6 +265,9 @@ impl World {
             "POST /api/v1/certificates/{id}/revoke" => {
                 (of(&self.issued().await), json!({"reason": "superseded"}))
             }
+            "POST /api/v1/certificates/{id}/export/pkcs12" => {
+                (of(&self.issued().await), json!({"password": "x"}))
+            }
             "GET /api/v1/certificates/{id}/export/pem" => (of(&self.issued().await), Value::Null),
             "DELETE /api/v1/issuers/{id}" => (of(&self.issuer(&fresh).await), Value::Null),
             "PUT /api/v1/issuers/{id}" => (of("iss-local"), json!({"name": fresh})),
@@ -306,6 +311,7 @@ impl World {
                 (of(self.leased().await.id.as_str()), Value::Null)
             }
             "GET /api/v1/orders/{id}" => (of(&self.order), Value::Null),
+            "PUT /api/v1/targets/{id}" => (of(&self.target), json!({"name": fresh})),
             "GET /api/v1/targets/{id}" | "POST /api/v1/targets/{id}/test" => {
                 (of(&self.target), Value::Null)
             }
