@@ -2,6 +2,7 @@
 
 mod agent;
 mod api;
+mod bad;
 mod bench;
 mod chaos;
 mod cli;

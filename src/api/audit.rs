@@ -21,6 +21,7 @@ use axum::{
 use futures_util::stream;
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// Events in an export where nothing is said.
 const EXPORTED: usize = 50_000;
@@ -28,21 +29,38 @@ const EXPORTED: usize = 50_000;
 const MOST_EXPORTED: usize = 100_000;
 
 /// Which events.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct EventQuery {
+    /// Those of this part: `cert_lifecycle`, `auth` or `config`.
     category: Option<String>,
+    /// Not before this moment.
     since: Option<String>,
+    /// Not after this moment.
     until: Option<String>,
+    /// Those of this actor.
     actor: Option<String>,
+    /// Those of this action.
     action: Option<String>,
+    /// Those on this kind of thing.
     resource_type: Option<String>,
+    /// Those on this thing.
     resource_id: Option<String>,
+    /// The page, from 1.
     page: Option<String>,
+    /// Rows a page, 500 at most; 50 when absent.
     per_page: Option<String>,
+    /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
 /// Events, newest first.
+#[utoipa::path(
+    get,
+    path = "/audit",
+    params(EventQuery),
+    responses((status = 200, body = List<EventShape>)),
+    security(("key" = ["audit.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -86,6 +104,12 @@ pub async fn list(
 }
 
 /// One event.
+#[utoipa::path(
+    get,
+    path = "/audit/{id}",
+    responses((status = 200, body = EventShape)),
+    security(("key" = ["audit.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -100,19 +124,30 @@ pub async fn show(
 }
 
 /// Which events are exported.
-#[derive(Debug, Deserialize)]
-pub struct ExportQuery {
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct AuditExportQuery {
+    /// From this moment on; needed.
     from: Option<String>,
+    /// Up to this moment, 90 days later at most; needed.
     to: Option<String>,
+    /// Those of this part: `cert_lifecycle`, `auth` or `config`.
     category: Option<String>,
+    /// 1 to 100000; 50000 when absent.
     limit: Option<String>,
 }
 
 /// Events of a time, oldest first, a line of JSON each.
+#[utoipa::path(
+    get,
+    path = "/audit/export",
+    params(AuditExportQuery),
+    responses((status = 200, body = String, content_type = "application/x-ndjson")),
+    security(("key" = ["audit.export"])),
+)]
 pub async fn export(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(query): Query<ExportQuery>,
+    Query(query): Query<AuditExportQuery>,
 ) -> Result<Response, Problem> {
     let needed = |field, text| {
         let needed = || Problem::bad(field, "it is needed: a time such as 2026-01-31T12:00:00Z");
@@ -165,6 +200,12 @@ async fn next_lines(
 }
 
 /// Follows the links of the log.
+#[utoipa::path(
+    post,
+    path = "/audit/verify",
+    responses((status = 200, body = ChainShape)),
+    security(("key" = ["audit.export"])),
+)]
 pub async fn verify(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

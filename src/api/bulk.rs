@@ -17,6 +17,14 @@ use axum::{Json, extract::State};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// Revokes all that fit.
+#[utoipa::path(
+    post,
+    path = "/certificates/bulk-revoke",
+    operation_id = "bulk_revoke",
+    request_body = SelectedRevoke,
+    responses((status = 200, body = BulkRevoked)),
+    security(("key" = ["cert.bulk_revoke"])),
+)]
 pub async fn revoke(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -37,6 +45,14 @@ pub async fn revoke(
 }
 
 /// Renews all that fit.
+#[utoipa::path(
+    post,
+    path = "/certificates/bulk-renew",
+    operation_id = "bulk_renew",
+    request_body = Selected,
+    responses((status = 200, body = BulkRenewed)),
+    security(("key" = ["cert.issue"])),
+)]
 pub async fn renew(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -58,6 +74,14 @@ pub async fn renew(
 }
 
 /// Gives certificates another owner.
+#[utoipa::path(
+    post,
+    path = "/certificates/bulk-reassign",
+    operation_id = "bulk_reassign",
+    request_body = ReassignWish,
+    responses((status = 200, body = BulkReassigned)),
+    security(("key" = ["cert.edit"])),
+)]
 pub async fn reassign(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

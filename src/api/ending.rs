@@ -3,7 +3,7 @@
 use super::{
     Problem,
     extract::{Caller, OptionalBody, id_in_path},
-    shapes::{ExportShape, Pkcs12Wish, RevokeWish, StatusShape},
+    shapes::{ExportShape, ExportsSpent, Pkcs12Wish, RevokeWish, StatusShape},
 };
 use crate::app::{App, AppError};
 use axum::{
@@ -14,10 +14,17 @@ use axum::{
 };
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::json;
 use std::{sync::Arc, time::Duration};
+use utoipa::IntoParams;
 
 /// Revokes every version of a certificate.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/revoke",
+    request_body = Option<RevokeWish>,
+    responses((status = 200, body = StatusShape)),
+    security(("key" = ["cert.revoke"])),
+)]
 pub async fn revoke(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -29,12 +36,16 @@ pub async fn revoke(
     let reason = word.unwrap_or("unspecified").parse();
     let reason = reason.map_err(|e| Problem::bad("reason", e))?;
     app.revoke(&who, &id, reason).await?;
-    Ok(Json(StatusShape {
-        status: "revoked".into(),
-    }))
+    Ok(Json(StatusShape::new("revoked")))
 }
 
 /// Puts a certificate away.
+#[utoipa::path(
+    delete,
+    path = "/certificates/{id}",
+    responses((status = 204, description = "Archived")),
+    security(("key" = ["cert.delete"])),
+)]
 pub async fn archive(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -46,13 +57,23 @@ pub async fn archive(
 }
 
 /// How an export is answered.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct ExportQuery {
     /// `true`: as a file.
     download: Option<String>,
 }
 
 /// The newest version, PEM.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}/export/pem",
+    params(ExportQuery),
+    responses(
+        (status = 200, content((ExportShape = "application/json"), (String = "application/x-pem-file"))),
+        (status = 429, body = ExportsSpent),
+    ),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn export_pem(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -78,6 +99,16 @@ pub async fn export_pem(
 }
 
 /// The newest version, PKCS#12 without a private key: the server has none.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/export/pkcs12",
+    request_body = Option<Pkcs12Wish>,
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/x-pkcs12"),
+        (status = 429, body = ExportsSpent),
+    ),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn export_pkcs12(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -108,7 +139,10 @@ fn attachment(kind: &'static str, name: &'static str) -> [(HeaderName, String); 
 /// The answer to one export too many.
 fn limited(retry_in: Duration) -> Response {
     let seconds = retry_in.as_secs().max(1);
-    let body = json!({"error": "rate_limit_exceeded", "retry_after_seconds": seconds});
+    let body = ExportsSpent {
+        error: "rate_limit_exceeded".into(),
+        retry_after_seconds: seconds,
+    };
     let after = [(header::RETRY_AFTER, seconds.to_string())];
     (StatusCode::TOO_MANY_REQUESTS, after, Json(body)).into_response()
 }

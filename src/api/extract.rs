@@ -1,6 +1,6 @@
 //! What handlers take from a request: who calls, the body, the words of the path.
 
-use super::Problem;
+use super::{Problem, router::MAX_BODY};
 use crate::{
     app::{App, AppError, Credential},
     domain::Principal,
@@ -10,11 +10,12 @@ use crate::{
 use axum::{
     Json,
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
+use tower_http::timeout::TimeoutError;
 
 /// The cookie of a browser session. `__Host-`: only over TLS, only for this host, only by us.
 pub const SESSION_COOKIE: &str = "__Host-certctl_session";
@@ -94,14 +95,43 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
 }
 
 async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    // What says that it is too long is not waited for.
+    let said = request.headers().get(header::CONTENT_LENGTH);
+    let said = said.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if said.is_some_and(|length| length > MAX_BODY) {
+        return Err(too_large());
+    }
     let read = Bytes::from_request(request, state).await;
     read.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            e.status(),
-            "body: at most 1 MiB is accepted, 4 KiB to enrol",
+        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+        _ if is_pause(&e) => Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body: nothing more of it came for 10 seconds; send it again",
         ),
-        status => Problem::new(status, e.body_text()),
+        status => {
+            let message = "body: it ended early, or its length or chunks are wrong";
+            Problem::new(status, message)
+        }
     })
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body: at most 1 MiB is accepted, 4 KiB to enrol",
+    )
+}
+
+/// Whether a body was given up because nothing more of it came.
+fn is_pause(e: &BytesRejection) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(e);
+    while let Some(e) = cause {
+        if e.is::<TimeoutError>() {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
 }
 
 fn object<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {

@@ -24,6 +24,13 @@ const ISSUING_DAYS: u32 = 1_825;
 const LOCAL: [&str; 3] = ["GenericCA", "local", "local_ca"];
 
 /// Every issuer, by name.
+#[utoipa::path(
+    get,
+    path = "/issuers",
+    params(Paging),
+    responses((status = 200, body = List<IssuerShape>)),
+    security(("key" = ["issuer.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -34,6 +41,13 @@ pub async fn list(
 }
 
 /// Makes a CA, or brings in one that was made elsewhere.
+#[utoipa::path(
+    post,
+    path = "/issuers",
+    request_body = IssuerNew,
+    responses((status = 201, body = IssuerShape)),
+    security(("key" = ["issuer.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -95,6 +109,12 @@ fn local(kind: &str) -> Result<(), Problem> {
 }
 
 /// One issuer.
+#[utoipa::path(
+    get,
+    path = "/issuers/{id}",
+    responses((status = 200, body = IssuerShape)),
+    security(("key" = ["issuer.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -106,6 +126,13 @@ pub async fn show(
 }
 
 /// Renames an issuer, or switches it on or off.
+#[utoipa::path(
+    put,
+    path = "/issuers/{id}",
+    request_body = IssuerChange,
+    responses((status = 200, body = IssuerShape)),
+    security(("key" = ["issuer.edit"])),
+)]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -134,6 +161,12 @@ pub async fn edit(
 }
 
 /// Deletes an issuer that nothing rests on.
+#[utoipa::path(
+    delete,
+    path = "/issuers/{id}",
+    responses((status = 204, description = "Deleted")),
+    security(("key" = ["issuer.delete"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -145,6 +178,12 @@ pub async fn delete(
 }
 
 /// Sees whether an issuer can issue.
+#[utoipa::path(
+    post,
+    path = "/issuers/{id}/test",
+    responses((status = 200, body = StatusShape), (status = 502)),
+    security(("key" = ["issuer.edit"])),
+)]
 pub async fn test(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -152,7 +191,5 @@ pub async fn test(
 ) -> Result<Json<StatusShape>, Problem> {
     let id = id_in_path("issuer", &id)?;
     app.test_issuer(&who, &id).await?;
-    Ok(Json(StatusShape {
-        status: "connection_successful".into(),
-    }))
+    Ok(Json(StatusShape::new("connection_successful")))
 }

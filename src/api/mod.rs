@@ -12,6 +12,7 @@ mod job_shapes;
 mod jobs;
 mod metrics;
 mod observe;
+mod openapi;
 mod problem;
 mod router;
 pub mod served;
@@ -20,5 +21,6 @@ mod stats;
 mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
+pub use openapi::document;
 pub use problem::Problem;
 pub use router::{plain_router, router};

@@ -22,13 +22,15 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 pub use super::job_shapes::{
-    AttemptShape, DeployTriggered, DeployWish, JobShape, LeafShape, ServedShape, TestTriggered,
+    AttemptShape, DeployTriggered, DeployWish, JobCancelled, JobShape, LeafShape, ServedShape,
+    TestTriggered,
 };
 
 /// A list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     /// The rows.
     pub data: Vec<T>,
@@ -68,7 +70,7 @@ impl<T> List<T> {
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// A certificate to make.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CertificateNew {
     /// Its id; made when absent.
@@ -105,7 +107,8 @@ pub struct CertificateNew {
 }
 
 /// A certificate.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Certificate)]
 pub struct CertificateShape {
     /// Its id.
     pub id: String,
@@ -132,17 +135,21 @@ pub struct CertificateShape {
     /// Its status now.
     pub status: String,
     /// The end of the version that ends first.
+    #[schema(format = DateTime)]
     pub expires_at: String,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
     /// The line of each holder.
     pub holders: Vec<HolderShape>,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub revoked_at: Option<String>,
     /// Why, a word of RFC 5280.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,7 +163,8 @@ pub struct CertificateShape {
 }
 
 /// A holder's line of versions.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Holder)]
 pub struct HolderShape {
     /// `agent:<id>` or `requester`.
     pub holder: String,
@@ -168,11 +176,13 @@ pub struct HolderShape {
     pub serial_number: Option<String>,
     /// Its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub expires_at: Option<String>,
     /// `scheduled`, `in_flight` or `exempt`: always one of them.
     pub plan: String,
     /// When the next order is opened, when scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub next_at: Option<String>,
     /// The open order, when in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -259,7 +269,8 @@ impl From<&CertificateView> for CertificateShape {
 }
 
 /// A version.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Version)]
 pub struct VersionShape {
     /// Its id.
     pub id: String,
@@ -270,8 +281,10 @@ pub struct VersionShape {
     /// Lower hex.
     pub serial_number: String,
     /// When it begins.
+    #[schema(format = DateTime)]
     pub not_before: String,
     /// When it ends.
+    #[schema(format = DateTime)]
     pub not_after: String,
     /// SHA-256 of the leaf, lower hex.
     pub fingerprint_sha256: String,
@@ -281,6 +294,7 @@ pub struct VersionShape {
     /// The kind of its key.
     pub key_algorithm: String,
     /// When it was stored.
+    #[schema(format = DateTime)]
     pub created_at: String,
 }
 
@@ -302,14 +316,14 @@ impl From<&Version> for VersionShape {
 }
 
 /// A CSR from a requester.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct VersionNew {
     /// PKCS#10, PEM.
     pub csr_pem: String,
 }
 
 /// The answer to a request for renewal.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RenewalTriggered {
     /// `renewal_triggered`.
     pub status: String,
@@ -318,7 +332,8 @@ pub struct RenewalTriggered {
 }
 
 /// An order, and what came of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Order)]
 pub struct OrderShape {
     /// Its id.
     pub id: String,
@@ -331,6 +346,7 @@ pub struct OrderShape {
     /// `open`, `issued` or `failed`.
     pub state: String,
     /// When it was opened.
+    #[schema(format = DateTime)]
     pub opened_at: String,
     /// The version's serial number, when issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -340,6 +356,7 @@ pub struct OrderShape {
     pub error: Option<String>,
     /// When the next attempt is due, after a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retry_at: Option<String>,
     /// Where the version was to go.
     pub deployments: Vec<DeploymentShape>,
@@ -374,7 +391,8 @@ impl OrderShape {
 }
 
 /// A deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Deployment)]
 pub struct DeploymentShape {
     /// The target.
     pub target_id: String,
@@ -398,6 +416,7 @@ pub struct DeploymentShape {
     pub still_served: Vec<StillServed>,
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retry_at: Option<String>,
     /// The last attempt that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -405,7 +424,7 @@ pub struct DeploymentShape {
 }
 
 /// What an endpoint serves in place of what it should.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StillServed {
     /// The endpoint.
     pub endpoint: String,
@@ -464,7 +483,7 @@ impl DeploymentShape {
 }
 
 /// Why a certificate is revoked.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct RevokeWish {
     /// A word of RFC 5280, section 5.3.1; `unspecified` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -472,22 +491,42 @@ pub struct RevokeWish {
 }
 
 /// How a version is exported as PKCS#12. Has no `Debug`: the password must not reach a log.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 pub struct Pkcs12Wish {
     /// The file's password; may be empty.
     #[serde(default)]
     pub password: String,
 }
 
+/// The answer to one export too many of a caller.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ExportsSpent {
+    /// `rate_limit_exceeded`.
+    pub error: String,
+    /// When the next one is possible.
+    pub retry_after_seconds: u64,
+}
+
 /// What was done, in a word.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Status)]
 pub struct StatusShape {
     /// E.g. `revoked`.
     pub status: String,
 }
 
+impl StatusShape {
+    /// A word.
+    pub fn new(status: &str) -> Self {
+        Self {
+            status: status.into(),
+        }
+    }
+}
+
 /// A version, PEM.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Export)]
 pub struct ExportShape {
     /// The leaf.
     pub cert_pem: String,
@@ -498,7 +537,7 @@ pub struct ExportShape {
 }
 
 /// A target to make.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TargetNew {
     /// Its id; made when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -516,7 +555,7 @@ pub struct TargetNew {
 }
 
 /// What is to change of a target; what is absent stays.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct TargetChange {
     /// Its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -536,7 +575,8 @@ pub struct TargetChange {
 }
 
 /// A target.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Target)]
 pub struct TargetShape {
     /// Its id.
     pub id: String,
@@ -552,11 +592,14 @@ pub struct TargetShape {
     /// False once it is retired.
     pub enabled: bool,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was retired, with its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retired_at: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -566,6 +609,7 @@ pub struct TargetShape {
     pub test_status: Option<String>,
     /// When the last test ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub last_tested_at: Option<String>,
     /// The last test's job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -628,7 +672,8 @@ impl From<&Deployed> for TargetShape {
 }
 
 /// An event of the audit log.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Event)]
 pub struct EventShape {
     /// `audit-<number>`.
     pub id: String,
@@ -645,8 +690,10 @@ pub struct EventShape {
     /// More, by name.
     pub details: BTreeMap<String, String>,
     /// When.
+    #[schema(format = DateTime)]
     pub timestamp: String,
     /// `cert_lifecycle`, `auth` or `config`.
+    #[schema(value_type = String)]
     pub event_category: crate::domain::Category,
 }
 
@@ -667,7 +714,8 @@ impl From<&Event> for EventShape {
 }
 
 /// Whether the audit log is as it was written.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditChain)]
 pub struct ChainShape {
     /// Each entry follows from the one before it.
     pub intact: bool,

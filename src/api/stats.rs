@@ -12,6 +12,7 @@ use axum::{
 };
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// Days where nothing is said.
 const DAYS: u32 = 30;
@@ -19,8 +20,9 @@ const DAYS: u32 = 30;
 const MOST_DAYS: u32 = 365;
 
 /// How many days. What is no number of days counts as not given.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct DaysQuery {
+    /// 1 to 365; 30 when absent.
     days: Option<String>,
 }
 
@@ -34,6 +36,12 @@ impl DaysQuery {
 }
 
 /// How things stand.
+#[utoipa::path(
+    get,
+    path = "/stats/summary",
+    responses((status = 200, body = SummaryShape)),
+    security(("key" = ["stats.read"])),
+)]
 pub async fn summary(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -57,6 +65,12 @@ pub async fn summary(
 }
 
 /// How many certificates each status is true of.
+#[utoipa::path(
+    get,
+    path = "/stats/certificates-by-status",
+    responses((status = 200, body = Vec<StatusCount>)),
+    security(("key" = ["stats.read"])),
+)]
 pub async fn by_status(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -70,6 +84,13 @@ pub async fn by_status(
 }
 
 /// How many certificates end on each of the coming days.
+#[utoipa::path(
+    get,
+    path = "/stats/expiration-timeline",
+    params(DaysQuery),
+    responses((status = 200, body = Vec<DayCount>)),
+    security(("key" = ["stats.read"])),
+)]
 pub async fn expirations(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -84,6 +105,13 @@ pub async fn expirations(
 }
 
 /// How many jobs ended on each of the last days.
+#[utoipa::path(
+    get,
+    path = "/stats/job-trends",
+    params(DaysQuery),
+    responses((status = 200, body = Vec<DayJobs>)),
+    security(("key" = ["stats.read"])),
+)]
 pub async fn job_trends(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -107,6 +135,13 @@ pub async fn job_trends(
 }
 
 /// How many versions were issued on each of the last days.
+#[utoipa::path(
+    get,
+    path = "/stats/issuance-rate",
+    params(DaysQuery),
+    responses((status = 200, body = Vec<DayIssued>)),
+    security(("key" = ["stats.read"])),
+)]
 pub async fn issuance_rate(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -149,7 +149,9 @@ fn settings(config: &[String]) -> Result<Value, CliError> {
                 Ok(object) => fields.extend(object),
                 Err(e) => return Err(CliError::Config(format!("--set: {e}"))),
             }
-        } else if let Some((name, value)) = text.split_once('=') {
+        } else if let Some((name, value)) = text.split_once('=')
+            && !name.trim().is_empty()
+        {
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
             fields.insert(name.trim().to_owned(), value);
         } else {

@@ -28,6 +28,7 @@ use Permission::*;
 const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
+    ("GET /api/v1/openapi.json", Open, 200),
     ("GET /api/v1/certificates", Needs(CertRead), 200),
     ("POST /api/v1/certificates", Needs(CertIssue), 201),
     ("GET /api/v1/certificates/{id}", Needs(CertRead), 200),
@@ -79,6 +80,17 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("POST /api/v1/agents/{id}/jobs/{job}/csr", ThatAgent, 202),
     ("POST /api/v1/agents/{id}/jobs/{job}/report", ThatAgent, 200),
     ("GET /api/v1/audit", Needs(AuditRead), 200),
+    ("GET /api/v1/audit/{id}", Needs(AuditRead), 200),
+    ("GET /api/v1/audit/export", Needs(AuditExport), 200),
+    ("POST /api/v1/audit/verify", Needs(AuditExport), 200),
+    ("GET /api/v1/stats/summary", Needs(StatsRead), 200),
+    ("GET /api/v1/stats/certificates-by-status", Needs(StatsRead), 200),
+    ("GET /api/v1/stats/expiration-timeline", Needs(StatsRead), 200),
+    ("GET /api/v1/stats/job-trends", Needs(StatsRead), 200),
+    ("GET /api/v1/stats/issuance-rate", Needs(StatsRead), 200),
+    ("POST /api/v1/certificates/bulk-revoke", Needs(CertBulkRevoke), 200),
+    ("POST /api/v1/certificates/bulk-renew", Needs(CertIssue), 200),
+    ("POST /api/v1/certificates/bulk-reassign", Needs(CertEdit), 200),
     ("GET /api/v1/metrics", Needs(MetricsRead), 200),
     ("GET /api/v1/metrics/prometheus", Needs(MetricsRead), 200),
 ];
@@ -269,6 +281,23 @@ impl World {
                 (of(&self.issued().await), json!({"password": "x"}))
             }
             "GET /api/v1/certificates/{id}/export/pem" => (of(&self.issued().await), Value::Null),
+            "GET /api/v1/audit/{id}" => (of("audit-1"), Value::Null),
+            "GET /api/v1/audit/export" => {
+                let time = "from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z";
+                (format!("{path}?{time}"), Value::Null)
+            }
+            "POST /api/v1/certificates/bulk-revoke" => {
+                let id = self.issued().await;
+                (
+                    path.into(),
+                    json!({"reason": "superseded", "certificate_ids": [id]}),
+                )
+            }
+            "POST /api/v1/certificates/bulk-renew" => (path.into(), json!({"team_id": "none"})),
+            "POST /api/v1/certificates/bulk-reassign" => (
+                path.into(),
+                json!({"certificate_ids": ["web"], "owner_id": fresh}),
+            ),
             "DELETE /api/v1/issuers/{id}" => (of(&self.issuer(&fresh).await), Value::Null),
             "PUT /api/v1/issuers/{id}" => (of("iss-local"), json!({"name": fresh})),
             "POST /api/v1/issuers/{id}/test" => (of("iss-local"), Value::Null),
@@ -356,10 +385,19 @@ pub fn foreign_ca(name: &str) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
+/// The document names every route, and asks of its caller what the table says.
 #[test]
-fn the_table_has_every_route() {
-    let table: BTreeSet<String> = ROUTES.iter().map(|r| r.0.to_owned()).collect();
-    assert_eq!(table, routes::all());
+fn the_table_says_what_the_document_says() {
+    let table = ROUTES.iter().map(|(route, door, _)| {
+        let needs = match door {
+            Open => "none",
+            Needs(permission) => permission.as_str(),
+            ThatAgent => "agent",
+        };
+        format!("{route} needs {needs}")
+    });
+    let table: BTreeSet<String> = table.collect();
+    assert_eq!(table, routes::with_needs());
 }
 
 #[tokio::test]

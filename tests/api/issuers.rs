@@ -336,7 +336,7 @@ async fn an_issuer_is_deleted_when_nothing_rests_on_it() {
 }
 
 /// A request by a new key.
-fn csr() -> String {
+pub fn csr() -> String {
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = rcgen::CertificateParams::new(Vec::new()).unwrap();
     csr.serialize_request(&key).unwrap().pem().unwrap()

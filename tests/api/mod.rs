@@ -2,13 +2,20 @@
 
 mod access;
 mod agents;
-mod garbage;
+mod audit;
+mod bulk;
+mod exports;
 mod issuers;
 mod jobs;
 mod join;
 mod leases;
 mod metrics;
 mod observe;
+mod openapi;
 mod publication;
 mod routes;
 mod shapes;
+mod stats;
+mod targets;
+
+pub use access::foreign_ca;

@@ -274,6 +274,41 @@ async fn more_versions_than_fit_one_commit_are_all_revoked() {
     app.check().await;
 }
 
+/// Whichever of the commits is the last before the process dies, the rest follows by itself.
+#[tokio::test]
+async fn a_revocation_that_was_cut_is_finished() {
+    let mut app = TestApp::start().await;
+    app.certificate("web", &[]).await;
+    let csr = csr();
+    for _ in 0..1_001 {
+        app.post("/api/v1/certificates/web/versions", json!({"csr_pem": csr}))
+            .await
+            .expect(201);
+        app.advance(MINUTE / 600);
+    }
+    app.cut_after(1);
+    let path = "/api/v1/certificates/web/revoke";
+    let cut = app.post(path, json!({"reason": "keyCompromise"})).await;
+    assert_eq!(cut.status, 500);
+    app.restart().await;
+    assert_eq!(app.status("web").await, "Revoked");
+    assert_eq!(list_of(&app, ISSUER).await.revoked.len(), 500);
+    let path = "/api/v1/certificates/web/versions";
+    app.post(path, json!({"csr_pem": csr})).await.refused(409);
+    // The loop is cut, too.
+    app.cut_after(1);
+    let _ = certctl::reconcile::look(&app.app).await;
+    app.restart().await;
+    app.tick().await;
+    let list = list_of(&app, ISSUER).await;
+    assert_eq!(list.revoked.len(), 1_001);
+    assert!(list.revoked.values().all(|reason| *reason == Some(1)));
+    let actions = app.actions().await;
+    let ended = actions.iter().filter(|a| *a == "certificate_revoked");
+    assert!(ended.count() <= 1);
+    app.check().await;
+}
+
 #[tokio::test]
 async fn exported_is_what_was_issued_last() {
     let app = TestApp::start().await;

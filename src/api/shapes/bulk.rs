@@ -1,9 +1,10 @@
 //! Calls on many certificates on the wire.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Which certificates: all that fit every part that is given; one is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Selected {
     /// Those of a profile.
@@ -27,7 +28,7 @@ pub struct Selected {
 }
 
 /// Which certificates are revoked, and why.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SelectedRevoke {
     /// A word of RFC 5280, section 5.3.1.
     pub reason: String,
@@ -37,7 +38,7 @@ pub struct SelectedRevoke {
 }
 
 /// Which certificates get another owner.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ReassignWish {
     /// These.
     pub certificate_ids: Vec<String>,
@@ -49,7 +50,7 @@ pub struct ReassignWish {
 }
 
 /// Why it could not be done for one certificate.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct BulkError {
     /// The certificate.
     pub certificate_id: String,
@@ -58,7 +59,7 @@ pub struct BulkError {
 }
 
 /// A job that was queued.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct BulkJob {
     /// For this certificate.
     pub certificate_id: String,
@@ -67,7 +68,7 @@ pub struct BulkJob {
 }
 
 /// What became of many certificates that were to be revoked.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct BulkRevoked {
     /// Those that fit.
     pub total_matched: u64,
@@ -83,7 +84,7 @@ pub struct BulkRevoked {
 }
 
 /// What became of many certificates that were to be renewed.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct BulkRenewed {
     /// Those that fit.
     pub total_matched: u64,
@@ -102,7 +103,7 @@ pub struct BulkRenewed {
 }
 
 /// What became of many certificates that were to get another owner.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct BulkReassigned {
     /// Those that fit.
     pub total_matched: u64,

@@ -3,9 +3,10 @@
 use crate::app::IssuerView;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 /// An issuer to make. Has no `Debug`: the key must not reach a log.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct IssuerNew {
     /// Its id; made when absent.
     #[serde(default)]
@@ -20,7 +21,7 @@ pub struct IssuerNew {
 }
 
 /// The CA to make or to bring in.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct IssuerConfigNew {
     /// The CA's certificate, then those above it, PEM.
     #[serde(default)]
@@ -77,7 +78,7 @@ fn days<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
 }
 
 /// What is to change of an issuer; what is absent stays.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct IssuerChange {
     /// Its name.
     #[serde(default)]
@@ -90,11 +91,13 @@ pub struct IssuerChange {
     pub enabled: Option<bool>,
     /// Its configuration, as it is shown: a CA does not change.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     pub config: Option<Map<String, Value>>,
 }
 
 /// An issuer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Issuer)]
 pub struct IssuerShape {
     /// Its id.
     pub id: String,
@@ -113,18 +116,22 @@ pub struct IssuerShape {
     pub test_status: String,
     /// When it was last tested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub last_tested_at: Option<String>,
     /// What the last test found wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_error: Option<String>,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 
 /// The CA that signs for an issuer. Its key is not shown.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = IssuerConfig)]
 pub struct IssuerConfigShape {
     /// The CA's subject.
     pub ca_common_name: String,
@@ -139,6 +146,7 @@ pub struct IssuerConfigShape {
     /// SHA-256 of its certificate, lower hex.
     pub fingerprint_sha256: String,
     /// Its end.
+    #[schema(format = DateTime)]
     pub expires_at: String,
 }
 

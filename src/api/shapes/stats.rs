@@ -1,9 +1,11 @@
 //! Numbers on the wire.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How things stand.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Summary)]
 pub struct SummaryShape {
     /// Certificates.
     pub total_certificates: u64,
@@ -30,11 +32,12 @@ pub struct SummaryShape {
     /// Notifications that were given up.
     pub notifications_dead: u64,
     /// When this was true.
+    #[schema(format = DateTime)]
     pub completed_at: String,
 }
 
 /// How many certificates a status is true of.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct StatusCount {
     /// The status.
     pub status: String,
@@ -43,7 +46,7 @@ pub struct StatusCount {
 }
 
 /// How many there are on a day.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DayCount {
     /// The day, of UTC.
     pub date: String,
@@ -52,7 +55,7 @@ pub struct DayCount {
 }
 
 /// How many jobs ended on a day.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DayJobs {
     /// The day, of UTC.
     pub date: String,
@@ -65,7 +68,7 @@ pub struct DayJobs {
 }
 
 /// How many versions were issued on a day.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DayIssued {
     /// The day, of UTC.
     pub date: String,
