@@ -254,7 +254,7 @@ async fn the_versions_of_all_holders_are_revoked() {
     app.check().await;
 }
 
-/// A requester's many versions are revoked in several commits, the certificate with the last.
+/// A requester's many versions are revoked in several commits, the certificate with the first.
 #[tokio::test]
 async fn more_versions_than_fit_one_commit_are_all_revoked() {
     let app = TestApp::start().await;
@@ -268,9 +268,8 @@ async fn more_versions_than_fit_one_commit_are_all_revoked() {
     revoke(&app, "web", "keyCompromise").await;
     assert_eq!(list_of(&app, ISSUER).await.revoked.len(), 501);
     assert_eq!(app.status("web").await, "Revoked");
-    let actions = app.actions().await;
-    let ended = actions.iter().filter(|a| *a == "certificate_revoked");
-    assert_eq!(ended.count(), 1);
+    let ended = app.list("/api/v1/audit?action=certificate_revoked").await;
+    assert_eq!(ended.len(), 1);
     app.check().await;
 }
 
@@ -303,9 +302,8 @@ async fn a_revocation_that_was_cut_is_finished() {
     let list = list_of(&app, ISSUER).await;
     assert_eq!(list.revoked.len(), 1_001);
     assert!(list.revoked.values().all(|reason| *reason == Some(1)));
-    let actions = app.actions().await;
-    let ended = actions.iter().filter(|a| *a == "certificate_revoked");
-    assert!(ended.count() <= 1);
+    let ended = app.list("/api/v1/audit?action=certificate_revoked").await;
+    assert_eq!(ended.len(), 1);
     app.check().await;
 }
 
