@@ -188,10 +188,20 @@ impl TestApp {
     /// The process dies, without a last word, and another starts on what was stored.
     pub async fn restart(&mut self) {
         self.app.tasks.abort_all();
+        let left = &self.world.engine.commits_left;
+        left.store(u64::MAX, Ordering::SeqCst);
         let Started { app, admin_key } = self.start_again().await.unwrap();
         assert_eq!(admin_key, None, "a later start made another administrator");
         self.router = api::router(app.clone());
         self.app = app;
+    }
+
+    /// The store fails after so many commits, until [`restart`](Self::restart).
+    pub fn cut_after(&self, commits: u64) {
+        self.world
+            .engine
+            .commits_left
+            .store(commits, Ordering::SeqCst);
     }
 
     /// Another process starts on what is stored.
