@@ -6,7 +6,7 @@ mod bulk;
 mod issuers;
 mod stats;
 
-pub use super::body::Ignored;
+pub use super::body::{Edits, Ignored};
 pub use agents::*;
 pub use auth::*;
 pub use bulk::*;
@@ -591,6 +591,10 @@ pub struct TargetChange {
     /// True as long as it is not retired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+}
+
+impl Edits for TargetChange {
+    type Resource = TargetShape;
 }
 
 /// A target.

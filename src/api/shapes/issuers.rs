@@ -1,6 +1,6 @@
 //! Issuers on the wire.
 
-use super::Ignored;
+use super::{Edits, Ignored};
 use crate::app::IssuerView;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
@@ -98,6 +98,10 @@ pub struct IssuerChange {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub config: Option<Map<String, Value>>,
+}
+
+impl Edits for IssuerChange {
+    type Resource = IssuerShape;
 }
 
 /// An issuer.
