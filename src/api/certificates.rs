@@ -24,11 +24,16 @@ use axum::{
 };
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// Paging, as the query says it. What is no number counts as not given.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct Paging {
+    /// The page, from 1.
+    #[param(value_type = Option<u32>, minimum = 1)]
     pub(super) page: Option<String>,
+    /// Rows a page, 50 where this is none of 1 to 500.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub(super) per_page: Option<String>,
 }
 
@@ -59,21 +64,38 @@ impl Paging {
 }
 
 /// Which certificates, in what order, from where on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct CertificateQuery {
+    /// Those of which this is true: a predicate, not the status shown.
     status: Option<String>,
+    /// Those of an environment.
     environment: Option<String>,
+    /// Those of an owner.
     owner_id: Option<String>,
+    /// Those of a team.
     team_id: Option<String>,
+    /// Those of an issuer.
     issuer_id: Option<String>,
+    /// Those of a profile.
     profile_id: Option<String>,
+    /// Those with a key on an agent.
     agent_id: Option<String>,
+    /// `deployment`: those whose deployment failed and is tried again.
     problem: Option<String>,
+    /// `name`, `expiresAt` (or `notAfter`) or `createdAt`; with `-` before it, the last first.
     sort: Option<String>,
+    /// `true`: the last first.
     sort_desc: Option<String>,
+    /// Rows a page, where it is asked for by cursor.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     page_size: Option<String>,
+    /// The `next_cursor` of the page before, asked for with the same filter and order.
     cursor: Option<String>,
+    /// The page, from 1.
+    #[param(value_type = Option<u32>, minimum = 1)]
     page: Option<String>,
+    /// Rows a page, 50 where this is none of 1 to 500.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     per_page: Option<String>,
 }
 
@@ -126,6 +148,13 @@ fn listed(certificate: &Certificate, problem: Option<String>, now: Time) -> Cert
 }
 
 /// Certificates, oldest first where the query does not say otherwise.
+#[utoipa::path(
+    get,
+    path = "/certificates",
+    params(CertificateQuery),
+    responses((status = 200, body = List<CertificateShape>)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -187,6 +216,13 @@ pub async fn list(
 }
 
 /// Makes a certificate.
+#[utoipa::path(
+    post,
+    path = "/certificates",
+    request_body = CertificateNew,
+    responses((status = 201, body = CertificateShape), (status = 502)),
+    security(("key" = ["cert.issue"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -217,6 +253,12 @@ pub async fn create(
 }
 
 /// One certificate, with what happens next to it.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}",
+    responses((status = 200, body = CertificateShape)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -228,6 +270,13 @@ pub async fn show(
 }
 
 /// A certificate's versions, newest first, with their PEM.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}/versions",
+    params(Paging),
+    responses((status = 200, body = List<VersionShape>)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn versions(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -248,6 +297,14 @@ pub async fn versions(
 }
 
 /// Issues for a CSR.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/versions",
+    request_body = VersionNew,
+    params(("idempotency-key" = Option<String>, Header, description = "The same key, and the same CSR, is answered as the first time")),
+    responses((status = 201, body = VersionShape), (status = 502)),
+    security(("key" = ["cert.issue"])),
+)]
 pub async fn request_version(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -270,6 +327,13 @@ pub async fn request_version(
 }
 
 /// A certificate's targets, each with its newest deployment.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}/deployments",
+    params(Paging),
+    responses((status = 200, body = List<TargetShape>)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn deployments(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -282,6 +346,12 @@ pub async fn deployments(
 }
 
 /// Opens an order for each agent that holds a key, or answers the one that is open.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/renew",
+    responses((status = 202, body = RenewalTriggered, headers(("location" = String, description = "The first order")))),
+    security(("key" = ["cert.issue"])),
+)]
 pub async fn renew(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -303,6 +373,13 @@ pub async fn renew(
 }
 
 /// Deploys the current version again, or says what that would change.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/deploy",
+    request_body = Option<DeployWish>,
+    responses((status = 202, body = DeployTriggered)),
+    security(("key" = ["cert.edit"])),
+)]
 pub async fn deploy(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -324,6 +401,13 @@ pub async fn deploy(
 }
 
 /// An order, and what came of it.
+#[utoipa::path(
+    get,
+    path = "/orders/{id}",
+    operation_id = "show",
+    responses((status = 200, body = OrderShape)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn order(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -3,20 +3,28 @@
 
 mod agents;
 mod audit;
+mod auth;
+mod body;
+mod bulk;
 mod certificates;
 mod ending;
 mod extract;
 mod issuers;
 mod job_shapes;
 mod jobs;
+mod keys;
 mod metrics;
 mod observe;
+mod openapi;
 mod problem;
+mod roles;
 mod router;
 pub mod served;
 pub mod shapes;
+mod stats;
 mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
+pub use openapi::document;
 pub use problem::Problem;
 pub use router::{plain_router, router};

@@ -1,11 +1,19 @@
 //! The bodies of the REST API: what is read and what is answered.
 
 mod agents;
+mod auth;
+mod bulk;
+mod issuers;
+mod stats;
 
+pub use super::body::{Edits, Ignored};
 pub use agents::*;
+pub use auth::*;
+pub use bulk::*;
+pub use issuers::*;
+pub use stats::*;
 
 use crate::{
-    app::IssuerView,
     app::{
         JobView,
         views::{CertificateView, Deployed, Event},
@@ -17,13 +25,15 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 pub use super::job_shapes::{
-    AttemptShape, DeployTriggered, DeployWish, JobShape, LeafShape, ServedShape, TestTriggered,
+    AttemptShape, DeployTriggered, DeployWish, JobCancelled, JobShape, LeafShape, ServedShape,
+    TestTriggered,
 };
 
 /// A list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     /// The rows.
     pub data: Vec<T>,
@@ -63,7 +73,7 @@ impl<T> List<T> {
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// A certificate to make.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CertificateNew {
     /// Its id; made when absent.
@@ -97,10 +107,23 @@ pub struct CertificateNew {
     /// A CSR for the first version, when the key is outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csr_pem: Option<String>,
+    /// Importers send it; a status is derived.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub status: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub serial_number: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub expires_at: Ignored,
 }
 
 /// A certificate.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Certificate)]
 pub struct CertificateShape {
     /// Its id.
     pub id: String,
@@ -127,17 +150,21 @@ pub struct CertificateShape {
     /// Its status now.
     pub status: String,
     /// The end of the version that ends first.
+    #[schema(format = DateTime)]
     pub expires_at: String,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
     /// The line of each holder.
     pub holders: Vec<HolderShape>,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub revoked_at: Option<String>,
     /// Why, a word of RFC 5280.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +178,8 @@ pub struct CertificateShape {
 }
 
 /// A holder's line of versions.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Holder)]
 pub struct HolderShape {
     /// `agent:<id>` or `requester`.
     pub holder: String,
@@ -163,11 +191,13 @@ pub struct HolderShape {
     pub serial_number: Option<String>,
     /// Its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub expires_at: Option<String>,
     /// `scheduled`, `in_flight` or `exempt`: always one of them.
     pub plan: String,
     /// When the next order is opened, when scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub next_at: Option<String>,
     /// The open order, when in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -254,7 +284,8 @@ impl From<&CertificateView> for CertificateShape {
 }
 
 /// A version.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Version)]
 pub struct VersionShape {
     /// Its id.
     pub id: String,
@@ -265,8 +296,10 @@ pub struct VersionShape {
     /// Lower hex.
     pub serial_number: String,
     /// When it begins.
+    #[schema(format = DateTime)]
     pub not_before: String,
     /// When it ends.
+    #[schema(format = DateTime)]
     pub not_after: String,
     /// SHA-256 of the leaf, lower hex.
     pub fingerprint_sha256: String,
@@ -276,6 +309,7 @@ pub struct VersionShape {
     /// The kind of its key.
     pub key_algorithm: String,
     /// When it was stored.
+    #[schema(format = DateTime)]
     pub created_at: String,
 }
 
@@ -297,14 +331,14 @@ impl From<&Version> for VersionShape {
 }
 
 /// A CSR from a requester.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct VersionNew {
     /// PKCS#10, PEM.
     pub csr_pem: String,
 }
 
 /// The answer to a request for renewal.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RenewalTriggered {
     /// `renewal_triggered`.
     pub status: String,
@@ -313,7 +347,8 @@ pub struct RenewalTriggered {
 }
 
 /// An order, and what came of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Order)]
 pub struct OrderShape {
     /// Its id.
     pub id: String,
@@ -326,6 +361,7 @@ pub struct OrderShape {
     /// `open`, `issued` or `failed`.
     pub state: String,
     /// When it was opened.
+    #[schema(format = DateTime)]
     pub opened_at: String,
     /// The version's serial number, when issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -335,6 +371,7 @@ pub struct OrderShape {
     pub error: Option<String>,
     /// When the next attempt is due, after a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retry_at: Option<String>,
     /// Where the version was to go.
     pub deployments: Vec<DeploymentShape>,
@@ -369,7 +406,8 @@ impl OrderShape {
 }
 
 /// A deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Deployment)]
 pub struct DeploymentShape {
     /// The target.
     pub target_id: String,
@@ -393,6 +431,7 @@ pub struct DeploymentShape {
     pub still_served: Vec<StillServed>,
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retry_at: Option<String>,
     /// The last attempt that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -400,7 +439,7 @@ pub struct DeploymentShape {
 }
 
 /// What an endpoint serves in place of what it should.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StillServed {
     /// The endpoint.
     pub endpoint: String,
@@ -459,22 +498,50 @@ impl DeploymentShape {
 }
 
 /// Why a certificate is revoked.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct RevokeWish {
     /// A word of RFC 5280, section 5.3.1; `unspecified` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
+/// How a version is exported as PKCS#12. Has no `Debug`: the password must not reach a log.
+#[derive(Default, Deserialize, ToSchema)]
+pub struct Pkcs12Wish {
+    /// The file's password; may be empty.
+    #[serde(default)]
+    pub password: String,
+}
+
+/// The answer to one export too many of a caller.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ExportsSpent {
+    /// `rate_limit_exceeded`.
+    pub error: String,
+    /// When the next one is possible.
+    pub retry_after_seconds: u64,
+}
+
 /// What was done, in a word.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Status)]
 pub struct StatusShape {
     /// E.g. `revoked`.
     pub status: String,
 }
 
+impl StatusShape {
+    /// A word.
+    pub fn new(status: &str) -> Self {
+        Self {
+            status: status.into(),
+        }
+    }
+}
+
 /// A version, PEM.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Export)]
 pub struct ExportShape {
     /// The leaf.
     pub cert_pem: String,
@@ -484,108 +551,8 @@ pub struct ExportShape {
     pub full_pem: String,
 }
 
-/// A CA to bring in.
-#[derive(Deserialize)]
-pub struct IssuerNew {
-    /// Its id; made when absent.
-    #[serde(default)]
-    pub id: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// `GenericCA`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The CA.
-    pub config: IssuerConfigNew,
-}
-
-/// The CA to bring in. Has no `Debug`: the key must not reach a log.
-#[derive(Deserialize)]
-pub struct IssuerConfigNew {
-    /// The CA's certificate, then those above it, PEM.
-    #[serde(default)]
-    pub ca_cert_pem: String,
-    /// The CA's private key, PEM.
-    #[serde(default)]
-    pub ca_key_pem: String,
-    /// The passphrase of an encrypted key.
-    #[serde(default)]
-    pub ca_key_passphrase: Option<String>,
-    /// Not taken.
-    #[serde(default)]
-    pub ca_cert_path: Option<String>,
-    /// Not taken.
-    #[serde(default)]
-    pub ca_key_path: Option<String>,
-}
-
-/// An issuer.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct IssuerShape {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The CA that signs.
-    pub config: IssuerConfigShape,
-    /// Whether it may be asked.
-    pub enabled: bool,
-    /// `database`.
-    pub source: String,
-    /// When it was made.
-    pub created_at: String,
-    /// When it was last edited.
-    pub updated_at: String,
-}
-
-/// The CA that signs for an issuer. Its key is not shown.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct IssuerConfigShape {
-    /// The CA's subject.
-    pub ca_common_name: String,
-    /// The CA node, part of the address of its revocation list.
-    pub ca_node: String,
-    /// The CA's certificate, PEM.
-    pub ca_cert_pem: String,
-    /// Always `********`.
-    pub ca_key_pem: String,
-    /// The kind of its key.
-    pub key_algorithm: String,
-    /// SHA-256 of its certificate, lower hex.
-    pub fingerprint_sha256: String,
-    /// Its end.
-    pub expires_at: String,
-}
-
-impl From<&IssuerView> for IssuerShape {
-    fn from(view: &IssuerView) -> Self {
-        let (issuer, ca) = (&view.issuer, &view.certificate);
-        Self {
-            id: issuer.id.to_string(),
-            name: issuer.name.clone(),
-            kind: "GenericCA".into(),
-            config: IssuerConfigShape {
-                ca_common_name: ca.subject().to_owned(),
-                ca_node: view.node.to_string(),
-                ca_cert_pem: ca.pem(),
-                ca_key_pem: "********".into(),
-                key_algorithm: ca.key_algorithm().to_string(),
-                fingerprint_sha256: ca.fingerprint_sha256().to_owned(),
-                expires_at: ca.not_after().to_string(),
-            },
-            enabled: issuer.enabled,
-            source: "database".into(),
-            created_at: issuer.created_at.to_string(),
-            updated_at: issuer.updated_at.to_string(),
-        }
-    }
-}
-
 /// A target to make.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TargetNew {
     /// Its id; made when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -600,10 +567,39 @@ pub struct TargetNew {
     /// Its configuration.
     #[serde(default)]
     pub config: serde_json::Value,
+    /// A new target is in use, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
+}
+
+/// What is to change of a target; what is absent stays.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct TargetChange {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its type.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its agent, which does not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// Its configuration, whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+    /// True as long as it is not retired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+}
+
+impl Edits for TargetChange {
+    type Resource = TargetShape;
 }
 
 /// A target.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Target)]
 pub struct TargetShape {
     /// Its id.
     pub id: String,
@@ -619,11 +615,14 @@ pub struct TargetShape {
     /// False once it is retired.
     pub enabled: bool,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was retired, with its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retired_at: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -633,6 +632,7 @@ pub struct TargetShape {
     pub test_status: Option<String>,
     /// When the last test ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub last_tested_at: Option<String>,
     /// The last test's job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -695,7 +695,8 @@ impl From<&Deployed> for TargetShape {
 }
 
 /// An event of the audit log.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Event)]
 pub struct EventShape {
     /// `audit-<number>`.
     pub id: String,
@@ -712,8 +713,10 @@ pub struct EventShape {
     /// More, by name.
     pub details: BTreeMap<String, String>,
     /// When.
+    #[schema(format = DateTime)]
     pub timestamp: String,
     /// `cert_lifecycle`, `auth` or `config`.
+    #[schema(value_type = String)]
     pub event_category: crate::domain::Category,
 }
 
@@ -731,4 +734,18 @@ impl From<&Event> for EventShape {
             event_category: e.event.category,
         }
     }
+}
+
+/// Whether the audit log is as it was written.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditChain)]
+pub struct ChainShape {
+    /// Each entry follows from the one before it.
+    pub intact: bool,
+    /// How many there are, when it is intact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// The first that does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_fault: Option<String>,
 }

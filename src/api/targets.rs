@@ -3,10 +3,10 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_field, id_in_path, optional_id},
-    shapes::{JobShape, List, TargetNew, TargetShape, TestTriggered},
+    extract::{Body, Caller, Edit, id_in_field, id_in_path, optional_id},
+    shapes::{JobShape, List, TargetChange, TargetNew, TargetShape, TestTriggered},
 };
-use crate::app::{App, NewTarget, lists::REACH};
+use crate::app::{App, NewTarget, TargetEdit, lists::REACH};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -16,6 +16,13 @@ use axum::{
 use std::sync::Arc;
 
 /// Every target, by name.
+#[utoipa::path(
+    get,
+    path = "/targets",
+    params(Paging),
+    responses((status = 200, body = List<TargetShape>)),
+    security(("key" = ["target.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -32,6 +39,13 @@ pub async fn list(
 }
 
 /// Makes a target.
+#[utoipa::path(
+    post,
+    path = "/targets",
+    request_body = TargetNew,
+    responses((status = 201, body = TargetShape)),
+    security(("key" = ["target.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -49,6 +63,12 @@ pub async fn create(
 }
 
 /// One target.
+#[utoipa::path(
+    get,
+    path = "/targets/{id}",
+    responses((status = 200, body = TargetShape)),
+    security(("key" = ["target.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -61,7 +81,53 @@ pub async fn show(
     Ok(Json(shape))
 }
 
+/// Edits a target; another configuration is deployed to at once.
+#[utoipa::path(
+    put,
+    path = "/targets/{id}",
+    request_body = TargetChange,
+    responses((status = 200, body = TargetShape)),
+    security(("key" = ["target.edit"])),
+)]
+pub async fn edit(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    Edit(change): Edit<TargetChange>,
+) -> Result<Json<TargetShape>, Problem> {
+    let id = id_in_path("target", &id)?;
+    let shown = app.target(&who, &id).await?;
+    if let Some(agent) = change
+        .agent_id
+        .filter(|agent| *agent != shown.agent.as_str())
+    {
+        let message = format!("a target stays with its agent: make another target on {agent}");
+        return Err(Problem::bad("agent_id", message));
+    }
+    if change
+        .enabled
+        .is_some_and(|enabled| enabled != shown.retired.is_none())
+    {
+        let message = "a target is not switched off: take it from its certificates, or delete it";
+        return Err(Problem::bad("enabled", message));
+    }
+    let edit = TargetEdit {
+        name: change.name,
+        kind: change.kind,
+        config: change.config,
+    };
+    let mut shape = TargetShape::from(&app.edit_target(&who, &id, &edit).await?);
+    shape.tested(app.last_test(&id).await?.as_ref());
+    Ok(Json(shape))
+}
+
 /// Deletes a target that no certificate has.
+#[utoipa::path(
+    delete,
+    path = "/targets/{id}",
+    responses((status = 204, description = "Deleted")),
+    security(("key" = ["target.delete"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -73,6 +139,12 @@ pub async fn delete(
 }
 
 /// Has its agent see whether a target can be used.
+#[utoipa::path(
+    post,
+    path = "/targets/{id}/test",
+    responses((status = 202, body = TestTriggered)),
+    security(("key" = ["target.edit"])),
+)]
 pub async fn test(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -3,6 +3,8 @@
 use crate::{
     access::Permission,
     clock::Time,
+    domain::SessionEnd,
+    id::Id,
     store::{CERT_TARGET, CommitError, Refusal, StoreError},
 };
 use std::time::Duration;
@@ -13,6 +15,9 @@ pub enum AppError {
     /// No or no valid credential.
     #[error("{0}")]
     Unauthenticated(&'static str),
+    /// A browser session that is over.
+    #[error("this session has ended: sign in again")]
+    SessionEnded(SessionEnd),
     /// The role does not hold the permission.
     #[error("this needs the permission {}", .0.as_str())]
     Forbidden(Permission),
@@ -46,6 +51,12 @@ pub enum AppError {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// An order is wanted of an issuer that may not be asked.
+    #[error(
+        "issuer {0} is switched off: enable it (`certctl issuers edit {0} --enable`), or give the \
+         certificate another one"
+    )]
+    IssuerOff(Id),
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),
