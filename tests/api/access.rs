@@ -3,7 +3,7 @@
 use super::routes;
 use crate::support::{Call, DAY, HOUR, TestAgent, TestApp, text};
 use certctl::{
-    access::{Permission, Role},
+    access::{Permission, Permissions, Role},
     agent::protocol::WorkItem,
 };
 use serde_json::{Value, json};
@@ -14,61 +14,57 @@ use std::collections::BTreeSet;
 enum Door {
     /// Anyone.
     Open,
-    /// Administrators.
-    Admins,
-    /// Administrators and operators.
-    Operators,
-    /// These and viewers.
-    Viewers,
-    /// These and auditors.
-    Auditors,
+    /// Whoever holds this permission.
+    Needs(Permission),
     /// The agent named in the path.
     ThatAgent,
 }
 
-use Door::{Admins, Auditors, Open, Operators, ThatAgent, Viewers};
+use Door::{Needs, Open, ThatAgent};
+use Permission::*;
 
 /// Every route: who is let in, and what the right caller is answered.
+#[rustfmt::skip]
 const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /health", Open, 200),
     ("GET /ready", Open, 200),
-    ("GET /api/v1/certificates", Viewers, 200),
-    ("POST /api/v1/certificates", Operators, 201),
-    ("GET /api/v1/certificates/{id}", Viewers, 200),
-    ("GET /api/v1/certificates/{id}/versions", Viewers, 200),
-    ("POST /api/v1/certificates/{id}/versions", Operators, 201),
-    ("GET /api/v1/certificates/{id}/deployments", Viewers, 200),
-    ("GET /api/v1/certificates/{id}/served", Viewers, 200),
-    ("POST /api/v1/certificates/{id}/check", Viewers, 200),
-    ("POST /api/v1/certificates/{id}/renew", Operators, 202),
-    ("DELETE /api/v1/certificates/{id}", Operators, 204),
-    ("POST /api/v1/certificates/{id}/revoke", Operators, 200),
-    ("GET /api/v1/certificates/{id}/export/pem", Viewers, 200),
-    ("GET /api/v1/issuers", Viewers, 200),
-    ("POST /api/v1/issuers", Operators, 201),
-    ("GET /api/v1/issuers/{id}", Viewers, 200),
+    ("GET /api/v1/certificates", Needs(CertRead), 200),
+    ("POST /api/v1/certificates", Needs(CertIssue), 201),
+    ("GET /api/v1/certificates/{id}", Needs(CertRead), 200),
+    ("GET /api/v1/certificates/{id}/versions", Needs(CertRead), 200),
+    ("POST /api/v1/certificates/{id}/versions", Needs(CertIssue), 201),
+    ("GET /api/v1/certificates/{id}/deployments", Needs(CertRead), 200),
+    ("GET /api/v1/certificates/{id}/served", Needs(CertRead), 200),
+    ("POST /api/v1/certificates/{id}/check", Needs(CertRead), 200),
+    ("POST /api/v1/certificates/{id}/renew", Needs(CertIssue), 202),
+    ("DELETE /api/v1/certificates/{id}", Needs(CertDelete), 204),
+    ("POST /api/v1/certificates/{id}/revoke", Needs(CertRevoke), 200),
+    ("GET /api/v1/certificates/{id}/export/pem", Needs(CertRead), 200),
+    ("GET /api/v1/issuers", Needs(IssuerRead), 200),
+    ("POST /api/v1/issuers", Needs(IssuerEdit), 201),
+    ("GET /api/v1/issuers/{id}", Needs(IssuerRead), 200),
     ("GET /.well-known/pki/crl/{ca}", Open, 200),
     ("GET /.well-known/pki/crl/{ca}/{shard}", Open, 200),
     ("GET /.well-known/pki/ca/{file}", Open, 200),
-    ("POST /api/v1/certificates/{id}/deploy", Operators, 202),
-    ("GET /api/v1/orders/{id}", Viewers, 200),
-    ("GET /api/v1/jobs", Viewers, 200),
-    ("GET /api/v1/jobs/{id}", Viewers, 200),
-    ("POST /api/v1/jobs/{id}/cancel", Operators, 202),
-    ("GET /api/v1/targets", Viewers, 200),
-    ("POST /api/v1/targets", Operators, 201),
-    ("GET /api/v1/targets/{id}", Viewers, 200),
-    ("DELETE /api/v1/targets/{id}", Operators, 204),
-    ("POST /api/v1/targets/{id}/test", Operators, 202),
-    ("GET /api/v1/agents/tokens", Viewers, 200),
-    ("POST /api/v1/agents/tokens", Operators, 201),
-    ("GET /api/v1/agents/tokens/{id}", Viewers, 200),
-    ("DELETE /api/v1/agents/tokens/{id}", Operators, 204),
-    ("GET /api/v1/agents", Viewers, 200),
-    ("GET /api/v1/agents/retired", Viewers, 200),
-    ("GET /api/v1/agents/{id}", Viewers, 200),
-    ("DELETE /api/v1/agents/{id}", Admins, 200),
-    ("POST /api/v1/agents/{id}/retire", Admins, 200),
+    ("POST /api/v1/certificates/{id}/deploy", Needs(CertEdit), 202),
+    ("GET /api/v1/orders/{id}", Needs(CertRead), 200),
+    ("GET /api/v1/jobs", Needs(JobRead), 200),
+    ("GET /api/v1/jobs/{id}", Needs(JobRead), 200),
+    ("POST /api/v1/jobs/{id}/cancel", Needs(JobCancel), 202),
+    ("GET /api/v1/targets", Needs(TargetRead), 200),
+    ("POST /api/v1/targets", Needs(TargetEdit), 201),
+    ("GET /api/v1/targets/{id}", Needs(TargetRead), 200),
+    ("DELETE /api/v1/targets/{id}", Needs(TargetDelete), 204),
+    ("POST /api/v1/targets/{id}/test", Needs(TargetEdit), 202),
+    ("GET /api/v1/agents/tokens", Needs(AgentRead), 200),
+    ("POST /api/v1/agents/tokens", Needs(AgentEdit), 201),
+    ("GET /api/v1/agents/tokens/{id}", Needs(AgentRead), 200),
+    ("DELETE /api/v1/agents/tokens/{id}", Needs(AgentEdit), 204),
+    ("GET /api/v1/agents", Needs(AgentRead), 200),
+    ("GET /api/v1/agents/retired", Needs(AgentRead), 200),
+    ("GET /api/v1/agents/{id}", Needs(AgentRead), 200),
+    ("DELETE /api/v1/agents/{id}", Needs(AgentRetire), 200),
+    ("POST /api/v1/agents/{id}/retire", Needs(AgentRetire), 200),
     ("GET /api/v1/agents/{id}/ping", ThatAgent, 200),
     ("POST /api/v1/agents/{id}/credential", ThatAgent, 204),
     ("POST /api/v1/agents/enrol", Open, 201),
@@ -77,9 +73,9 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("POST /api/v1/agents/{id}/jobs/{job}/lease", ThatAgent, 200),
     ("POST /api/v1/agents/{id}/jobs/{job}/csr", ThatAgent, 202),
     ("POST /api/v1/agents/{id}/jobs/{job}/report", ThatAgent, 200),
-    ("GET /api/v1/audit", Auditors, 200),
-    ("GET /api/v1/metrics", Viewers, 200),
-    ("GET /api/v1/metrics/prometheus", Viewers, 200),
+    ("GET /api/v1/audit", Needs(AuditRead), 200),
+    ("GET /api/v1/metrics", Needs(MetricsRead), 200),
+    ("GET /api/v1/metrics/prometheus", Needs(MetricsRead), 200),
 ];
 
 /// Who calls.
@@ -100,7 +96,7 @@ enum Caller {
     EndedSession,
 }
 
-const CALLERS: [Caller; 16] = [
+const CALLERS: [Caller; 19] = [
     Caller::Nobody,
     Caller::BasicAuth,
     Caller::EmptyBearer,
@@ -110,6 +106,9 @@ const CALLERS: [Caller; 16] = [
     Caller::Key(Role::Admin),
     Caller::Key(Role::Operator),
     Caller::Key(Role::Viewer),
+    Caller::Key(Role::Agent),
+    Caller::Key(Role::Mcp),
+    Caller::Key(Role::Cli),
     Caller::Key(Role::Auditor),
     Caller::ThisAgent,
     Caller::OtherAgent,
@@ -121,6 +120,7 @@ const CALLERS: [Caller; 16] = [
 
 /// What a caller is answered at a door behind which `right` waits.
 fn expected(caller: Caller, door: Door, right: u16) -> u16 {
+    let holds = |role: Role| matches!(door, Needs(permission) if role.allows(permission));
     let lets_in = match caller {
         _ if door == Open => true,
         Caller::Nobody
@@ -131,10 +131,9 @@ fn expected(caller: Caller, door: Door, right: u16) -> u16 {
         | Caller::EndedKey
         | Caller::AgentWithWrongSecret
         | Caller::EndedSession => return 401,
-        Caller::Key(Role::Admin) | Caller::LocalUser => door != ThatAgent,
-        Caller::Key(Role::Operator) => !matches!(door, ThatAgent | Admins),
-        Caller::Key(Role::Viewer) | Caller::ViewersSession => matches!(door, Viewers | Auditors),
-        Caller::Key(Role::Auditor) => door == Auditors,
+        Caller::LocalUser => holds(Role::Admin),
+        Caller::Key(role) => holds(role),
+        Caller::ViewersSession => holds(Role::Viewer),
         Caller::ThisAgent => door == ThatAgent,
         Caller::OtherAgent => false,
     };
@@ -442,42 +441,63 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 }
 
 #[test]
+fn the_catalogue_is_whole_and_its_names_are_read_back() {
+    assert_eq!(Permission::ALL.len(), 82);
+    let names: BTreeSet<_> = Permission::ALL.iter().map(|p| p.as_str()).collect();
+    assert_eq!(names.len(), 82);
+    for permission in Permission::ALL {
+        assert_eq!(
+            permission.as_str().parse::<Permission>().unwrap(),
+            permission
+        );
+        let within = permission.as_str().strip_prefix(permission.namespace());
+        assert!(
+            within.is_some_and(|verb| verb.starts_with('.')),
+            "{permission}"
+        );
+    }
+    let of = |permission: Permission| permission.namespace();
+    assert_eq!(of(Permission::AgentJobPoll), "agent.job");
+    assert_eq!(of(Permission::AuthSessionListAll), "auth.session");
+    assert!("cert.Read".parse::<Permission>().is_err());
+}
+
+#[test]
 fn roles_hold_what_the_catalogue_says() {
-    use Permission::{
-        AgentEdit, AgentRead, AgentRetire, AuditRead, CertDelete, CertEdit, CertIssue, CertRead,
-        CertRevoke, IssuerEdit, IssuerRead, JobCancel, JobRead, MetricsRead, TargetDelete,
-        TargetEdit, TargetRead,
-    };
-    let of = |role: Role| Permission::ALL.into_iter().filter(move |p| role.allows(*p));
-    let all = [
-        CertRead,
-        CertIssue,
-        CertEdit,
-        CertRevoke,
-        CertDelete,
-        IssuerRead,
-        IssuerEdit,
-        JobRead,
-        JobCancel,
-        TargetRead,
-        TargetEdit,
-        TargetDelete,
-        AgentRead,
-        AgentEdit,
-        AgentRetire,
-        AuditRead,
-        MetricsRead,
+    let sizes = Role::ALL.map(|role| (role.id(), role.permissions().iter().count()));
+    let expected = [
+        ("r-admin", 82),
+        ("r-operator", 48),
+        ("r-viewer", 19),
+        // With `verification.run`, which an agent's deployment ends with.
+        ("r-agent", 7),
+        ("r-mcp", 33),
+        ("r-cli", 47),
+        ("r-auditor", 3),
     ];
-    assert!(of(Role::Admin).eq(all));
-    assert!(of(Role::Operator).eq(all.into_iter().filter(|p| *p != AgentRetire)));
-    assert!(of(Role::Viewer).eq([
-        CertRead,
-        IssuerRead,
-        JobRead,
-        TargetRead,
-        AgentRead,
-        AuditRead,
-        MetricsRead
-    ]));
-    assert!(of(Role::Auditor).eq([AuditRead]));
+    assert_eq!(sizes, expected);
+    // What no built-in role but the administrator's holds.
+    let others = Role::ALL.into_iter().filter(|role| *role != Role::Admin);
+    let others = others.fold(Permissions::NONE, |all, role| all | role.permissions());
+    let admins = Permissions::ALL.beyond(others).iter();
+    let admins: Vec<_> = admins
+        .filter(|p| !p.as_str().starts_with("auth."))
+        .collect();
+    assert_eq!(
+        admins,
+        [
+            CertBulkRevoke,
+            ProfileDelete,
+            IssuerDelete,
+            AgentRetire,
+            CrlAdmin,
+            ScepAdmin,
+            EstAdmin,
+            CaHierarchyManage
+        ]
+    );
+    for permission in Role::Viewer.permissions().iter() {
+        assert!(permission.as_str().ends_with(".read"), "{permission}");
+        assert!(Role::Operator.allows(permission), "{permission}");
+    }
 }
