@@ -11,11 +11,16 @@ mod job_shapes;
 mod jobs;
 mod metrics;
 mod observe;
+mod owners;
+mod policies;
 mod problem;
+mod profiles;
+mod renewal_policies;
 mod router;
 pub mod served;
 pub mod shapes;
 mod targets;
+mod teams;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
 pub use problem::Problem;

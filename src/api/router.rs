@@ -1,7 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, certificates, ending, issuers, jobs, metrics, observe, problem, served, targets,
+    agents, audit, certificates, ending, issuers, jobs, metrics, observe, owners, policies,
+    problem, profiles, renewal_policies, served, targets, teams,
 };
 use crate::{
     app::{App, NotReady},
@@ -79,7 +80,9 @@ pub fn router(app: Arc<App>) -> Router {
         )
         .route(
             "/certificates/{id}",
-            get(certificates::show).delete(ending::archive),
+            get(certificates::show)
+                .put(certificates::edit)
+                .delete(ending::archive),
         )
         .route("/certificates/{id}/revoke", post(ending::revoke))
         .route("/certificates/{id}/export/pem", get(ending::export_pem))
@@ -97,6 +100,41 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/certificates/{id}/deploy", post(certificates::deploy))
         .route("/issuers", get(issuers::list).post(issuers::create))
         .route("/issuers/{id}", get(issuers::show))
+        .route("/profiles", get(profiles::list).post(profiles::create))
+        .route(
+            "/profiles/{id}",
+            get(profiles::show)
+                .put(profiles::edit)
+                .delete(profiles::delete),
+        )
+        .route(
+            "/renewal-policies",
+            get(renewal_policies::list).post(renewal_policies::create),
+        )
+        .route(
+            "/renewal-policies/{id}",
+            get(renewal_policies::show)
+                .put(renewal_policies::edit)
+                .delete(renewal_policies::delete),
+        )
+        .route("/policies", get(policies::list).post(policies::create))
+        .route(
+            "/policies/{id}",
+            get(policies::show)
+                .put(policies::edit)
+                .delete(policies::delete),
+        )
+        .route("/policies/{id}/violations", get(policies::violations))
+        .route("/owners", get(owners::list).post(owners::create))
+        .route(
+            "/owners/{id}",
+            get(owners::show).put(owners::edit).delete(owners::delete),
+        )
+        .route("/teams", get(teams::list).post(teams::create))
+        .route(
+            "/teams/{id}",
+            get(teams::show).put(teams::edit).delete(teams::delete),
+        )
         .route("/orders/{id}", get(certificates::order))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{id}", get(jobs::show))

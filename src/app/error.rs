@@ -3,6 +3,7 @@
 use crate::{
     access::Permission,
     clock::Time,
+    domain::Fault,
     store::{CERT_TARGET, CommitError, Refusal, StoreError},
 };
 use std::time::Duration;
@@ -46,6 +47,9 @@ pub enum AppError {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// The caller meant another version of it.
+    #[error("it was changed since: read it again, and repeat the change on what it is now")]
+    Stale,
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),
@@ -88,6 +92,15 @@ impl AppError {
         Self::Invalid {
             field,
             message: message.to_string(),
+        }
+    }
+}
+
+impl From<Fault> for AppError {
+    fn from(fault: Fault) -> Self {
+        Self::Invalid {
+            field: fault.field,
+            message: fault.message,
         }
     }
 }

@@ -8,9 +8,11 @@ mod access;
 mod agents;
 mod birth;
 mod certificates;
+mod configuration;
 mod crl;
 mod demand;
 mod deploy;
+mod edit;
 mod error;
 mod export;
 mod issue;
@@ -22,9 +24,11 @@ pub mod lists;
 mod metrics;
 mod nodes;
 mod observe;
+mod replan;
 mod report;
 mod retire;
 mod revoke;
+mod rules;
 mod start;
 mod system_ca;
 mod targets;
@@ -34,8 +38,10 @@ mod work;
 pub use access::{Credential, SESSION_LIFETIME};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use certificates::NewCertificate;
+pub use configuration::{Change, Configuration};
 pub use crl::Crl;
 pub use demand::Demand;
+pub use edit::CertificateEdit;
 pub use error::AppError;
 pub use export::Export;
 pub use issuers::{IssuerView, NewIssuer};
@@ -44,6 +50,7 @@ pub use join::{NewToken, TokenMade, TokenPage, TokenView};
 pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
 pub use retire::Retirement;
+pub use rules::{Violation, ViolationPage};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
@@ -87,6 +94,8 @@ pub struct App {
     pub nodes: nodes::Nodes,
     /// Their revocation lists.
     pub crls: crl::Crls,
+    /// The policy rules, as they were last read.
+    pub rules: rules::Rules,
     /// The system CA: signs the server's own certificate.
     pub system_ca: SystemCa,
     /// The certificates the listener shows.
@@ -200,7 +209,8 @@ impl App {
             }
             match unit.commit().await {
                 Ok(_) => return Ok(outcome),
-                Err(e) if e.is_conflict() => {}
+                // What is remembered of the rules may be what is out of date.
+                Err(e) if e.is_conflict() => self.rules.forget(),
                 Err(e) => return Err(AppError::of_commit(e, self.now())),
             }
         }

@@ -6,6 +6,7 @@ use super::{
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     crl::Crls,
     nodes::Nodes,
+    rules::Rules,
 };
 use crate::{
     ca::{LocalCa, local},
@@ -235,6 +236,7 @@ impl App {
             keyring,
             nodes: Nodes::with(super::known(ISSUING_NODE), local),
             crls: Crls::default(),
+            rules: Rules::default(),
             system_ca,
             identity: ServerIdentity::new(identity),
             doorbell: Doorbell::default(),

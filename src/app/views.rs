@@ -52,6 +52,8 @@ pub struct CertificateView {
     pub next: String,
     /// What is wrong, a sentence.
     pub problem: Option<String>,
+    /// What policy rules say against it, a sentence each.
+    pub warnings: Vec<String>,
     /// Its targets.
     pub deployed: Vec<Deployed>,
 }
@@ -204,6 +206,15 @@ impl App {
         self.view_of(certificate.into_value()).await
     }
 
+    /// A certificate that its reader has just edited: whoever may edit it is shown what became of
+    /// it.
+    pub async fn edited_view(&self, who: &Principal, id: &Id) -> Result<CertificateView, AppError> {
+        require(who, Permission::CertEdit)?;
+        let row = self.store.get::<Certificate>(id).await?;
+        let row = row.ok_or_else(|| AppError::not_found("certificate", id))?;
+        self.view_of(row.into_value()).await
+    }
+
     async fn view_of(&self, certificate: Certificate) -> Result<CertificateView, AppError> {
         let now = self.now();
         let deployed = self.deployed(&certificate).await?;
@@ -212,6 +223,7 @@ impl App {
             status: certificate.status(now),
             expires_at: certificate.expires_at(),
             next: self.next(&certificate, now).await?,
+            warnings: self.warnings(&certificate).await?,
             problem,
             deployed,
             certificate,

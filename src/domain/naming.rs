@@ -35,9 +35,7 @@ impl Naming {
         let spiffe = Some(&profile.spiffe_pattern).filter(|p| !p.is_empty());
         Ok(Self {
             names: names.collect::<Result<_, _>>()?,
-            spiffe: spiffe
-                .map(|p| whole("spiffe_uri_pattern", p))
-                .transpose()?,
+            spiffe: spiffe.map(|p| whole("spiffe_uri_pattern", p)).transpose()?,
             patterns: profile.san_patterns.clone(),
             spiffe_pattern: profile.spiffe_pattern.clone(),
         })
@@ -101,6 +99,9 @@ fn whole(field: &'static str, pattern: &str) -> Result<Regex, Fault> {
             let reason = e.to_string();
             let reason = reason.lines().last().unwrap_or_default();
             let reason = reason.trim_start_matches("error: ");
-            Fault::new(field, format!("{pattern:?} is no regular expression: {reason}"))
+            Fault::new(
+                field,
+                format!("{pattern:?} is no regular expression: {reason}"),
+            )
         })
 }

@@ -34,3 +34,30 @@ pub struct Team {
     /// When it was last edited.
     pub updated_at: Time,
 }
+
+impl Owner {
+    /// One of whom nothing is known.
+    pub fn new(id: Id, now: Time) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            email: String::new(),
+            team_id: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+impl Team {
+    /// One of which nothing is known.
+    pub fn new(id: Id, now: Time) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            description: String::new(),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}

@@ -154,6 +154,24 @@ pub struct KeyRule {
 }
 
 impl KeyRule {
+    /// A rule by the words of the wire; 0 bits are the smallest size that is not weak.
+    ///
+    /// # Errors
+    /// A family that there is not.
+    pub fn parse(family: &str, min_bits: u32) -> Result<Self, String> {
+        let mut all = KeyFamily::ALL.into_iter();
+        let found = all.find(|known| known.to_string().eq_ignore_ascii_case(family));
+        let Some(family) = found else {
+            let all = KeyFamily::ALL.map(|family| family.to_string()).join(", ");
+            return Err(format!("{family:?} is none of {all}"));
+        };
+        let min_bits = match min_bits {
+            0 => family.least_bits(),
+            bits => bits,
+        };
+        Ok(Self { family, min_bits })
+    }
+
     /// The kinds of key that rules accept, in their order.
     ///
     /// # Errors
@@ -198,4 +216,22 @@ impl KeyRule {
         }
         rules
     }
+}
+
+/// Uses by the words of the wire, each once.
+///
+/// # Errors
+/// One that there is not.
+pub fn ekus(names: &[String]) -> Result<Vec<Eku>, String> {
+    let mut ekus = Vec::new();
+    for name in names {
+        let Some(eku) = Eku::of_name(name) else {
+            let all = Eku::ALL.map(Eku::as_str).join(", ");
+            return Err(format!("{name:?} is none of {all}"));
+        };
+        if !ekus.contains(&eku) {
+            ekus.push(eku);
+        }
+    }
+    Ok(ekus)
 }

@@ -49,6 +49,9 @@ impl Replan {
         hash.update(kind.as_bytes());
         hash.update(&[0]);
         hash.update(id.as_bytes());
-        Id::derived("replan", hash.finish().as_ref().get(..16).unwrap_or_default())
+        Id::derived(
+            "replan",
+            hash.finish().as_ref().get(..16).unwrap_or_default(),
+        )
     }
 }

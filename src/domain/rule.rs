@@ -136,8 +136,8 @@ pub struct Subject<'a> {
     pub certificate: &'a Certificate,
     /// Its profile.
     pub profile: &'a Profile,
-    /// Its renewal policy.
-    pub policy: &'a RenewalPolicy,
+    /// Its renewal policy; without it nothing is said of when it is renewed.
+    pub policy: Option<&'a RenewalPolicy>,
 }
 
 impl Wants {
@@ -218,6 +218,18 @@ impl Wants {
         }
     }
 
+    /// The field of a certificate that it is about.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::AllowedIssuers(_) => "issuer_id",
+            Self::AllowedDomains(_) => "sans",
+            Self::RequiredMetadata(_) => "tags",
+            Self::AllowedEnvironments(_) => "environment",
+            Self::RenewalLeadTime(_) => "renewal_policy_id",
+            Self::CertificateLifetime(_) => "certificate_profile_id",
+        }
+    }
+
     /// The configuration on the wire.
     pub fn config(&self) -> serde_json::Value {
         let tagged = serde_json::to_value(self).unwrap_or_default();
@@ -264,6 +276,7 @@ impl Wants {
                 if !cert.holders.keys().any(is_ours) {
                     return None;
                 }
+                let policy = policy?;
                 if !policy.auto_renew {
                     return Some(format!("renewal policy {} does not renew", policy.id));
                 }
