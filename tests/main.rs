@@ -8,6 +8,7 @@ mod cli;
 mod clock;
 mod docs;
 mod e2e;
+mod govern;
 mod layout;
 mod lifecycle;
 mod net;

@@ -243,6 +243,17 @@ impl TestApp {
         reconcile::look(&self.app).await.unwrap();
     }
 
+    /// From now on so many commits are taken, and the disk fails then.
+    pub fn cut_after(&self, commits: u64) {
+        let left = &self.world.engine.commits_left;
+        left.store(commits, Ordering::SeqCst);
+    }
+
+    /// As [`tick`](Self::tick), over a disk that may fail.
+    pub async fn tick_cut(&self) {
+        let _ = reconcile::look(&self.app).await;
+    }
+
     /// Time passes, with a look of every loop at each `every`.
     pub async fn pass(&self, time: Duration, every: Duration) {
         let end = self.now().plus(time);
