@@ -3,13 +3,15 @@
 use crate::clock::{Rng, Time};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::Arc};
+use utoipa::ToSchema;
 
 /// The longest identifier, in bytes.
 pub const MAX_LEN: usize = 128;
 
 /// An identifier: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 pub struct Id(Arc<str>);
 
 /// Why a text is no identifier.

@@ -2,12 +2,14 @@
 
 mod agent;
 mod api;
+mod bad;
 mod bench;
 mod chaos;
 mod cli;
 mod clock;
 mod docs;
 mod e2e;
+mod fuzz;
 mod govern;
 mod layout;
 mod lifecycle;

@@ -14,6 +14,7 @@
 
 use crate::{clock::Time, id::Id};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Seconds a poll for work waits on the server.
 pub const POLL_WAIT_SECONDS: u64 = 50;
@@ -23,7 +24,7 @@ pub const JOBS_A_POLL: u32 = 8;
 
 /// Asks for an identity. Repeating it with the same name and secret, and the same or another valid
 /// token, answers the same agent.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct Enrol {
     /// A join token, `ctj_...`.
     pub token: String,
@@ -42,7 +43,7 @@ pub struct Enrol {
 }
 
 /// The identity given.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Enrolled {
     /// The agent's id, the first half of its credential.
     pub agent_id: Id,
@@ -53,7 +54,7 @@ pub struct Enrolled {
 }
 
 /// The answer to an agent that tries its way to the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pong {
     /// The agent that the credential is of.
     pub agent_id: Id,
@@ -64,18 +65,19 @@ pub struct Pong {
     /// The server's clock, RFC 3339.
     pub server_time: String,
     /// Since when the agent's secret is in use, RFC 3339.
+    #[schema(format = DateTime)]
     pub credential_since: String,
 }
 
 /// The secret that an agent will use next.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct NextSecret {
     /// Its SHA-256, lower hex.
     pub secret_sha256: String,
 }
 
 /// Leased jobs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Work {
     /// The jobs; empty when the wait ended without any.
     pub jobs: Vec<WorkItem>,
@@ -91,7 +93,7 @@ pub struct Work {
 }
 
 /// A job leased to this agent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WorkItem {
     /// The job.
     pub id: Id,
@@ -129,7 +131,7 @@ pub struct WorkItem {
 }
 
 /// What a job is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum WorkKind {
     /// Make a key and a CSR for a first version.
     Issuance,
@@ -144,18 +146,19 @@ pub enum WorkKind {
 }
 
 /// A lease. The token fences: a call that carries another job's or an older token is refused.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Lease {
     /// Opaque; stays the same while the lease is renewed.
     pub token: String,
     /// When the lease ends by the server's clock, RFC 3339.
+    #[schema(format = DateTime)]
     pub until: String,
     /// Seconds the lease lasts; renew it after a third of them.
     pub seconds: u64,
 }
 
 /// A version to deploy.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct VersionItem {
     /// The version's id.
     pub id: Id,
@@ -170,23 +173,24 @@ pub struct VersionItem {
 }
 
 /// Renews a lease.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Renew {
     /// The lease's token.
     pub token: String,
 }
 
 /// A renewed lease.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Renewed {
     /// Its new end, RFC 3339.
+    #[schema(format = DateTime)]
     pub until: String,
     /// The job is no longer wanted: undo and report.
     pub cancel: bool,
 }
 
 /// A certificate signing request for an issuance or renewal.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Csr {
     /// The lease's token.
     pub token: String,
@@ -195,7 +199,7 @@ pub struct Csr {
 }
 
 /// How a job ended on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// The lease's token.
     pub token: String,
@@ -231,7 +235,7 @@ impl Report {
 }
 
 /// The end of a job on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// The version is in place, and every endpoint was seen to serve its leaf and chain.
@@ -274,7 +278,7 @@ pub enum Outcome {
 }
 
 /// What may help after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// Trying again later.
@@ -288,7 +292,7 @@ pub enum FailureClass {
 }
 
 /// What one endpoint was seen to serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Served {
     /// `host:port`, or a path for files.
     pub endpoint: String,
@@ -307,14 +311,14 @@ pub struct Served {
 pub const OBSERVATIONS_A_CALL: usize = 64;
 
 /// What an agent found on its host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Observations {
     /// One for each certificate on each target that was looked at.
     pub observations: Vec<Observation>,
 }
 
 /// A version that was put in place, as it was found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Observation {
     /// The target.
     pub target_id: Id,
@@ -331,7 +335,7 @@ pub struct Observation {
 }
 
 /// What one endpoint serves now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Shown {
     /// Which, and which leaf.
     #[serde(flatten)]

@@ -4,14 +4,14 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_path},
+    extract::{AgentBody, Body, Caller, id_in_path},
     shapes::{
-        AgentDetailShape, AgentShape, BlockedShape, List, Retire, RetiredShape, TokenMadeShape,
-        TokenNew, TokenShape,
+        AgentDetailShape, AgentShape, BlockedShape, List, Retire, RetiredShape, StatusShape,
+        TokenMadeShape, TokenNew, TokenShape,
     },
 };
 use crate::{
-    agent::protocol::{Csr, Enrol, NextSecret, Pong, Renew, Renewed, Report, Work},
+    agent::protocol::{Csr, Enrol, Enrolled, NextSecret, Pong, Renew, Renewed, Report, Work},
     app::{AgentFilter, App, NewToken, Retirement, lists::REACH},
     clock::Time,
     domain::{AgentStatus, NameScope, Said},
@@ -23,10 +23,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::json;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
+use utoipa::IntoParams;
 
 /// Makes a join token.
+#[utoipa::path(
+    post,
+    path = "/agents/tokens",
+    request_body = TokenNew,
+    responses((status = 201, body = TokenMadeShape)),
+    security(("key" = ["agent.edit"])),
+)]
 pub async fn create_token(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -90,11 +97,18 @@ fn quoted(word: &str) -> String {
 }
 
 /// A page: by number, or after a cursor.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct Pages {
+    /// The page, from 1.
+    #[param(value_type = Option<u32>, minimum = 1)]
     page: Option<String>,
+    /// Rows a page, 50 where this is none of 1 to 500.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     per_page: Option<String>,
+    /// Rows a page, where it is asked for by cursor.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     page_size: Option<String>,
+    /// The `next_cursor` of the page before, asked for with the same filter.
     cursor: Option<String>,
 }
 
@@ -147,6 +161,13 @@ impl Place<'_> {
 }
 
 /// Join tokens, newest first.
+#[utoipa::path(
+    get,
+    path = "/agents/tokens",
+    params(Pages),
+    responses((status = 200, body = List<TokenShape>)),
+    security(("key" = ["agent.read"])),
+)]
 pub async fn tokens(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -159,6 +180,12 @@ pub async fn tokens(
 }
 
 /// One join token.
+#[utoipa::path(
+    get,
+    path = "/agents/tokens/{id}",
+    responses((status = 200, body = TokenShape)),
+    security(("key" = ["agent.read"])),
+)]
 pub async fn token(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -170,6 +197,12 @@ pub async fn token(
 }
 
 /// Revokes a join token.
+#[utoipa::path(
+    delete,
+    path = "/agents/tokens/{id}",
+    responses((status = 204, description = "Revoked")),
+    security(("key" = ["agent.edit"])),
+)]
 pub async fn revoke_token(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -181,11 +214,15 @@ pub async fn revoke_token(
 }
 
 /// Which agents.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct Which {
+    /// Those whose name begins with this.
     name: Option<String>,
+    /// `Online`, `Degraded` or `Offline`.
     status: Option<String>,
+    /// Those of a version.
     version: Option<String>,
+    /// Those of an operating system.
     os: Option<String>,
 }
 
@@ -209,6 +246,13 @@ impl Which {
 }
 
 /// Agents that are not retired, newest first.
+#[utoipa::path(
+    get,
+    path = "/agents",
+    params(Which, Pages),
+    responses((status = 200, body = List<AgentShape>)),
+    security(("key" = ["agent.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -219,6 +263,13 @@ pub async fn list(
 }
 
 /// Agents that are retired, the last one first.
+#[utoipa::path(
+    get,
+    path = "/agents/retired",
+    params(Pages),
+    responses((status = 200, body = List<AgentShape>)),
+    security(("key" = ["agent.read"])),
+)]
 pub async fn retired(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -246,6 +297,12 @@ async fn page(
 }
 
 /// One agent, and what hangs on it.
+#[utoipa::path(
+    get,
+    path = "/agents/{id}",
+    responses((status = 200, body = AgentDetailShape)),
+    security(("key" = ["agent.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -257,6 +314,17 @@ pub async fn show(
 }
 
 /// Retires an agent, as the body says.
+#[utoipa::path(
+    post,
+    path = "/agents/{id}/retire",
+    request_body = Retire,
+    responses(
+        (status = 200, body = RetiredShape),
+        (status = 204, description = "It was retired before"),
+        (status = 409, description = "Something hangs on it", body = BlockedShape),
+    ),
+    security(("key" = ["agent.retire"])),
+)]
 pub async fn retire(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -267,6 +335,17 @@ pub async fn retire(
 }
 
 /// Retires an agent, as the query says.
+#[utoipa::path(
+    delete,
+    path = "/agents/{id}",
+    params(Retire),
+    responses(
+        (status = 200, body = RetiredShape),
+        (status = 204, description = "It was retired before"),
+        (status = 409, description = "Something hangs on it", body = BlockedShape),
+    ),
+    security(("key" = ["agent.retire"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -305,6 +384,12 @@ async fn end(
 }
 
 /// Tells an agent that its way here is good.
+#[utoipa::path(
+    get,
+    path = "/agents/{id}/ping",
+    responses((status = 200, body = Pong)),
+    security(("agent" = [])),
+)]
 pub async fn ping(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -315,11 +400,18 @@ pub async fn ping(
 }
 
 /// Takes the hash of an agent's next secret.
+#[utoipa::path(
+    post,
+    path = "/agents/{id}/credential",
+    request_body = NextSecret,
+    responses((status = 204, description = "Noted")),
+    security(("agent" = [])),
+)]
 pub async fn credential(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(next): Body<NextSecret>,
+    AgentBody(next): AgentBody<NextSecret>,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("agent", &id)?;
     app.offer_secret(&who, &id, &next.secret_sha256).await?;
@@ -327,28 +419,53 @@ pub async fn credential(
 }
 
 /// Lets an agent in.
+#[utoipa::path(
+    post,
+    path = "/agents/enrol",
+    request_body = Enrol,
+    responses(
+        (status = 201, body = Enrolled),
+        (status = 401),
+    ),
+    security(()),
+)]
 pub async fn enrol(
     State(app): State<Arc<App>>,
-    Body(wish): Body<Enrol>,
+    AgentBody(wish): AgentBody<Enrol>,
 ) -> Result<Response, Problem> {
     let enrolled = app.enrol(&wish).await?;
     Ok((StatusCode::CREATED, Json(enrolled)).into_response())
 }
 
 /// How long a poll waits, whether the agent has just started, and what it says of itself.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct Poll {
+    /// Seconds to wait for work.
     #[serde(default)]
+    #[param(default = 0)]
     wait: u64,
+    /// The agent has just started: end the leases it has.
     #[serde(default)]
+    #[param(default = false)]
     fresh: bool,
+    /// Its version.
     version: Option<String>,
+    /// Its clock, RFC 3339.
     time: Option<String>,
+    /// It puts back what a crash left half done.
     #[serde(default)]
+    #[param(default = false)]
     restoring: bool,
 }
 
 /// Leases jobs.
+#[utoipa::path(
+    get,
+    path = "/agents/{id}/work",
+    params(Poll),
+    responses((status = 200, body = Work)),
+    security(("agent" = [])),
+)]
 pub async fn work(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -373,11 +490,18 @@ pub async fn work(
 }
 
 /// Renews a lease.
+#[utoipa::path(
+    post,
+    path = "/agents/{id}/jobs/{job}/lease",
+    request_body = Renew,
+    responses((status = 200, body = Renewed)),
+    security(("agent" = [])),
+)]
 pub async fn lease(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path((id, job)): Path<(String, String)>,
-    Body(renew): Body<Renew>,
+    AgentBody(renew): AgentBody<Renew>,
 ) -> Result<Json<Renewed>, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
     let renewed = app
@@ -387,33 +511,44 @@ pub async fn lease(
 }
 
 /// Takes a CSR.
+#[utoipa::path(
+    post,
+    path = "/agents/{id}/jobs/{job}/csr",
+    request_body = Csr,
+    responses((status = 202, body = StatusShape), (status = 502)),
+    security(("agent" = [])),
+)]
 pub async fn csr(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path((id, job)): Path<(String, String)>,
-    Body(csr): Body<Csr>,
+    AgentBody(csr): AgentBody<Csr>,
 ) -> Result<Response, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
     app.submit_csr(&who, &id, &job, lease_token(&csr.token)?, &csr.csr_pem)
         .await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(json!({"status": "csr_accepted"})),
-    )
-        .into_response())
+    let body = StatusShape::new("csr_accepted");
+    Ok((StatusCode::ACCEPTED, Json(body)).into_response())
 }
 
 /// Takes an agent's word on how a job ended.
+#[utoipa::path(
+    post,
+    path = "/agents/{id}/jobs/{job}/report",
+    request_body = Report,
+    responses((status = 200, body = StatusShape)),
+    security(("agent" = [])),
+)]
 pub async fn report(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path((id, job)): Path<(String, String)>,
-    Body(report): Body<Report>,
+    AgentBody(report): AgentBody<Report>,
 ) -> Result<Response, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
     app.report(&who, &id, &job, lease_token(&report.token)?, &report)
         .await?;
-    Ok(Json(json!({"status": "updated"})).into_response())
+    Ok(Json(StatusShape::new("updated")).into_response())
 }
 
 fn lease_token(text: &str) -> Result<u64, Problem> {

@@ -14,6 +14,13 @@ use axum::{
 use std::sync::Arc;
 
 /// Events, newest first.
+#[utoipa::path(
+    get,
+    path = "/audit",
+    params(Paging),
+    responses((status = 200, body = List<EventShape>)),
+    security(("key" = ["audit.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

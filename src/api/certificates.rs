@@ -24,14 +24,19 @@ use axum::{
 };
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// The most labels that a list is filtered by.
 const MOST_TAGS: usize = 8;
 
 /// Paging, as the query says it. What is no number counts as not given.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct Paging {
+    /// The page, from 1.
+    #[param(value_type = Option<u32>, minimum = 1)]
     pub(super) page: Option<String>,
+    /// Rows a page, 50 where this is none of 1 to 500.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub(super) per_page: Option<String>,
 }
 
@@ -62,23 +67,42 @@ impl Paging {
 }
 
 /// Which certificates, in what order, from where on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct CertificateQuery {
+    /// Those of which this is true: a predicate, not the status shown.
     status: Option<String>,
+    /// Those of an environment.
     environment: Option<String>,
+    /// Those of an owner.
     owner_id: Option<String>,
+    /// Those of a team.
     team_id: Option<String>,
+    /// Those of an issuer.
     issuer_id: Option<String>,
+    /// Those of a profile.
     profile_id: Option<String>,
+    /// Those of a renewal policy.
     renewal_policy_id: Option<String>,
+    /// Those with a label: `name` or `name:value`, several with commas between.
     tag: Option<String>,
+    /// Those with a key on an agent.
     agent_id: Option<String>,
+    /// `deployment`: those whose deployment failed and is tried again.
     problem: Option<String>,
+    /// `name`, `expiresAt` (or `notAfter`) or `createdAt`; with `-` before it, the last first.
     sort: Option<String>,
+    /// `true`: the last first.
     sort_desc: Option<String>,
+    /// Rows a page, where it is asked for by cursor.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     page_size: Option<String>,
+    /// The `next_cursor` of the page before, asked for with the same filter and order.
     cursor: Option<String>,
+    /// The page, from 1.
+    #[param(value_type = Option<u32>, minimum = 1)]
     page: Option<String>,
+    /// Rows a page, 50 where this is none of 1 to 500.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     per_page: Option<String>,
 }
 
@@ -147,6 +171,13 @@ fn listed(certificate: &Certificate, problem: Option<String>, now: Time) -> Cert
 }
 
 /// Certificates, oldest first where the query does not say otherwise.
+#[utoipa::path(
+    get,
+    path = "/certificates",
+    params(CertificateQuery),
+    responses((status = 200, body = List<CertificateShape>)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -208,6 +239,13 @@ pub async fn list(
 }
 
 /// Makes a certificate.
+#[utoipa::path(
+    post,
+    path = "/certificates",
+    request_body = CertificateNew,
+    responses((status = 201, body = CertificateShape), (status = 502)),
+    security(("key" = ["cert.issue"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -240,7 +278,15 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(shape)).into_response())
 }
 
-/// Edits a certificate: what is absent stays as it is.
+/// Edits a certificate: what is absent stays as it is. With `If-Match`, only if it has not changed
+/// since that entity tag was answered.
+#[utoipa::path(
+    put,
+    path = "/certificates/{id}",
+    request_body = CertificateWish,
+    responses((status = 200, body = CertificateShape), (status = 412)),
+    security(("key" = ["cert.edit"])),
+)]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -295,6 +341,12 @@ fn version_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 }
 
 /// One certificate, with what happens next to it.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}",
+    responses((status = 200, body = CertificateShape)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -306,6 +358,13 @@ pub async fn show(
 }
 
 /// A certificate's versions, newest first, with their PEM.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}/versions",
+    params(Paging),
+    responses((status = 200, body = List<VersionShape>)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn versions(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -326,6 +385,14 @@ pub async fn versions(
 }
 
 /// Issues for a CSR.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/versions",
+    request_body = VersionNew,
+    params(("idempotency-key" = Option<String>, Header, description = "The same key, and the same CSR, is answered as the first time")),
+    responses((status = 201, body = VersionShape), (status = 502)),
+    security(("key" = ["cert.issue"])),
+)]
 pub async fn request_version(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -348,6 +415,13 @@ pub async fn request_version(
 }
 
 /// A certificate's targets, each with its newest deployment.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}/deployments",
+    params(Paging),
+    responses((status = 200, body = List<TargetShape>)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn deployments(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -360,6 +434,12 @@ pub async fn deployments(
 }
 
 /// Opens an order for each agent that holds a key, or answers the one that is open.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/renew",
+    responses((status = 202, body = RenewalTriggered, headers(("location" = String, description = "The first order")))),
+    security(("key" = ["cert.issue"])),
+)]
 pub async fn renew(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -381,6 +461,13 @@ pub async fn renew(
 }
 
 /// Deploys the current version again, or says what that would change.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/deploy",
+    request_body = Option<DeployWish>,
+    responses((status = 202, body = DeployTriggered)),
+    security(("key" = ["cert.edit"])),
+)]
 pub async fn deploy(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -402,6 +489,13 @@ pub async fn deploy(
 }
 
 /// An order, and what came of it.
+#[utoipa::path(
+    get,
+    path = "/orders/{id}",
+    operation_id = "show",
+    responses((status = 200, body = OrderShape)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn order(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -14,8 +14,16 @@ use axum::{
 };
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// Revokes every version of a certificate.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/revoke",
+    request_body = Option<RevokeWish>,
+    responses((status = 200, body = StatusShape)),
+    security(("key" = ["cert.revoke"])),
+)]
 pub async fn revoke(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -27,12 +35,16 @@ pub async fn revoke(
     let reason = word.unwrap_or("unspecified").parse();
     let reason = reason.map_err(|e| Problem::bad("reason", e))?;
     app.revoke(&who, &id, reason).await?;
-    Ok(Json(StatusShape {
-        status: "revoked".into(),
-    }))
+    Ok(Json(StatusShape::new("revoked")))
 }
 
 /// Puts a certificate away.
+#[utoipa::path(
+    delete,
+    path = "/certificates/{id}",
+    responses((status = 204, description = "Archived")),
+    security(("key" = ["cert.delete"])),
+)]
 pub async fn archive(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -44,13 +56,20 @@ pub async fn archive(
 }
 
 /// How an export is answered.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct ExportQuery {
     /// `true`: as a file.
     download: Option<String>,
 }
 
 /// The newest version, PEM.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}/export/pem",
+    params(ExportQuery),
+    responses((status = 200, content((ExportShape = "application/json"), (String = "application/x-pem-file")))),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn export_pem(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -1,4 +1,6 @@
-//! What handlers take from a request: who calls, the body, the words of the path.
+//! What handlers take from a request: who calls, and the words of the path.
+
+pub(super) use super::body::{AgentBody, Body, OptionalBody};
 
 use super::Problem;
 use crate::{
@@ -8,12 +10,9 @@ use crate::{
     net::Peer,
 };
 use axum::{
-    Json,
-    body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request},
+    extract::FromRequestParts,
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
-use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// The cookie of a browser session. `__Host-`: only over TLS, only for this host, only by us.
@@ -66,52 +65,6 @@ pub fn session_cookie(headers: &HeaderMap) -> Option<&str> {
         .filter_map(Result::ok)
         .find(|cookie| cookie.name() == SESSION_COOKIE)
         .and_then(|cookie| cookie.value_raw())
-}
-
-/// A JSON body. Unknown fields are ignored and the content type is not asked for.
-pub struct Body<T>(pub T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        object(&whole(request, state).await?).map(Self)
-    }
-}
-
-/// A JSON body as [`Body`] reads it, or none at all.
-pub struct OptionalBody<T>(pub T);
-
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match whole(request, state).await? {
-            none if none.is_empty() => Ok(Self(T::default())),
-            bytes => object(&bytes).map(Self),
-        }
-    }
-}
-
-async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    let read = Bytes::from_request(request, state).await;
-    read.map_err(|e| match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
-            e.status(),
-            "body: at most 1 MiB is accepted, 4 KiB to enrol",
-        ),
-        status => Problem::new(status, e.body_text()),
-    })
-}
-
-fn object<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
-    // A struct would also be read from a list, field by field.
-    if bytes.trim_ascii_start().first().is_some_and(|b| *b != b'{') {
-        return Err(Problem::bad("body", "a JSON object is expected"));
-    }
-    let Json(value) = Json::<T>::from_bytes(bytes)
-        .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
-    Ok(value)
 }
 
 /// An id out of a path: a text that is no id names nothing.

@@ -20,6 +20,13 @@ use std::sync::Arc;
 const LOCAL: [&str; 3] = ["GenericCA", "local", "local_ca"];
 
 /// Every issuer, by name.
+#[utoipa::path(
+    get,
+    path = "/issuers",
+    params(Paging),
+    responses((status = 200, body = List<IssuerShape>)),
+    security(("key" = ["issuer.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -30,6 +37,13 @@ pub async fn list(
 }
 
 /// Brings in a CA that was made elsewhere.
+#[utoipa::path(
+    post,
+    path = "/issuers",
+    request_body = IssuerNew,
+    responses((status = 201, body = IssuerShape)),
+    security(("key" = ["issuer.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -65,6 +79,12 @@ pub async fn create(
 }
 
 /// One issuer.
+#[utoipa::path(
+    get,
+    path = "/issuers/{id}",
+    responses((status = 200, body = IssuerShape)),
+    security(("key" = ["issuer.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

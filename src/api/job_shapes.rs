@@ -8,9 +8,11 @@ use crate::{
     },
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A job.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Job)]
 pub struct JobShape {
     /// Its id.
     pub id: String,
@@ -44,19 +46,24 @@ pub struct JobShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwanted: Option<String>,
     /// From when on it may be begun; when it was made, once it was begun.
+    #[schema(format = DateTime)]
     pub scheduled_at: String,
     /// When it was last begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub started_at: Option<String>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub completed_at: Option<String>,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// Of a deployment: `pending`, `success` or `failed`; else empty.
     pub verification_status: String,
     /// When the version was seen served, or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub verified_at: Option<String>,
     /// Why the version was not seen served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,7 +77,7 @@ pub struct JobShape {
 }
 
 /// What to deploy where.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct DeployWish {
     /// One of the certificate's targets; all of them when absent.
@@ -81,7 +88,7 @@ pub struct DeployWish {
 }
 
 /// The answer to a wish to deploy.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DeployTriggered {
     /// `deployment_triggered` or `dry_run_triggered`.
     pub status: String,
@@ -89,8 +96,17 @@ pub struct DeployTriggered {
     pub jobs: Vec<JobShape>,
 }
 
+/// The answer to a wish to end a job.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct JobCancelled {
+    /// `job_cancelled`, or `cancel_requested` while its agent stops it.
+    pub status: String,
+    /// The job.
+    pub job: JobShape,
+}
+
 /// The answer to a wish to test a target.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TestTriggered {
     /// `test_triggered`.
     pub status: String,
@@ -103,7 +119,8 @@ pub struct TestTriggered {
 }
 
 /// An attempt at a job that has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Attempt)]
 pub struct AttemptShape {
     /// The job.
     pub job_id: String,
@@ -135,15 +152,18 @@ pub struct AttemptShape {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output: String,
     /// When the agent took the job.
+    #[schema(format = DateTime)]
     pub started_at: String,
     /// When the server learnt of the end.
+    #[schema(format = DateTime)]
     pub ended_at: String,
     /// How long it took on the host.
     pub duration_ms: u64,
 }
 
 /// A leaf.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Leaf)]
 pub struct LeafShape {
     /// SHA-256, lower hex.
     pub fingerprint_sha256: String,
@@ -153,7 +173,8 @@ pub struct LeafShape {
 }
 
 /// What one endpoint was seen to serve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = EndpointSeen)]
 pub struct ServedShape {
     /// `host:port`, or a path.
     pub endpoint: String,

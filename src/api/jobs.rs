@@ -4,7 +4,7 @@ use super::{
     Problem,
     certificates::{Paging, given},
     extract::{Caller, id_in_field, id_in_path},
-    shapes::{JobShape, List},
+    shapes::{JobCancelled, JobShape, List},
 };
 use crate::app::{App, JobFilter, JobList};
 use axum::{
@@ -14,21 +14,33 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use serde_json::json;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// Which jobs, from where on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct JobQuery {
+    /// Those of a status or, finer, a state.
     status: Option<String>,
+    /// Those of a type.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Those of a certificate.
     certificate_id: Option<String>,
+    /// Those of an agent.
     agent_id: Option<String>,
+    /// Those on a target.
     target_id: Option<String>,
+    /// The `next_cursor` of the page before, asked for with the same filter.
     cursor: Option<String>,
+    /// Rows a page, where it is asked for by cursor.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     page_size: Option<String>,
+    /// The page, from 1.
+    #[param(value_type = Option<u32>, minimum = 1)]
     page: Option<String>,
+    /// Rows a page, 50 where this is none of 1 to 500.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     per_page: Option<String>,
 }
 
@@ -51,6 +63,13 @@ impl JobQuery {
 }
 
 /// Jobs, newest first.
+#[utoipa::path(
+    get,
+    path = "/jobs",
+    params(JobQuery),
+    responses((status = 200, body = List<JobShape>)),
+    security(("key" = ["job.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -85,6 +104,12 @@ pub async fn list(
 }
 
 /// One job.
+#[utoipa::path(
+    get,
+    path = "/jobs/{id}",
+    responses((status = 200, body = JobShape)),
+    security(("key" = ["job.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -95,6 +120,15 @@ pub async fn show(
 }
 
 /// Ends a job: 200 when it has ended, 202 while its agent stops it.
+#[utoipa::path(
+    post,
+    path = "/jobs/{id}/cancel",
+    responses(
+        (status = 200, body = JobCancelled),
+        (status = 202, description = "Its agent stops it", body = JobCancelled),
+    ),
+    security(("key" = ["job.cancel"])),
+)]
 pub async fn cancel(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -106,6 +140,9 @@ pub async fn cancel(
         false => (StatusCode::OK, "job_cancelled"),
         true => (StatusCode::ACCEPTED, "cancel_requested"),
     };
-    let body = json!({"status": word, "job": JobShape::from(&view)});
+    let body = JobCancelled {
+        status: word.into(),
+        job: JobShape::from(&view),
+    };
     Ok((status, Json(body)).into_response())
 }

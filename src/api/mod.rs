@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod body;
 mod certificates;
 mod ending;
 mod extract;
@@ -11,6 +12,7 @@ mod job_shapes;
 mod jobs;
 mod metrics;
 mod observe;
+mod openapi;
 mod owners;
 mod policies;
 mod problem;
@@ -23,5 +25,6 @@ mod targets;
 mod teams;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
+pub use openapi::document;
 pub use problem::Problem;
 pub use router::{plain_router, router};

@@ -16,6 +16,13 @@ use axum::{
 use std::sync::Arc;
 
 /// Every owner, by name.
+#[utoipa::path(
+    get,
+    path = "/owners",
+    params(Paging),
+    responses((status = 200, body = List<OwnerShape>)),
+    security(("key" = ["owner.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -30,6 +37,13 @@ pub async fn list(
 }
 
 /// Makes an owner.
+#[utoipa::path(
+    post,
+    path = "/owners",
+    request_body = OwnerWish,
+    responses((status = 201, body = OwnerShape)),
+    security(("key" = ["owner.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -42,6 +56,12 @@ pub async fn create(
 }
 
 /// One owner.
+#[utoipa::path(
+    get,
+    path = "/owners/{id}",
+    responses((status = 200, body = OwnerShape)),
+    security(("key" = ["owner.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -53,6 +73,13 @@ pub async fn show(
 }
 
 /// Edits an owner: what is absent stays as it is.
+#[utoipa::path(
+    put,
+    path = "/owners/{id}",
+    request_body = OwnerWish,
+    responses((status = 200, body = OwnerShape)),
+    security(("key" = ["owner.edit"])),
+)]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -67,6 +94,12 @@ pub async fn edit(
 }
 
 /// Deletes an owner that nothing refers to.
+#[utoipa::path(
+    delete,
+    path = "/owners/{id}",
+    responses((status = 204, description = "Deleted")),
+    security(("key" = ["owner.delete"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -15,8 +15,16 @@ use axum::{
 };
 use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
 /// Every policy rule, by name.
+#[utoipa::path(
+    get,
+    path = "/policies",
+    params(Paging),
+    responses((status = 200, body = List<RuleShape>)),
+    security(("key" = ["policy.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -31,6 +39,13 @@ pub async fn list(
 }
 
 /// Makes a policy rule.
+#[utoipa::path(
+    post,
+    path = "/policies",
+    request_body = RuleWish,
+    responses((status = 201, body = RuleShape)),
+    security(("key" = ["policy.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -43,6 +58,12 @@ pub async fn create(
 }
 
 /// One policy rule.
+#[utoipa::path(
+    get,
+    path = "/policies/{id}",
+    responses((status = 200, body = RuleShape)),
+    security(("key" = ["policy.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -54,6 +75,13 @@ pub async fn show(
 }
 
 /// Edits a policy rule: what is absent stays as it is.
+#[utoipa::path(
+    put,
+    path = "/policies/{id}",
+    request_body = RuleWish,
+    responses((status = 200, body = RuleShape)),
+    security(("key" = ["policy.edit"])),
+)]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -68,6 +96,12 @@ pub async fn edit(
 }
 
 /// Deletes a policy rule that nothing refers to.
+#[utoipa::path(
+    delete,
+    path = "/policies/{id}",
+    responses((status = 204, description = "Deleted")),
+    security(("key" = ["policy.delete"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -79,15 +113,27 @@ pub async fn delete(
 }
 
 /// Which violations, from where on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 pub struct ViolationQuery {
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
+    /// The page, from 1.
+    #[param(value_type = Option<u32>, minimum = 1)]
     page: Option<String>,
+    /// Rows a page, 50 where this is none of 1 to 500.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     per_page: Option<String>,
 }
 
 /// Certificates that are not as a rule wants them, the newest first. They are looked for as they
 /// are asked for: a page may be short, or empty, while `next_cursor` says that there is more.
+#[utoipa::path(
+    get,
+    path = "/policies/{id}/violations",
+    params(ViolationQuery),
+    responses((status = 200, body = List<ViolationShape>)),
+    security(("key" = ["policy.read"])),
+)]
 pub async fn violations(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

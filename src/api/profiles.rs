@@ -19,6 +19,13 @@ use axum::{
 use std::sync::Arc;
 
 /// Every profile, by name.
+#[utoipa::path(
+    get,
+    path = "/profiles",
+    params(Paging),
+    responses((status = 200, body = List<ProfileShape>)),
+    security(("key" = ["profile.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -33,6 +40,13 @@ pub async fn list(
 }
 
 /// Makes a profile.
+#[utoipa::path(
+    post,
+    path = "/profiles",
+    request_body = ProfileWish,
+    responses((status = 201, body = ProfileShape)),
+    security(("key" = ["profile.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -45,6 +59,12 @@ pub async fn create(
 }
 
 /// One profile.
+#[utoipa::path(
+    get,
+    path = "/profiles/{id}",
+    responses((status = 200, body = ProfileShape)),
+    security(("key" = ["profile.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -63,6 +83,13 @@ pub async fn show(
 }
 
 /// Edits a profile: what is absent stays as it is.
+#[utoipa::path(
+    put,
+    path = "/profiles/{id}",
+    request_body = ProfileWish,
+    responses((status = 200, body = ProfileShape)),
+    security(("key" = ["profile.edit"])),
+)]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -77,6 +104,12 @@ pub async fn edit(
 }
 
 /// Deletes a profile that nothing refers to.
+#[utoipa::path(
+    delete,
+    path = "/profiles/{id}",
+    responses((status = 204, description = "Deleted")),
+    security(("key" = ["profile.delete"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -19,6 +19,13 @@ use axum::{
 use std::sync::Arc;
 
 /// Every renewal policy, by name.
+#[utoipa::path(
+    get,
+    path = "/renewal-policies",
+    params(Paging),
+    responses((status = 200, body = List<RenewalPolicyShape>)),
+    security(("key" = ["policy.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -38,6 +45,13 @@ pub async fn list(
 }
 
 /// Makes a renewal policy.
+#[utoipa::path(
+    post,
+    path = "/renewal-policies",
+    request_body = RenewalPolicyWish,
+    responses((status = 201, body = RenewalPolicyShape)),
+    security(("key" = ["policy.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -52,6 +66,12 @@ pub async fn create(
 }
 
 /// One renewal policy.
+#[utoipa::path(
+    get,
+    path = "/renewal-policies/{id}",
+    responses((status = 200, body = RenewalPolicyShape)),
+    security(("key" = ["policy.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -70,6 +90,13 @@ pub async fn show(
 }
 
 /// Edits a renewal policy: what is absent stays as it is.
+#[utoipa::path(
+    put,
+    path = "/renewal-policies/{id}",
+    request_body = RenewalPolicyWish,
+    responses((status = 200, body = RenewalPolicyShape)),
+    security(("key" = ["policy.edit"])),
+)]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -84,6 +111,12 @@ pub async fn edit(
 }
 
 /// Deletes a renewal policy that nothing refers to.
+#[utoipa::path(
+    delete,
+    path = "/renewal-policies/{id}",
+    responses((status = 204, description = "Deleted")),
+    security(("key" = ["policy.delete"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -1,8 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, certificates, ending, issuers, jobs, metrics, observe, owners, policies,
-    problem, profiles, renewal_policies, served, targets, teams,
+    agents, audit, certificates, ending, issuers, jobs, metrics, observe, openapi, owners,
+    policies, problem, profiles, renewal_policies, served, shapes::StatusShape, targets, teams,
 };
 use crate::{
     app::{App, NotReady},
@@ -14,9 +14,8 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
-use serde_json::json;
+use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 use tower::ServiceBuilder;
 use tower_http::{
@@ -25,9 +24,11 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
     timeout::{RequestBodyTimeoutLayer, TimeoutLayer},
 };
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The largest request body, in bytes.
-const MAX_BODY: usize = 1 << 20;
+pub(super) const MAX_BODY: usize = 1 << 20;
 /// The largest body of a caller that has shown no credential, in bytes.
 const MAX_STRANGERS_BODY: usize = 4 << 10;
 /// The longest pause within a body.
@@ -39,19 +40,88 @@ const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'none'; object-src 'none'";
 
 /// What those need who check certificates of ours: for anyone, over plain HTTP also.
-fn published() -> Router<Arc<App>> {
-    Router::new()
-        .route("/.well-known/pki/crl/{ca}", get(protocol::crl))
-        .route(
-            "/.well-known/pki/crl/{ca}/{shard}",
-            get(protocol::crl_shard),
-        )
-        .route("/.well-known/pki/ca/{file}", get(protocol::ca_certificate))
+fn published() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new()
+        .routes(routes!(protocol::publication::crl))
+        .routes(routes!(protocol::publication::crl_shard))
+        .routes(routes!(protocol::publication::ca_certificate))
+}
+
+/// Every operation of the API, each with its path and all else at its handler.
+pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
+    let for_strangers = OpenApiRouter::new()
+        .routes(routes!(agents::enrol))
+        .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
+    let api = OpenApiRouter::new()
+        .routes(routes!(openapi::serve))
+        .routes(routes!(certificates::list, certificates::create))
+        .routes(routes!(
+            certificates::show,
+            certificates::edit,
+            ending::archive
+        ))
+        .routes(routes!(ending::revoke))
+        .routes(routes!(ending::export_pem))
+        .routes(routes!(
+            certificates::versions,
+            certificates::request_version
+        ))
+        .routes(routes!(certificates::deployments))
+        .routes(routes!(served::show))
+        .routes(routes!(served::check))
+        .routes(routes!(certificates::renew))
+        .routes(routes!(certificates::deploy))
+        .routes(routes!(issuers::list, issuers::create))
+        .routes(routes!(issuers::show))
+        .routes(routes!(profiles::list, profiles::create))
+        .routes(routes!(profiles::show, profiles::edit, profiles::delete))
+        .routes(routes!(renewal_policies::list, renewal_policies::create))
+        .routes(routes!(
+            renewal_policies::show,
+            renewal_policies::edit,
+            renewal_policies::delete
+        ))
+        .routes(routes!(policies::list, policies::create))
+        .routes(routes!(policies::show, policies::edit, policies::delete))
+        .routes(routes!(policies::violations))
+        .routes(routes!(owners::list, owners::create))
+        .routes(routes!(owners::show, owners::edit, owners::delete))
+        .routes(routes!(teams::list, teams::create))
+        .routes(routes!(teams::show, teams::edit, teams::delete))
+        .routes(routes!(certificates::order))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(targets::list, targets::create))
+        .routes(routes!(targets::show, targets::delete))
+        .routes(routes!(targets::test))
+        .routes(routes!(agents::tokens, agents::create_token))
+        .routes(routes!(agents::token, agents::revoke_token))
+        .merge(for_strangers)
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::retired))
+        .routes(routes!(agents::show, agents::delete))
+        .routes(routes!(agents::retire))
+        .routes(routes!(agents::ping))
+        .routes(routes!(agents::credential))
+        .routes(routes!(agents::work))
+        .routes(routes!(served::observe))
+        .routes(routes!(agents::lease))
+        .routes(routes!(agents::csr))
+        .routes(routes!(agents::report))
+        .routes(routes!(audit::list))
+        .routes(routes!(metrics::show))
+        .routes(routes!(metrics::text));
+    OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(ready))
+        .nest("/api/v1", api)
+        .merge(published())
 }
 
 /// All that the plain HTTP listener serves.
 pub fn plain_router(app: Arc<App>) -> Router {
-    published()
+    Router::from(published())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .with_state(Arc::clone(&app))
@@ -70,108 +140,7 @@ pub fn plain_router(app: Arc<App>) -> Router {
 
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
-    let for_strangers = Router::new()
-        .route("/agents/enrol", post(agents::enrol))
-        .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
-    let api = Router::new()
-        .route(
-            "/certificates",
-            get(certificates::list).post(certificates::create),
-        )
-        .route(
-            "/certificates/{id}",
-            get(certificates::show)
-                .put(certificates::edit)
-                .delete(ending::archive),
-        )
-        .route("/certificates/{id}/revoke", post(ending::revoke))
-        .route("/certificates/{id}/export/pem", get(ending::export_pem))
-        .route(
-            "/certificates/{id}/versions",
-            get(certificates::versions).post(certificates::request_version),
-        )
-        .route(
-            "/certificates/{id}/deployments",
-            get(certificates::deployments),
-        )
-        .route("/certificates/{id}/served", get(served::show))
-        .route("/certificates/{id}/check", post(served::check))
-        .route("/certificates/{id}/renew", post(certificates::renew))
-        .route("/certificates/{id}/deploy", post(certificates::deploy))
-        .route("/issuers", get(issuers::list).post(issuers::create))
-        .route("/issuers/{id}", get(issuers::show))
-        .route("/profiles", get(profiles::list).post(profiles::create))
-        .route(
-            "/profiles/{id}",
-            get(profiles::show)
-                .put(profiles::edit)
-                .delete(profiles::delete),
-        )
-        .route(
-            "/renewal-policies",
-            get(renewal_policies::list).post(renewal_policies::create),
-        )
-        .route(
-            "/renewal-policies/{id}",
-            get(renewal_policies::show)
-                .put(renewal_policies::edit)
-                .delete(renewal_policies::delete),
-        )
-        .route("/policies", get(policies::list).post(policies::create))
-        .route(
-            "/policies/{id}",
-            get(policies::show)
-                .put(policies::edit)
-                .delete(policies::delete),
-        )
-        .route("/policies/{id}/violations", get(policies::violations))
-        .route("/owners", get(owners::list).post(owners::create))
-        .route(
-            "/owners/{id}",
-            get(owners::show).put(owners::edit).delete(owners::delete),
-        )
-        .route("/teams", get(teams::list).post(teams::create))
-        .route(
-            "/teams/{id}",
-            get(teams::show).put(teams::edit).delete(teams::delete),
-        )
-        .route("/orders/{id}", get(certificates::order))
-        .route("/jobs", get(jobs::list))
-        .route("/jobs/{id}", get(jobs::show))
-        .route("/jobs/{id}/cancel", post(jobs::cancel))
-        .route("/targets", get(targets::list).post(targets::create))
-        .route("/targets/{id}", get(targets::show).delete(targets::delete))
-        .route("/targets/{id}/test", post(targets::test))
-        .route(
-            "/agents/tokens",
-            get(agents::tokens).post(agents::create_token),
-        )
-        .route(
-            "/agents/tokens/{id}",
-            get(agents::token).delete(agents::revoke_token),
-        )
-        .merge(for_strangers)
-        .route("/agents", get(agents::list))
-        .route("/agents/retired", get(agents::retired))
-        .route("/agents/{id}", get(agents::show).delete(agents::delete))
-        .route("/agents/{id}/retire", post(agents::retire))
-        .route("/agents/{id}/ping", get(agents::ping))
-        .route("/agents/{id}/credential", post(agents::credential))
-        .route("/agents/{id}/work", get(agents::work))
-        .route("/agents/{id}/observations", post(served::observe))
-        .route("/agents/{id}/jobs/{job}/lease", post(agents::lease))
-        .route("/agents/{id}/jobs/{job}/csr", post(agents::csr))
-        .route("/agents/{id}/jobs/{job}/report", post(agents::report))
-        .route("/audit", get(audit::list))
-        .route("/metrics", get(metrics::show))
-        .route("/metrics/prometheus", get(metrics::text))
-        .fallback(problem::no_route)
-        .method_not_allowed_fallback(problem::no_method);
-    Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .nest("/api/v1", api)
-        .merge(published())
+    Router::from(operations())
         .merge(web::router())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
@@ -205,15 +174,30 @@ fn header_layer(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer
 }
 
 /// The process lives.
-async fn health() -> impl IntoResponse {
-    axum::Json(json!({"status": "healthy"}))
+#[utoipa::path(
+    get,
+    path = "/health",
+    responses((status = 200, body = StatusShape)),
+    security(()),
+)]
+async fn health() -> axum::Json<StatusShape> {
+    axum::Json(StatusShape::new("healthy"))
 }
 
 /// The server takes work: the store answers, the loops look, and it is not about to stop.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    responses(
+        (status = 200, body = Readiness),
+        (status = 503, description = "It takes none", body = Readiness),
+    ),
+    security(()),
+)]
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let (status, says) = match app.ready().await {
         Ok(()) => {
-            return axum::Json(json!({"status": "ready", "db": "reachable"})).into_response();
+            return axum::Json(Readiness::of("ready", None)).into_response();
         }
         Err(NotReady::Stopping) => ("draining", "the server is stopping".to_owned()),
         Err(NotReady::Loop(name)) => {
@@ -231,6 +215,26 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
             )
         }
     };
-    let body = json!({"status": status, "error": says});
+    let body = Readiness::of(status, Some(says));
     (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
+}
+
+/// Whether the server takes work.
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    /// `ready`, `draining`, `loop_stalled` or `db_unavailable`.
+    status: &'static str,
+    /// `reachable`, when ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db: Option<&'static str>,
+    /// Why it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Readiness {
+    fn of(status: &'static str, error: Option<String>) -> Self {
+        let db = error.is_none().then_some("reachable");
+        Self { status, db, error }
+    }
 }

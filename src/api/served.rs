@@ -2,7 +2,8 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller, id_in_path},
+    extract::{AgentBody, Caller, id_in_path},
+    shapes::StatusShape,
 };
 use crate::{
     agent::protocol::Observations,
@@ -13,11 +14,12 @@ use axum::{
     extract::{Path, State},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// What a certificate's places serve.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = ServedNow)]
 pub struct ServedShape {
     /// Whether all of it was seen since it was asked for; always, where nobody was asked to look.
     pub fresh: bool,
@@ -28,7 +30,8 @@ pub struct ServedShape {
 }
 
 /// What one place serves.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Place)]
 pub struct PlaceShape {
     /// The target.
     pub target_id: String,
@@ -45,9 +48,11 @@ pub struct PlaceShape {
     pub state: String,
     /// Since when it is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub since: Option<String>,
     /// When somebody last looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub seen_at: Option<String>,
     /// Why nothing was seen, or what is not as it was put on the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +86,13 @@ impl From<ServedAt> for PlaceShape {
 }
 
 /// What was last seen.
+#[utoipa::path(
+    get,
+    path = "/certificates/{id}/served",
+    operation_id = "served",
+    responses((status = 200, body = ServedShape)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -91,6 +103,12 @@ pub async fn show(
 }
 
 /// Has the agents look, and waits a few seconds for that.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/check",
+    responses((status = 200, body = ServedShape)),
+    security(("key" = ["cert.read"])),
+)]
 pub async fn check(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -101,13 +119,20 @@ pub async fn check(
 }
 
 /// Takes what an agent found.
+#[utoipa::path(
+    post,
+    path = "/agents/{id}/observations",
+    request_body = Observations,
+    responses((status = 200, body = StatusShape)),
+    security(("agent" = [])),
+)]
 pub async fn observe(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(found): Body<Observations>,
-) -> Result<Json<Value>, Problem> {
+    AgentBody(found): AgentBody<Observations>,
+) -> Result<Json<StatusShape>, Problem> {
     let id = id_in_path("agent", &id)?;
     app.observe(&who, &id, &found).await?;
-    Ok(Json(json!({"status": "updated"})))
+    Ok(Json(StatusShape::new("updated")))
 }

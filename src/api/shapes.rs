@@ -5,6 +5,7 @@ mod owners;
 mod policies;
 mod profiles;
 
+pub use super::body::Ignored;
 pub use agents::*;
 pub use owners::*;
 pub use policies::*;
@@ -23,13 +24,15 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 pub use super::job_shapes::{
-    AttemptShape, DeployTriggered, DeployWish, JobShape, LeafShape, ServedShape, TestTriggered,
+    AttemptShape, DeployTriggered, DeployWish, JobCancelled, JobShape, LeafShape, ServedShape,
+    TestTriggered,
 };
 
 /// A list.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     /// The rows.
     pub data: Vec<T>,
@@ -69,7 +72,7 @@ impl<T> List<T> {
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// A certificate to make.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CertificateNew {
     /// Its id; made when absent.
@@ -103,10 +106,22 @@ pub struct CertificateNew {
     /// A CSR for the first version, when the key is outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csr_pem: Option<String>,
+    /// Importers send it; a status is derived.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub status: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub serial_number: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub expires_at: Ignored,
 }
 
 /// What is to change of a certificate: what is absent stays as it is.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct CertificateWish {
     /// A name for people.
@@ -145,10 +160,63 @@ pub struct CertificateWish {
     /// It follows from what was done: another than the present one is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub id: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub expires_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub holders: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub created_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub updated_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub revoked_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub revocation_reason: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub next: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub problem: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub warnings: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub last_renewal_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub last_deployment_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub source: Ignored,
 }
 
 /// A certificate.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Certificate)]
 pub struct CertificateShape {
     /// Its id.
     pub id: String,
@@ -175,17 +243,21 @@ pub struct CertificateShape {
     /// Its status now.
     pub status: String,
     /// The end of the version that ends first.
+    #[schema(format = DateTime)]
     pub expires_at: String,
     /// Free labels.
     pub tags: BTreeMap<String, String>,
     /// The line of each holder.
     pub holders: Vec<HolderShape>,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub revoked_at: Option<String>,
     /// Why, a word of RFC 5280.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,7 +274,8 @@ pub struct CertificateShape {
 }
 
 /// A holder's line of versions.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Holder)]
 pub struct HolderShape {
     /// `agent:<id>` or `requester`.
     pub holder: String,
@@ -214,11 +287,13 @@ pub struct HolderShape {
     pub serial_number: Option<String>,
     /// Its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub expires_at: Option<String>,
     /// `scheduled`, `in_flight` or `exempt`: always one of them.
     pub plan: String,
     /// When the next order is opened, when scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub next_at: Option<String>,
     /// The open order, when in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -307,7 +382,8 @@ impl From<&CertificateView> for CertificateShape {
 }
 
 /// A version.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Version)]
 pub struct VersionShape {
     /// Its id.
     pub id: String,
@@ -318,8 +394,10 @@ pub struct VersionShape {
     /// Lower hex.
     pub serial_number: String,
     /// When it begins.
+    #[schema(format = DateTime)]
     pub not_before: String,
     /// When it ends.
+    #[schema(format = DateTime)]
     pub not_after: String,
     /// SHA-256 of the leaf, lower hex.
     pub fingerprint_sha256: String,
@@ -329,6 +407,7 @@ pub struct VersionShape {
     /// The kind of its key.
     pub key_algorithm: String,
     /// When it was stored.
+    #[schema(format = DateTime)]
     pub created_at: String,
 }
 
@@ -350,14 +429,14 @@ impl From<&Version> for VersionShape {
 }
 
 /// A CSR from a requester.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct VersionNew {
     /// PKCS#10, PEM.
     pub csr_pem: String,
 }
 
 /// The answer to a request for renewal.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RenewalTriggered {
     /// `renewal_triggered`.
     pub status: String,
@@ -366,7 +445,8 @@ pub struct RenewalTriggered {
 }
 
 /// An order, and what came of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Order)]
 pub struct OrderShape {
     /// Its id.
     pub id: String,
@@ -379,6 +459,7 @@ pub struct OrderShape {
     /// `open`, `issued` or `failed`.
     pub state: String,
     /// When it was opened.
+    #[schema(format = DateTime)]
     pub opened_at: String,
     /// The version's serial number, when issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -388,6 +469,7 @@ pub struct OrderShape {
     pub error: Option<String>,
     /// When the next attempt is due, after a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retry_at: Option<String>,
     /// Where the version was to go.
     pub deployments: Vec<DeploymentShape>,
@@ -422,7 +504,8 @@ impl OrderShape {
 }
 
 /// A deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Deployment)]
 pub struct DeploymentShape {
     /// The target.
     pub target_id: String,
@@ -446,6 +529,7 @@ pub struct DeploymentShape {
     pub still_served: Vec<StillServed>,
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retry_at: Option<String>,
     /// The last attempt that has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -453,7 +537,7 @@ pub struct DeploymentShape {
 }
 
 /// What an endpoint serves in place of what it should.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StillServed {
     /// The endpoint.
     pub endpoint: String,
@@ -512,7 +596,7 @@ impl DeploymentShape {
 }
 
 /// Why a certificate is revoked.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct RevokeWish {
     /// A word of RFC 5280, section 5.3.1; `unspecified` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -520,14 +604,25 @@ pub struct RevokeWish {
 }
 
 /// What was done, in a word.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Status)]
 pub struct StatusShape {
     /// E.g. `revoked`.
     pub status: String,
 }
 
+impl StatusShape {
+    /// A word.
+    pub fn new(status: &str) -> Self {
+        Self {
+            status: status.into(),
+        }
+    }
+}
+
 /// A version, PEM.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Export)]
 pub struct ExportShape {
     /// The leaf.
     pub cert_pem: String,
@@ -538,7 +633,7 @@ pub struct ExportShape {
 }
 
 /// A CA to bring in.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct IssuerNew {
     /// Its id; made when absent.
     #[serde(default)]
@@ -550,10 +645,14 @@ pub struct IssuerNew {
     pub kind: String,
     /// The CA.
     pub config: IssuerConfigNew,
+    /// A new issuer may be asked, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
 }
 
 /// The CA to bring in. Has no `Debug`: the key must not reach a log.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub struct IssuerConfigNew {
     /// The CA's certificate, then those above it, PEM.
     #[serde(default)]
@@ -573,7 +672,8 @@ pub struct IssuerConfigNew {
 }
 
 /// An issuer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Issuer)]
 pub struct IssuerShape {
     /// Its id.
     pub id: String,
@@ -589,13 +689,16 @@ pub struct IssuerShape {
     /// `database`.
     pub source: String,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 
 /// The CA that signs for an issuer. Its key is not shown.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = IssuerConfig)]
 pub struct IssuerConfigShape {
     /// The CA's subject.
     pub ca_common_name: String,
@@ -610,6 +713,7 @@ pub struct IssuerConfigShape {
     /// SHA-256 of its certificate, lower hex.
     pub fingerprint_sha256: String,
     /// Its end.
+    #[schema(format = DateTime)]
     pub expires_at: String,
 }
 
@@ -638,7 +742,7 @@ impl From<&IssuerView> for IssuerShape {
 }
 
 /// A target to make.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TargetNew {
     /// Its id; made when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -653,10 +757,15 @@ pub struct TargetNew {
     /// Its configuration.
     #[serde(default)]
     pub config: serde_json::Value,
+    /// A new target is in use, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
 }
 
 /// A target.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Target)]
 pub struct TargetShape {
     /// Its id.
     pub id: String,
@@ -672,11 +781,14 @@ pub struct TargetShape {
     /// False once it is retired.
     pub enabled: bool,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// When it was retired, with its agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retired_at: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -686,6 +798,7 @@ pub struct TargetShape {
     pub test_status: Option<String>,
     /// When the last test ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub last_tested_at: Option<String>,
     /// The last test's job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -748,7 +861,8 @@ impl From<&Deployed> for TargetShape {
 }
 
 /// An event of the audit log.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Event)]
 pub struct EventShape {
     /// `audit-<number>`.
     pub id: String,
@@ -765,8 +879,10 @@ pub struct EventShape {
     /// More, by name.
     pub details: BTreeMap<String, String>,
     /// When.
+    #[schema(format = DateTime)]
     pub timestamp: String,
     /// `cert_lifecycle`, `auth` or `config`.
+    #[schema(value_type = String)]
     pub event_category: crate::domain::Category,
 }
 

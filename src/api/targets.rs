@@ -16,6 +16,13 @@ use axum::{
 use std::sync::Arc;
 
 /// Every target, by name.
+#[utoipa::path(
+    get,
+    path = "/targets",
+    params(Paging),
+    responses((status = 200, body = List<TargetShape>)),
+    security(("key" = ["target.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -32,6 +39,13 @@ pub async fn list(
 }
 
 /// Makes a target.
+#[utoipa::path(
+    post,
+    path = "/targets",
+    request_body = TargetNew,
+    responses((status = 201, body = TargetShape)),
+    security(("key" = ["target.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -49,6 +63,12 @@ pub async fn create(
 }
 
 /// One target.
+#[utoipa::path(
+    get,
+    path = "/targets/{id}",
+    responses((status = 200, body = TargetShape)),
+    security(("key" = ["target.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -62,6 +82,12 @@ pub async fn show(
 }
 
 /// Deletes a target that no certificate has.
+#[utoipa::path(
+    delete,
+    path = "/targets/{id}",
+    responses((status = 204, description = "Deleted")),
+    security(("key" = ["target.delete"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -73,6 +99,12 @@ pub async fn delete(
 }
 
 /// Has its agent see whether a target can be used.
+#[utoipa::path(
+    post,
+    path = "/targets/{id}/test",
+    responses((status = 202, body = TestTriggered)),
+    security(("key" = ["target.edit"])),
+)]
 pub async fn test(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

@@ -16,6 +16,13 @@ use axum::{
 use std::sync::Arc;
 
 /// Every team, by name.
+#[utoipa::path(
+    get,
+    path = "/teams",
+    params(Paging),
+    responses((status = 200, body = List<TeamShape>)),
+    security(("key" = ["team.read"])),
+)]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -30,6 +37,13 @@ pub async fn list(
 }
 
 /// Makes a team.
+#[utoipa::path(
+    post,
+    path = "/teams",
+    request_body = TeamWish,
+    responses((status = 201, body = TeamShape)),
+    security(("key" = ["team.edit"])),
+)]
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -42,6 +56,12 @@ pub async fn create(
 }
 
 /// One team.
+#[utoipa::path(
+    get,
+    path = "/teams/{id}",
+    responses((status = 200, body = TeamShape)),
+    security(("key" = ["team.read"])),
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -53,6 +73,13 @@ pub async fn show(
 }
 
 /// Edits a team: what is absent stays as it is.
+#[utoipa::path(
+    put,
+    path = "/teams/{id}",
+    request_body = TeamWish,
+    responses((status = 200, body = TeamShape)),
+    security(("key" = ["team.edit"])),
+)]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
@@ -67,6 +94,12 @@ pub async fn edit(
 }
 
 /// Deletes a team that nothing refers to.
+#[utoipa::path(
+    delete,
+    path = "/teams/{id}",
+    responses((status = 204, description = "Deleted")),
+    security(("key" = ["team.delete"])),
+)]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,

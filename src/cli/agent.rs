@@ -134,7 +134,7 @@ async fn enrol_host(
     global: &Global,
     env: &Environment,
 ) -> Result<(), CliError> {
-    let Some(server) = global.server.as_deref().or(env.get("CERTCTL_SERVER_URL")) else {
+    let Some(server) = client::server(global, env)? else {
         return Err(CliError::Config(
             "--server: the server's address is wanted".into(),
         ));

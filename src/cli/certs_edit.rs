@@ -182,6 +182,7 @@ pub async fn create(client: &Client, new: Create, output: Output) -> Result<(), 
         target_ids: entries(target).unwrap_or_default(),
         tags: tag.into_iter().collect(),
         csr_pem: csr_pem.transpose()?,
+        ..CertificateNew::default()
     };
     let made: CertificateShape = client.post("/certificates", &body).await?;
     tell(&made, "made", output)
@@ -213,7 +214,7 @@ pub async fn edit(client: &Client, edit: Edit, output: Output) -> Result<(), Cli
         renewal_policy_id: says.policy.map(|id| id.to_string()),
         target_ids: entries(says.target),
         tags,
-        status: None,
+        ..CertificateWish::default()
     };
     let edited: CertificateShape = client.put(&path, &wish).await?;
     tell(&edited, "edited", output)

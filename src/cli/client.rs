@@ -40,15 +40,9 @@ impl Client {
 
     /// As flags and environment say.
     pub fn new(global: &Global, env: &Environment) -> Result<Self, CliError> {
-        let server = global.server.as_deref().or(env.get("CERTCTL_SERVER_URL"));
-        let Some(server) = server else {
+        let Some(server) = server(global, env)? else {
             return Ok(Self::on_socket(socket(global, env)));
         };
-        if !server.starts_with("https://") {
-            return Err(CliError::Config(format!(
-                "--server: {server:?} is not an https:// address"
-            )));
-        }
         let Some(key) = env.get("CERTCTL_API_KEY") else {
             return Err(CliError::Config(
                 "CERTCTL_API_KEY: the server at --server wants a key; set it in the environment"
@@ -168,6 +162,17 @@ impl Client {
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CliError> {
     serde_json::from_slice(body)
         .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")))
+}
+
+/// The address of the server to talk to: flag, variable.
+pub fn server<'a>(global: &'a Global, env: &'a Environment) -> Result<Option<&'a str>, CliError> {
+    let server = global.server.as_deref().or(env.get("CERTCTL_SERVER_URL"));
+    match server.filter(|url| config::url_host(url).is_none()) {
+        None => Ok(server),
+        Some(url) => Err(CliError::Config(format!(
+            "--server: {url:?} is no address such as https://certctl.example:8443"
+        ))),
+    }
 }
 
 /// The file of the CAs to trust: flag, variable.

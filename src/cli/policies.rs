@@ -93,6 +93,7 @@ impl Says {
             config,
             enabled: self.enabled,
             severity: self.severity,
+            ..RuleWish::default()
         })
     }
 }

@@ -7,7 +7,7 @@ use super::{
     output,
 };
 use crate::{
-    api::shapes::{List, TargetNew, TargetShape, TestTriggered},
+    api::shapes::{Ignored, List, TargetNew, TargetShape, TestTriggered},
     config::Environment,
     id::Id,
 };
@@ -82,6 +82,7 @@ pub async fn run(command: Targets, global: &Global, env: &Environment) -> Result
                 kind: new.kind,
                 agent_id: new.agent.to_string(),
                 config: made.unwrap_or_default(),
+                enabled: Ignored,
             };
             let target: TargetShape = client.post("/targets", &body).await?;
             if output == Output::Json {
@@ -115,7 +116,9 @@ pub(super) fn settings(config: &[String]) -> Result<Value, CliError> {
                 Ok(object) => fields.extend(object),
                 Err(e) => return Err(CliError::Config(format!("--set: {e}"))),
             }
-        } else if let Some((name, value)) = text.split_once('=') {
+        } else if let Some((name, value)) = text.split_once('=')
+            && !name.trim().is_empty()
+        {
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
             fields.insert(name.trim().to_owned(), value);
         } else {

@@ -233,15 +233,15 @@ impl Environment {
             Source::File(path) => Some(path.clone()),
             _ => None,
         };
+        let names_file = match &of_file {
+            Some(_) => format!("{place}_file"),
+            None => format!("{place}_FILE"),
+        };
         let given = match (value, named) {
             (None, None) => return,
             (Some(_), Some(_)) => {
                 let message = format!(
-                    "both the value and a file of it ({}) are given: leave one out",
-                    match &of_file {
-                        Some(_) => format!("{place}_file"),
-                        None => format!("{place}_FILE"),
-                    }
+                    "both the value and a file of it ({names_file}) are given: leave one out"
                 );
                 return self.fault(place, of_file.as_deref(), message);
             }
@@ -258,7 +258,7 @@ impl Environment {
                     },
                     Err(e) => {
                         let message = format!("{} cannot be read: {e}", path.display());
-                        return self.fault(place, of_file.as_deref(), message);
+                        return self.fault(&names_file, of_file.as_deref(), message);
                     }
                 }
             }

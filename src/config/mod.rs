@@ -16,7 +16,7 @@ pub use environment::{Environment, Reader, Shown, Source};
 pub use fault::{ConfigError, Fault};
 pub use file::DEFAULT_FILE;
 pub use page::page;
-pub use settings::{Kind, SETTINGS, Setting, setting};
+pub use settings::{Kind, SETTINGS, Setting, setting, url_host};
 
 /// The socket's name in the data directory.
 pub const SOCKET_NAME: &str = "certctl.sock";

@@ -224,10 +224,17 @@ pub(super) fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port > 0)
 }
 
-/// The host of an `https://` address: a name, or an IP address without brackets.
-pub(super) fn url_host(text: &str) -> Option<String> {
+/// The host of an `https://` address: a name, or an IP address without brackets. `None` when the
+/// text is none.
+pub fn url_host(text: &str) -> Option<String> {
     let url: http::Uri = text.parse().ok()?;
     let host = url.host().filter(|host| !host.is_empty())?;
+    // A port that is none would be taken for a missing one.
+    let after_host = url.authority()?.as_str().rsplit([']', '@']).next()?;
+    let port = match after_host.rsplit_once(':') {
+        Some((_, text)) => port(text).is_some(),
+        None => true,
+    };
     let https = url.scheme_str() == Some("https");
-    https.then(|| host.trim_matches(['[', ']']).to_owned())
+    (https && port).then(|| host.trim_matches(['[', ']']).to_owned())
 }

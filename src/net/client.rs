@@ -71,7 +71,7 @@ pub enum CallError {
     /// The server is not trusted or speaks no acceptable TLS.
     #[error("no secure connection to {host}: {reason}")]
     Tls {
-        /// The host dialled.
+        /// The host and port dialled.
         host: String,
         /// What happened and what to do.
         reason: String,

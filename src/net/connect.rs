@@ -73,7 +73,7 @@ impl Connector {
                     Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
                     Ok(Err(error)) => {
                         return Err(CallError::Tls {
-                            host,
+                            host: format!("{host} port {port}"),
                             reason: tls_reason(&error),
                         });
                     }

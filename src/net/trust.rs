@@ -49,7 +49,8 @@ impl Trust {
     pub fn from_pem(bundle: &[u8]) -> Result<Self, TrustError> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(bundle) {
-            let certificate = certificate.map_err(|e| TrustError::Damaged(e.to_string()))?;
+            let certificate = certificate
+                .map_err(|_| TrustError::Damaged("a PEM block is cut, or is not base64".into()))?;
             roots
                 .add(certificate)
                 .map_err(|e| TrustError::Damaged(e.to_string()))?;

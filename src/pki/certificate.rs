@@ -264,7 +264,7 @@ impl Chain {
         for (i, der) in CertificateDer::pem_slice_iter(text.as_bytes()).enumerate() {
             let block = i + 1;
             let bad = |reason: String| InvalidCertificate::Block { block, reason };
-            let der = der.map_err(|e| bad(e.to_string()))?;
+            let der = der.map_err(|e| bad(super::unread(&e).into()))?;
             certificates.push(Certificate::from_der(&der).map_err(|e| bad(e.to_string()))?);
         }
         if (1..=MAX_CHAIN).contains(&certificates.len()) {

@@ -1,6 +1,6 @@
 //! Certificate signing requests (PKCS#10, RFC 2986).
 
-use super::{InvalidKey, InvalidName, PublicKey, San, certificate::san, key::is_signed_by};
+use super::{InvalidKey, InvalidName, PublicKey, San, certificate::san, key::is_signed_by, unread};
 use der::Decode;
 use rustls_pki_types::{CertificateSigningRequestDer, pem::PemObject};
 use x509_cert::request::CertReq;
@@ -56,7 +56,7 @@ impl Csr {
         let first = blocks
             .next()
             .ok_or_else(|| InvalidCsr::Pem("there is none".into()))?
-            .map_err(|e| InvalidCsr::Pem(e.to_string()))?;
+            .map_err(|e| InvalidCsr::Pem(unread(&e).into()))?;
         if blocks.next().is_some() {
             return Err(InvalidCsr::Pem("there are several".into()));
         }

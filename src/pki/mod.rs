@@ -25,6 +25,19 @@ fn sha256_hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(digest.as_ref())
 }
 
+/// What is wrong with the form of a PEM text. Says nothing of its content, which may be a key.
+fn unread(fault: &rustls_pki_types::pem::Error) -> &'static str {
+    use rustls_pki_types::pem::Error;
+    match fault {
+        Error::MissingSectionEnd { .. } => "the END line of a PEM block is missing",
+        Error::IllegalSectionStart { .. } => {
+            "a BEGIN line is broken: `-----BEGIN`, a label and `-----` are expected"
+        }
+        Error::Base64Decode(_) => "between a BEGIN and an END line is something else than base64",
+        _ => "it is no PEM text",
+    }
+}
+
 /// A PEM block (RFC 7468).
 fn pem(label: &'static str, der: &[u8]) -> String {
     // The label is ours and the length bounded, so encoding does not fail.

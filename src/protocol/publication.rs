@@ -17,6 +17,12 @@ use std::sync::Arc;
 const KEPT: &str = "public, max-age=3600, must-revalidate";
 
 /// `GET /.well-known/pki/crl/{ca}`: the whole list of a CA, by its node or an issuer.
+#[utoipa::path(
+    get,
+    path = "/.well-known/pki/crl/{ca}",
+    responses((status = 200, description = "A CRL, DER (RFC 5280)", body = [u8], content_type = "application/pkix-crl")),
+    security(()),
+)]
 pub async fn crl(
     State(app): State<Arc<App>>,
     Path(ca): Path<String>,
@@ -27,6 +33,12 @@ pub async fn crl(
 }
 
 /// `GET /.well-known/pki/crl/{ca}/{shard}.crl`. There is one shard, 0, which is the whole list.
+#[utoipa::path(
+    get,
+    path = "/.well-known/pki/crl/{ca}/{shard}",
+    responses((status = 200, description = "A CRL, DER (RFC 5280)", body = [u8], content_type = "application/pkix-crl")),
+    security(()),
+)]
 pub async fn crl_shard(
     State(app): State<Arc<App>>,
     Path((ca, shard)): Path<(String, String)>,
@@ -40,6 +52,12 @@ pub async fn crl_shard(
 }
 
 /// `GET /.well-known/pki/ca/{ca}.cer`
+#[utoipa::path(
+    get,
+    path = "/.well-known/pki/ca/{file}",
+    responses((status = 200, description = "A certificate, DER", body = [u8], content_type = "application/pkix-cert")),
+    security(()),
+)]
 pub async fn ca_certificate(
     State(app): State<Arc<App>>,
     Path(file): Path<String>,

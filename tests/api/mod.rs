@@ -2,13 +2,15 @@
 
 pub mod access;
 mod agents;
-mod garbage;
 mod issuers;
 mod jobs;
 mod join;
 mod leases;
 mod metrics;
 mod observe;
+mod openapi;
 mod publication;
 mod routes;
 mod shapes;
+
+pub use access::foreign_ca;

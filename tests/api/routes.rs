@@ -1,68 +1,52 @@
-//! The routes, read from the router's own source: a route without an entry in the tables of
-//! these tests fails them.
+//! The routes, as the document names them: a route without an entry in the tables of these tests
+//! fails them.
 
+use certctl::api;
 use std::collections::BTreeSet;
-use syn::{Expr, ExprMethodCall, Lit, visit::Visit};
+use syn::{ExprMethodCall, visit::Visit};
 
 const ROUTER: &str = include_str!("../../src/api/router.rs");
-const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
-/// Every `METHOD /path`.
-pub fn all() -> BTreeSet<String> {
-    let mut routes = Routes::default();
-    routes.visit_file(&syn::parse_file(ROUTER).unwrap());
-    routes.0
-}
-
-#[derive(Default)]
-struct Routes(BTreeSet<String>);
-
-impl<'ast> Visit<'ast> for Routes {
-    fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
-        if call.method == "route" {
-            let path = match call.args.first() {
-                Some(Expr::Lit(path)) => match &path.lit {
-                    Lit::Str(path) => path.value(),
-                    _ => panic!("a route whose path is no text"),
-                },
-                _ => panic!("a route whose path is not written where it is routed"),
-            };
-            let base = match path.as_str() {
-                "/health" | "/ready" => "",
-                path if path.starts_with("/.well-known/") => "",
-                _ => "/api/v1",
-            };
-            let methods = methods(&call.args[1]);
-            assert!(!methods.is_empty(), "{path} takes no method");
-            for method in methods {
-                self.0.insert(format!("{method} {base}{path}"));
-            }
-        }
-        syn::visit::visit_expr_method_call(self, call);
-    }
-}
-
-/// The methods of `get(..).post(..)`.
-fn methods(handler: &Expr) -> Vec<String> {
-    let (name, before) = match handler {
-        Expr::Call(call) => match &*call.func {
-            Expr::Path(path) => (path.path.segments.last().unwrap().ident.to_string(), None),
-            _ => panic!("a route that is not written as method(handler)"),
-        },
-        Expr::MethodCall(call) => (call.method.to_string(), Some(&*call.receiver)),
-        _ => panic!("a route that is not written as method(handler)"),
-    };
-    assert!(METHODS.contains(&name.as_str()), "{name} is no method");
-    let mut methods = before.map(methods).unwrap_or_default();
-    methods.push(name.to_uppercase());
-    methods
+/// Every `METHOD /path needs <x-permission>`.
+pub fn with_needs() -> BTreeSet<String> {
+    let document = api::document();
+    let paths = document["paths"].as_object().unwrap();
+    let operations = paths.iter().flat_map(|(path, item)| {
+        let operations = item.as_object().unwrap().iter();
+        operations.map(move |(method, operation)| {
+            let needs = operation["x-permission"].as_str().unwrap();
+            format!("{} {path} needs {needs}", method.to_uppercase())
+        })
+    });
+    operations.collect()
 }
 
 #[test]
-fn routes_are_read_from_the_source() {
-    let routes = all();
-    assert!(routes.contains("GET /health"));
-    assert!(routes.contains("GET /api/v1/certificates"));
-    assert!(routes.contains("POST /api/v1/certificates"));
-    assert!(routes.contains("POST /api/v1/agents/{id}/jobs/{job}/report"));
+fn routes_are_known() {
+    let routes = with_needs();
+    for route in [
+        "GET /health needs none",
+        "GET /api/v1/certificates needs cert.read",
+        "POST /api/v1/agents/{id}/jobs/{job}/report needs agent",
+    ] {
+        assert!(routes.contains(route), "{route} is not in the document");
+    }
+}
+
+/// `routes!` routes a handler and documents it: what is routed in another way would be unknown.
+#[test]
+fn the_document_has_every_route() {
+    struct Calls(BTreeSet<String>);
+    impl<'ast> Visit<'ast> for Calls {
+        fn visit_expr_method_call(&mut self, call: &'ast ExprMethodCall) {
+            self.0.insert(call.method.to_string());
+            syn::visit::visit_expr_method_call(self, call);
+        }
+    }
+    let mut calls = Calls(BTreeSet::new());
+    calls.visit_file(&syn::parse_file(ROUTER).unwrap());
+    assert!(calls.0.contains("routes"));
+    for other in ["route", "route_service", "nest_service", "fallback_service"] {
+        assert!(!calls.0.contains(other), "`.{other}()` is not documented");
+    }
 }

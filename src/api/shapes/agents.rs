@@ -5,9 +5,10 @@ use crate::{
     domain::{AgentStatus, Job, Skew, agent::Retired},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 /// A join token to make.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct TokenNew {
     /// A name for people.
@@ -36,13 +37,15 @@ impl Default for TokenNew {
 }
 
 /// A join token, with its secret, which is shown this once.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = TokenMade)]
 pub struct TokenMadeShape {
     /// Its id.
     pub id: String,
     /// The secret.
     pub token: String,
     /// Its end.
+    #[schema(format = DateTime)]
     pub expires_at: String,
     /// The system CA's public key, for `--ca-pin`.
     pub ca_pin: String,
@@ -51,7 +54,8 @@ pub struct TokenMadeShape {
 }
 
 /// A join token.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Token)]
 pub struct TokenShape {
     /// Its id.
     pub id: String,
@@ -69,11 +73,14 @@ pub struct TokenShape {
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub names: Option<String>,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// Its end.
+    #[schema(format = DateTime)]
     pub expires_at: String,
     /// When it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub revoked_at: Option<String>,
 }
 
@@ -96,7 +103,8 @@ impl From<&TokenView> for TokenShape {
 }
 
 /// An agent.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Agent)]
 pub struct AgentShape {
     /// Its id.
     pub id: String,
@@ -108,8 +116,10 @@ pub struct AgentShape {
     pub status: String,
     /// When it was last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub last_heartbeat_at: Option<String>,
     /// When it enrolled.
+    #[schema(format = DateTime)]
     pub registered_at: String,
     /// Operating system.
     pub os: String,
@@ -125,6 +135,7 @@ pub struct AgentShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ahead_ms: Option<i64>,
     /// Since when its credential is in use.
+    #[schema(format = DateTime)]
     pub credential_since: String,
     /// What is wrong, each a sentence with its remedy.
     pub problems: Vec<String>,
@@ -132,6 +143,7 @@ pub struct AgentShape {
     pub counts: CountsShape,
     /// When it was retired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     pub retired_at: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,7 +151,8 @@ pub struct AgentShape {
 }
 
 /// What hangs on an agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Counts)]
 pub struct CountsShape {
     /// Targets that are not retired.
     pub active_targets: u64,
@@ -186,7 +199,8 @@ impl From<&AgentView> for AgentShape {
 }
 
 /// One agent, with what hangs on it: of each kind the first hundred.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AgentDetail)]
 pub struct AgentDetailShape {
     /// The agent.
     #[serde(flatten)]
@@ -200,7 +214,7 @@ pub struct AgentDetailShape {
 }
 
 /// A target of an agent.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AgentTarget {
     /// Its id.
     pub id: String,
@@ -215,7 +229,7 @@ pub struct AgentTarget {
 }
 
 /// A certificate of which an agent holds a key.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AgentCertificate {
     /// Its id.
     pub id: String,
@@ -224,7 +238,7 @@ pub struct AgentCertificate {
 }
 
 /// A job of an agent that has not ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct AgentJob {
     /// Its id.
     pub id: String,
@@ -278,7 +292,7 @@ impl From<&AgentDetail> for AgentDetailShape {
 }
 
 /// The wish to retire an agent.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema, IntoParams)]
 #[serde(default)]
 pub struct Retire {
     /// Also when something hangs on it, which is ended then.
@@ -288,9 +302,11 @@ pub struct Retire {
 }
 
 /// A retired agent.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Retired)]
 pub struct RetiredShape {
     /// When.
+    #[schema(format = DateTime)]
     pub retired_at: String,
     /// Always false: one that was retired before is answered 204.
     pub already_retired: bool,
@@ -301,7 +317,8 @@ pub struct RetiredShape {
 }
 
 /// An agent is not retired, since something hangs on it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Blocked)]
 pub struct BlockedShape {
     /// `blocked_by_dependencies`
     pub error: String,

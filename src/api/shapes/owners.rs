@@ -1,13 +1,15 @@
 //! `/owners` and `/teams`: what is read and what is answered.
 
+use super::Ignored;
 use crate::{
     domain::{Fault, Owner, Team},
     id::Id,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An owner to make, or what is to change of one: what is absent stays as it is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct OwnerWish {
     /// Its id, when it is made; made when absent.
@@ -22,6 +24,14 @@ pub struct OwnerWish {
     /// The team it belongs to; empty: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub team_id: Option<String>,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub created_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub updated_at: Ignored,
 }
 
 impl OwnerWish {
@@ -50,7 +60,8 @@ impl OwnerWish {
 }
 
 /// An owner.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Owner)]
 pub struct OwnerShape {
     /// Its id.
     pub id: String,
@@ -61,8 +72,10 @@ pub struct OwnerShape {
     /// The team it belongs to; empty: none.
     pub team_id: String,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 
@@ -81,7 +94,7 @@ impl From<&Owner> for OwnerShape {
 }
 
 /// A team to make, or what is to change of one: what is absent stays as it is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct TeamWish {
     /// Its id, when it is made; made when absent.
@@ -93,6 +106,14 @@ pub struct TeamWish {
     /// What it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub created_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub updated_at: Ignored,
 }
 
 impl TeamWish {
@@ -112,7 +133,8 @@ impl TeamWish {
 }
 
 /// A team.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Team)]
 pub struct TeamShape {
     /// Its id.
     pub id: String,
@@ -121,8 +143,10 @@ pub struct TeamShape {
     /// What it does.
     pub description: String,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 

@@ -1,6 +1,6 @@
 //! `/renewal-policies` and `/policies`: what is read and what is answered.
 
-use super::ReplanShape;
+use super::{Ignored, ReplanShape};
 use crate::{
     app::Violation,
     domain::{Channel, Fault, PolicyRule, RenewalPolicy, Severity, Tier, Wants},
@@ -9,9 +9,10 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// A renewal policy to make, or what is to change of one: what is absent stays as it is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RenewalPolicyWish {
     /// Its id, when it is made; made when absent.
@@ -48,6 +49,18 @@ pub struct RenewalPolicyWish {
     /// The profile it was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_profile_id: Option<String>,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub created_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub updated_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub replan: Ignored,
 }
 
 impl RenewalPolicyWish {
@@ -137,7 +150,8 @@ fn tiers(given: &BTreeMap<String, String>) -> Result<BTreeMap<u32, Tier>, Fault>
 }
 
 /// A renewal policy.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = RenewalPolicy)]
 pub struct RenewalPolicyShape {
     /// Its id.
     pub id: String,
@@ -165,8 +179,10 @@ pub struct RenewalPolicyShape {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_profile_id: Option<String>,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// How far planning anew has come after the last edit; absent when it is done. Only of one
     /// policy, not in lists.
@@ -203,7 +219,7 @@ impl From<&RenewalPolicy> for RenewalPolicyShape {
 }
 
 /// A policy rule to make, or what is to change of one: what is absent stays as it is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct RuleWish {
     /// Its id, when it is made; made when absent.
@@ -225,6 +241,14 @@ pub struct RuleWish {
     /// `Warning`: told; `Error` and `Critical`: refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub created_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub updated_at: Ignored,
 }
 
 impl RuleWish {
@@ -268,7 +292,8 @@ impl RuleWish {
 }
 
 /// A policy rule.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Rule)]
 pub struct RuleShape {
     /// Its id.
     pub id: String,
@@ -284,8 +309,10 @@ pub struct RuleShape {
     /// `Warning`: told; `Error` and `Critical`: refused.
     pub severity: String,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
 }
 
@@ -305,7 +332,8 @@ impl From<&PolicyRule> for RuleShape {
 }
 
 /// A certificate that is not as a rule wants it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Violation)]
 pub struct ViolationShape {
     /// The same for the same certificate and rule.
     pub id: String,
@@ -318,6 +346,7 @@ pub struct ViolationShape {
     /// The rule's severity.
     pub severity: String,
     /// Since when: certificate or rule were last edited then.
+    #[schema(format = DateTime)]
     pub created_at: String,
 }
 

@@ -1,13 +1,16 @@
 //! `/profiles`: what is read and what is answered.
 
+use super::Ignored;
 use crate::domain::{Fault, KeyRule, Profile, Replan, profile};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Why a part of a profile cannot be asked for.
 const NOT_YET: &str = "not available in this version";
 
 /// Keys of a family from a size on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Key)]
 pub struct KeyShape {
     /// `RSA`, `ECDSA` or `Ed25519`.
     pub algorithm: String,
@@ -18,7 +21,7 @@ pub struct KeyShape {
 }
 
 /// A profile to make, or what is to change of one: what is absent stays as it is.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct ProfileWish {
     /// Its id, when it is made; made when absent.
@@ -67,6 +70,18 @@ pub struct ProfileWish {
     /// Whether anything is issued under it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub created_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub updated_at: Ignored,
+    /// It is shown, and not set.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub replan: Ignored,
 }
 
 impl ProfileWish {
@@ -147,7 +162,8 @@ impl ProfileWish {
 }
 
 /// How far planning anew has come after an edit.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Replan)]
 pub struct ReplanShape {
     /// So many certificates rested on it when it was edited.
     pub total: u64,
@@ -165,7 +181,8 @@ impl From<&Replan> for ReplanShape {
 }
 
 /// A profile.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = Profile)]
 pub struct ProfileShape {
     /// Its id.
     pub id: String,
@@ -194,8 +211,10 @@ pub struct ProfileShape {
     /// Whether anything is issued under it.
     pub enabled: bool,
     /// When it was made.
+    #[schema(format = DateTime)]
     pub created_at: String,
     /// When it was last edited.
+    #[schema(format = DateTime)]
     pub updated_at: String,
     /// How far planning anew has come after the last edit; absent when it is done. Only of one
     /// profile, not in lists.

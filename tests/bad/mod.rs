@@ -1,11 +1,16 @@
-//! Whatever comes in from outside: every fault is answered with a 4xx that names the field and
-//! the remedy, and changes nothing.
+//! Whatever comes in from outside: every fault is answered with a 4xx, or an exit code, and a
+//! message that names what is wrong and the remedy; and it changes nothing.
 
 mod agents;
 mod bodies;
 mod certificates;
+mod cli;
+mod ends;
+mod issuers;
+mod leases;
 mod requests;
 mod targets;
+mod wire;
 
 use crate::support::{Call, TestAgent, TestApp};
 use certctl::agent::protocol::WorkItem;
@@ -151,6 +156,21 @@ impl Case {
         self.headers.push((name, value.into()));
         self
     }
+}
+
+/// One PEM block.
+fn pem(label: &str, der: &[u8]) -> String {
+    der::pem::encode_string(label, der::pem::LineEnding::LF, der).unwrap()
+}
+
+/// What `openssl` prints.
+pub fn openssl(line: &str) -> String {
+    let output = std::process::Command::new("openssl")
+        .args(line.split(' '))
+        .output()
+        .expect("openssl is needed (tests/run installs it)");
+    assert!(output.status.success(), "openssl {line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// `base` with one field set.
