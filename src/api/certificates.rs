@@ -2,7 +2,7 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller, OptionalBody, id_in_field, id_in_path, optional_id},
+    extract::{Body, Caller, Edit, OptionalBody, id_in_field, id_in_path, optional_id},
     shapes::{
         CertificateNew, CertificateShape, CertificateWish, DeployTriggered, DeployWish, JobShape,
         List, OrderShape, RenewalTriggered, TargetShape, VersionNew, VersionShape,
@@ -292,7 +292,7 @@ pub async fn edit(
     Caller(who): Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
-    Body(wish): Body<CertificateWish>,
+    Edit(wish): Edit<CertificateWish>,
 ) -> Result<Json<CertificateShape>, Problem> {
     let id = id_in_path("certificate", &id)?;
     let targets = wish.target_ids.as_ref().map(|ids| {

@@ -3,13 +3,16 @@
 
 mod agents;
 mod audit;
+mod auth;
 mod body;
+mod bulk;
 mod certificates;
 mod ending;
 mod extract;
 mod issuers;
 mod job_shapes;
 mod jobs;
+mod keys;
 mod metrics;
 mod observe;
 mod openapi;
@@ -18,9 +21,11 @@ mod policies;
 mod problem;
 mod profiles;
 mod renewal_policies;
+mod roles;
 mod router;
 pub mod served;
 pub mod shapes;
+mod stats;
 mod targets;
 mod teams;
 

@@ -3,7 +3,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_path, optional_id},
+    extract::{Body, Caller, Edit, id_in_path, optional_id},
     shapes::{List, OwnerShape, OwnerWish},
 };
 use crate::{app::App, domain::Owner};
@@ -84,7 +84,7 @@ pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(wish): Body<OwnerWish>,
+    Edit(wish): Edit<OwnerWish>,
 ) -> Result<Json<OwnerShape>, Problem> {
     let id = id_in_path("owner", &id)?;
     let row = app

@@ -3,7 +3,7 @@
 use super::{
     Problem,
     certificates::{Paging, given},
-    extract::{Body, Caller, id_in_path, optional_id},
+    extract::{Body, Caller, Edit, id_in_path, optional_id},
     shapes::{List, RuleShape, RuleWish, ViolationShape},
 };
 use crate::{app::App, domain::PolicyRule};
@@ -86,7 +86,7 @@ pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(wish): Body<RuleWish>,
+    Edit(wish): Edit<RuleWish>,
 ) -> Result<Json<RuleShape>, Problem> {
     let id = id_in_path("policy rule", &id)?;
     let row = app

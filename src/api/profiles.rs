@@ -3,7 +3,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_path, optional_id},
+    extract::{Body, Caller, Edit, id_in_path, optional_id},
     shapes::{List, ProfileShape, ProfileWish, ReplanShape},
 };
 use crate::{
@@ -94,7 +94,7 @@ pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(wish): Body<ProfileWish>,
+    Edit(wish): Edit<ProfileWish>,
 ) -> Result<Json<ProfileShape>, Problem> {
     let id = id_in_path("profile", &id)?;
     let row = app

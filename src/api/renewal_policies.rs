@@ -3,7 +3,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_path, optional_id},
+    extract::{Body, Caller, Edit, id_in_path, optional_id},
     shapes::{List, RenewalPolicyShape, RenewalPolicyWish, ReplanShape},
 };
 use crate::{
@@ -101,7 +101,7 @@ pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(wish): Body<RenewalPolicyWish>,
+    Edit(wish): Edit<RenewalPolicyWish>,
 ) -> Result<Json<RenewalPolicyShape>, Problem> {
     let id = id_in_path("renewal policy", &id)?;
     let row = app

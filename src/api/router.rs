@@ -1,8 +1,9 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, certificates, ending, issuers, jobs, metrics, observe, openapi, owners,
-    policies, problem, profiles, renewal_policies, served, shapes::StatusShape, targets, teams,
+    agents, audit, auth, bulk, certificates, ending, issuers, jobs, keys, metrics, observe,
+    openapi, owners, policies, problem, profiles, renewal_policies, roles, served,
+    shapes::StatusShape, stats, targets, teams,
 };
 use crate::{
     app::{App, NotReady},
@@ -60,8 +61,12 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
             certificates::edit,
             ending::archive
         ))
+        .routes(routes!(bulk::revoke))
+        .routes(routes!(bulk::renew))
+        .routes(routes!(bulk::reassign))
         .routes(routes!(ending::revoke))
         .routes(routes!(ending::export_pem))
+        .routes(routes!(ending::export_pkcs12))
         .routes(routes!(
             certificates::versions,
             certificates::request_version
@@ -72,7 +77,8 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(certificates::renew))
         .routes(routes!(certificates::deploy))
         .routes(routes!(issuers::list, issuers::create))
-        .routes(routes!(issuers::show))
+        .routes(routes!(issuers::show, issuers::edit, issuers::delete))
+        .routes(routes!(issuers::test))
         .routes(routes!(profiles::list, profiles::create))
         .routes(routes!(profiles::show, profiles::edit, profiles::delete))
         .routes(routes!(renewal_policies::list, renewal_policies::create))
@@ -93,7 +99,7 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::cancel))
         .routes(routes!(targets::list, targets::create))
-        .routes(routes!(targets::show, targets::delete))
+        .routes(routes!(targets::show, targets::edit, targets::delete))
         .routes(routes!(targets::test))
         .routes(routes!(agents::tokens, agents::create_token))
         .routes(routes!(agents::token, agents::revoke_token))
@@ -110,6 +116,30 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agents::csr))
         .routes(routes!(agents::report))
         .routes(routes!(audit::list))
+        .routes(routes!(auth::version))
+        .routes(routes!(auth::info))
+        .routes(routes!(auth::check))
+        .routes(routes!(auth::me))
+        .routes(routes!(auth::permissions))
+        .routes(routes!(auth::sessions, auth::end_other_sessions))
+        .routes(routes!(auth::end_session))
+        .routes(routes!(keys::keys, keys::create_key))
+        .routes(routes!(keys::key, keys::delete_key))
+        .routes(routes!(keys::rotate_key))
+        .routes(routes!(keys::grant_role))
+        .routes(routes!(keys::ungrant_role))
+        .routes(routes!(roles::roles, roles::create_role))
+        .routes(routes!(roles::role, roles::edit_role, roles::delete_role))
+        .routes(routes!(roles::add_permission))
+        .routes(routes!(roles::remove_permission))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::show))
+        .routes(routes!(stats::summary))
+        .routes(routes!(stats::by_status))
+        .routes(routes!(stats::expirations))
+        .routes(routes!(stats::job_trends))
+        .routes(routes!(stats::issuance_rate))
         .routes(routes!(metrics::show))
         .routes(routes!(metrics::text));
     OpenApiRouter::new()

@@ -2,13 +2,15 @@
 //! teams. Making, reading, editing and deleting them is the same for all; what differs stands in
 //! [`Configuration`].
 
-use super::{App, AppError, audit, certificates::exists, free, known, need, printable, require};
+use super::{
+    App, AppError, audit, certificates::exists, free, known, need, printable, require, require_on,
+};
 use crate::{
     access::Permission,
     clock::Time,
     domain::{
         AuditEvent, Category, Edited, Fault, Naming, Owner, PolicyRule, Principal, Profile,
-        RenewalPolicy, Replan, Team,
+        RenewalPolicy, Replan, Team, access::Scope,
     },
     id::Id,
     pki::San,
@@ -53,6 +55,12 @@ pub trait Configuration: Document + Clone + PartialEq {
     /// What refers to it: it cannot be deleted meanwhile.
     const USED_BY: &'static [(&'static str, Index)] = &[];
 
+    /// What a permission on one of them alone is held on.
+    fn scope(id: &Id) -> Scope {
+        let _ = id;
+        Scope::Global
+    }
+
     /// Its name.
     fn name(&self) -> &str;
 
@@ -93,6 +101,10 @@ impl Configuration for Profile {
     const MOST: u64 = 1_000;
     const DEFAULT: &'static str = super::PROFILE_DEFAULT;
     const USED_BY: &'static [(&'static str, Index)] = &[("certificate", CERT_PROFILE)];
+
+    fn scope(id: &Id) -> Scope {
+        Scope::Profile(id.clone())
+    }
 
     fn name(&self) -> &str {
         &self.name
@@ -282,7 +294,7 @@ impl App {
         who: &Principal,
         id: &Id,
     ) -> Result<Loaded<T>, AppError> {
-        require(who, T::READ)?;
+        require_on(who, T::READ, &T::scope(id))?;
         let row = self.store.get(id).await?;
         row.ok_or_else(|| AppError::not_found(T::KIND, id))
     }
@@ -331,7 +343,7 @@ impl App {
         id: &Id,
         change: Change<'_, T>,
     ) -> Result<Loaded<T>, AppError> {
-        require(who, T::EDIT)?;
+        require_on(who, T::EDIT, &T::scope(id))?;
         self.decide(|mut unit| async move {
             let now = self.now();
             let row: Loaded<T> = need(&mut unit, T::KIND, id).await?;
@@ -365,7 +377,7 @@ impl App {
         who: &Principal,
         id: &Id,
     ) -> Result<(), AppError> {
-        require(who, T::DELETE)?;
+        require_on(who, T::DELETE, &T::scope(id))?;
         if id.as_str() == T::DEFAULT {
             return Err(AppError::Conflict(format!(
                 "{} {id} is what is used where none is named: it stays",

@@ -3,7 +3,8 @@
 use crate::{
     access::Permission,
     clock::Time,
-    domain::Fault,
+    domain::{Fault, SessionEnd},
+    id::Id,
     store::{CERT_TARGET, CommitError, Refusal, StoreError},
 };
 use std::time::Duration;
@@ -14,6 +15,9 @@ pub enum AppError {
     /// No or no valid credential.
     #[error("{0}")]
     Unauthenticated(&'static str),
+    /// A browser session that is over.
+    #[error("this session has ended: sign in again")]
+    SessionEnded(SessionEnd),
     /// The role does not hold the permission.
     #[error("this needs the permission {}", .0.as_str())]
     Forbidden(Permission),
@@ -50,6 +54,12 @@ pub enum AppError {
     /// The caller meant another version of it.
     #[error("it was changed since: read it again, and repeat the change on what it is now")]
     Stale,
+    /// An order is wanted of an issuer that may not be asked.
+    #[error(
+        "issuer {0} is switched off: enable it (`certctl issuers edit {0} --enable`), or give the \
+         certificate another one"
+    )]
+    IssuerOff(Id),
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),

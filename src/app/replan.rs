@@ -6,17 +6,17 @@
 //! is not replaced for an edit of theirs. But an attempt that failed may have failed for what was
 //! mended: it is repeated at once, and does not wait for its hour.
 
-use super::{App, AppError, audit, need, require};
+use super::{App, AppError, audit, need, require, require_on};
 use crate::{
     access::Permission,
     clock::Time,
     domain::{
-        AuditEvent, Category, Certificate, Edited, Plan, Principal, RenewalPolicy, Replan, renewal,
+        AuditEvent, Category, Certificate, Edited, Plan, Principal, RenewalPolicy, Replan,
+        access::Scope, renewal,
     },
     id::Id,
     store::{
-        CERT_CONDITION, CERT_ISSUER, CERT_POLICY, CERT_PROFILE, Condition, Facet, Index, Key,
-        Loaded, Scan, Unit,
+        CERT_CONDITION, CERT_POLICY, CERT_PROFILE, Condition, Facet, Index, Key, Loaded, Scan, Unit,
     },
 };
 
@@ -58,12 +58,13 @@ impl App {
         who: &Principal,
         of: &Edited,
     ) -> Result<Option<Replan>, AppError> {
-        let permission = match of {
-            Edited::Profile(_) => Permission::ProfileRead,
-            Edited::Issuer(_) => Permission::IssuerRead,
-            Edited::RenewalPolicy(_) | Edited::Rules => Permission::PolicyRead,
-        };
-        require(who, permission)?;
+        match of {
+            Edited::Profile(id) => {
+                let scope = Scope::Profile(id.clone());
+                require_on(who, Permission::ProfileRead, &scope)?;
+            }
+            Edited::RenewalPolicy(_) | Edited::Rules => require(who, Permission::PolicyRead)?,
+        }
         let row = self.store.get::<Replan>(&Replan::id_of(of)).await?;
         Ok(row.map(Loaded::into_value))
     }
@@ -118,7 +119,6 @@ impl App {
             let (kind, of) = match &row.of {
                 Edited::RenewalPolicy(id) => ("renewal_policy", id.as_str()),
                 Edited::Profile(id) => ("profile", id.as_str()),
-                Edited::Issuer(id) => ("issuer", id.as_str()),
                 Edited::Rules => ("policy_rule", "rules"),
             };
             let who = &Principal::system("replanning");
@@ -146,7 +146,6 @@ fn place(of: &Edited) -> (Index, Key) {
     match of {
         Edited::RenewalPolicy(id) => (CERT_POLICY, text(id.as_str())),
         Edited::Profile(id) => (CERT_PROFILE, text(id.as_str())),
-        Edited::Issuer(id) => (CERT_ISSUER, text(id.as_str())),
         Edited::Rules => (CERT_CONDITION, text(Condition::Failing.as_str())),
     }
 }

@@ -9,11 +9,11 @@ use crate::{
     access::Permission,
     clock::Time,
     domain::{
-        Agent, AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState,
-        Observation, Plan, Principal, Status, Target,
+        Agent, AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState, Issuer,
+        Observation, Owner, Plan, Principal, Profile, RenewalPolicy, Status, Target, Team,
     },
     id::Id,
-    store::{AUDIT, DEPLOYMENT_RETRY, Facet, Loaded, OBSERVATION_WRONG, Scan},
+    store::{AUDIT, DEPLOYMENT_RETRY, Document, Facet, Loaded, OBSERVATION_WRONG, Scan},
 };
 
 /// Failed deployments are read up to this number to find their certificates.
@@ -56,6 +56,21 @@ pub struct CertificateView {
     pub warnings: Vec<String>,
     /// Its targets.
     pub deployed: Vec<Deployed>,
+}
+
+/// What the things are called that a certificate refers to. Of whom there is no row, the id stands.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// Its issuer.
+    pub issuer: String,
+    /// Its profile.
+    pub profile: String,
+    /// Its renewal policy.
+    pub policy: String,
+    /// Its owner; empty where none is named.
+    pub owner: String,
+    /// Its team; empty where none is named.
+    pub team: String,
 }
 
 /// How many certificates there are, and failed deployments of them.
@@ -279,6 +294,44 @@ impl App {
         Ok(sentences.join("; "))
     }
 
+    /// What the things are called that a certificate refers to, for whoever may read it.
+    pub async fn called(
+        &self,
+        who: &Principal,
+        certificate: &Certificate,
+    ) -> Result<Called, AppError> {
+        require(who, Permission::CertRead)?;
+        Ok(Called {
+            issuer: self
+                .name_of::<Issuer>(certificate.issuer_id.as_str(), |i| &i.name)
+                .await?,
+            profile: self
+                .name_of::<Profile>(certificate.profile_id.as_str(), |p| &p.name)
+                .await?,
+            policy: self
+                .name_of::<RenewalPolicy>(certificate.policy_id.as_str(), |p| &p.name)
+                .await?,
+            owner: self
+                .name_of::<Owner>(&certificate.owner_id, |o| &o.name)
+                .await?,
+            team: self
+                .name_of::<Team>(&certificate.team_id, |t| &t.name)
+                .await?,
+        })
+    }
+
+    async fn name_of<T: Document>(
+        &self,
+        id: &str,
+        name: impl Fn(&T) -> &String,
+    ) -> Result<String, AppError> {
+        let Ok(parsed) = id.parse::<Id>() else {
+            return Ok(id.to_owned());
+        };
+        let row = self.store.get::<T>(&parsed).await?;
+        Ok(row.map_or_else(|| id.to_owned(), |row| name(&row).clone()))
+    }
+
     /// What people call an agent; its id once it is gone.
     pub(super) async fn agent_name(&self, id: &Id) -> Result<String, AppError> {
         let agent = self.store.get::<Agent>(id).await?;
@@ -293,6 +346,11 @@ impl App {
         limit: usize,
     ) -> Result<Vec<Event>, AppError> {
         require(who, Permission::AuditRead)?;
+        self.entries(before, limit).await
+    }
+
+    /// As [`events`](Self::events), for what is allowed otherwise.
+    pub(super) async fn entries(&self, before: u64, limit: usize) -> Result<Vec<Event>, AppError> {
         let entries = self.store.tail(AUDIT, before, limit).await?;
         let events = entries.into_iter().map(|entry| {
             let event = serde_json::from_slice(&entry.doc)
@@ -327,8 +385,9 @@ fn problem(certificate: &Certificate, deployed: &[Deployed]) -> Option<String> {
     if let Some(failure) = failure {
         return Some(format!("the last attempt failed: {}", failure.message));
     }
-    let ended = certificate.holders.values().find(|h| h.ended_at.is_some());
-    if let Some(Plan::Exempt { reason, .. }) = ended.map(|h| &h.plan) {
+    let mut lines = certificate.holders.values();
+    let stopped = lines.find(|h| h.ended_at.is_some() || h.blocked_since.is_some());
+    if let Some(Plan::Exempt { reason, .. }) = stopped.map(|h| &h.plan) {
         return Some(reason.clone());
     }
     let failed = deployed

@@ -214,7 +214,7 @@ pub async fn edit(client: &Client, edit: Edit, output: Output) -> Result<(), Cli
         renewal_policy_id: says.policy.map(|id| id.to_string()),
         target_ids: entries(says.target),
         tags,
-        ..CertificateWish::default()
+        status: None,
     };
     let edited: CertificateShape = client.put(&path, &wish).await?;
     tell(&edited, "edited", output)

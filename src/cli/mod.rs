@@ -4,7 +4,9 @@
 mod agent;
 mod agents;
 mod attempts;
+mod audit;
 mod bench;
+mod bulk;
 mod certs;
 mod certs_edit;
 mod client;
@@ -24,6 +26,7 @@ mod quickstart;
 mod renewal_policies;
 mod served;
 mod server;
+mod status;
 mod targets;
 
 pub use error::{CliError, EXIT_CODES};
@@ -107,10 +110,10 @@ enum Command {
     /// List, show, make, edit, renew and deploy certificates
     #[command(subcommand)]
     Certs(certs::Certs),
-    /// List, show, make, test and delete targets
+    /// List, show, make, edit, test and delete targets
     #[command(subcommand)]
     Targets(targets::Targets),
-    /// List, show and import issuers
+    /// List, show, make, import, edit, test and delete issuers
     #[command(subcommand)]
     Issuers(issuers::Issuers),
     /// List, show, make, edit and delete profiles: what may be issued
@@ -131,6 +134,11 @@ enum Command {
     /// List, show and cancel jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// List, show and export the audit log, and verify its links
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// How things stand: certificates, what expires and fails, agents, jobs
+    Status(status::Status),
     /// Check, show and list the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -275,6 +283,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Jobs(command) => {
             env.sound()?;
             runtime(false, jobs::run(command, &global, &env))
+        }
+        Command::Audit(command) => {
+            env.sound()?;
+            runtime(false, audit::run(command, &global, &env))
+        }
+        Command::Status(command) => {
+            env.sound()?;
+            runtime(false, status::run(command, &global, &env))
         }
         Command::Config(command) => config::run(&command, &global, env),
         Command::Bench(command) => {

@@ -167,7 +167,6 @@ pub async fn run(command: Owners, global: &Global, env: &Environment) -> Result<
                 name: Some(name),
                 email,
                 team_id: team,
-                ..OwnerWish::default()
             };
             documents::create::<OfOwner>(&client, &wish, output).await
         }
@@ -182,7 +181,6 @@ pub async fn run(command: Owners, global: &Global, env: &Environment) -> Result<
                 name,
                 email,
                 team_id: team,
-                ..OwnerWish::default()
             };
             documents::edit::<OfOwner>(&client, &owner, &wish, output).await
         }
@@ -206,7 +204,6 @@ pub async fn teams(command: Teams, global: &Global, env: &Environment) -> Result
                 id: id.map(|id| id.to_string()),
                 name: Some(name),
                 description,
-                ..TeamWish::default()
             };
             documents::create::<OfTeam>(&client, &wish, output).await
         }
@@ -219,7 +216,6 @@ pub async fn teams(command: Teams, global: &Global, env: &Environment) -> Result
                 id: None,
                 name,
                 description,
-                ..TeamWish::default()
             };
             documents::edit::<OfTeam>(&client, &team, &wish, output).await
         }

@@ -93,7 +93,6 @@ impl Says {
             config,
             enabled: self.enabled,
             severity: self.severity,
-            ..RuleWish::default()
         })
     }
 }

@@ -7,7 +7,7 @@ use super::{
     output,
 };
 use crate::{
-    api::shapes::{KeyShape, ProfileShape, ProfileWish},
+    api::shapes::{KeyRuleShape, ProfileShape, ProfileWish},
     config::Environment,
     id::Id,
 };
@@ -59,7 +59,7 @@ pub struct Says {
     description: Option<String>,
     /// Keys accepted, the first is what agents make: ECDSA:256, RSA:3072, Ed25519; repeatable
     #[arg(long, value_name = "KIND[:BITS]", value_parser = key)]
-    key: Vec<KeyShape>,
+    key: Vec<KeyRuleShape>,
     /// The lifetime asked for, e.g. 90d
     #[arg(long, value_name = "TIME", value_parser = seconds)]
     lifetime: Option<u64>,
@@ -85,12 +85,12 @@ pub struct Says {
     enabled: Option<bool>,
 }
 
-fn key(text: &str) -> Result<KeyShape, String> {
+fn key(text: &str) -> Result<KeyRuleShape, String> {
     let (algorithm, min_size) = text.split_once(':').unwrap_or((text, "0"));
     let min_size = min_size
         .parse()
         .map_err(|_| format!("{min_size:?} is no number of bits"))?;
-    Ok(KeyShape {
+    Ok(KeyRuleShape {
         algorithm: algorithm.to_owned(),
         min_size,
     })
@@ -161,7 +161,7 @@ impl Kind for OfProfile {
 
 fn keys(p: &ProfileShape) -> String {
     let keys = p.allowed_key_algorithms.iter();
-    let word = |k: &KeyShape| match k.min_size {
+    let word = |k: &KeyRuleShape| match k.min_size {
         0 => k.algorithm.clone(),
         bits => format!("{}:{bits}", k.algorithm),
     };

@@ -10,6 +10,7 @@ pub mod deployment;
 pub mod fault;
 pub mod issuer;
 pub mod job;
+pub mod key;
 pub mod naming;
 pub mod observation;
 pub mod order;
@@ -23,7 +24,7 @@ pub mod rule;
 pub mod target;
 pub mod version;
 
-pub use access::{ApiKey, Principal, PrincipalKind, Session};
+pub use access::{Access, Holdings, Principal, PrincipalKind, Scope};
 pub use agent::{
     Agent, AgentStatus, JoinToken, NameScope, Presence, Retired, Said, Skew, TokenState,
 };
@@ -34,8 +35,12 @@ pub use certificate::{
 };
 pub use deployment::{Deployment, DeploymentState};
 pub use fault::Fault;
-pub use issuer::{CaNode, Issuer, IssuerKind};
+pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
+pub use key::{
+    ApiKey, CustomRole, Former, Grant, KeyUse, RolePermission, SESSION_IDLE, SESSION_LIFETIME,
+    Session, SessionEnd,
+};
 pub use naming::Naming;
 pub use observation::Observation;
 pub use order::{Cause, FailureClass, Order, OrderState};

@@ -30,8 +30,6 @@ pub enum Edited {
     RenewalPolicy(Id),
     /// A profile: what it refused it may allow now.
     Profile(Id),
-    /// An issuer: the same.
-    Issuer(Id),
     /// A policy rule: the same, of any certificate.
     Rules,
 }
@@ -42,7 +40,6 @@ impl Replan {
         let (kind, id) = match of {
             Edited::RenewalPolicy(id) => ("renewal_policy", id.as_str()),
             Edited::Profile(id) => ("profile", id.as_str()),
-            Edited::Issuer(id) => ("issuer", id.as_str()),
             Edited::Rules => ("rules", ""),
         };
         let mut hash = ring::digest::Context::new(&ring::digest::SHA256);

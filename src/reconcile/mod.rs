@@ -7,8 +7,8 @@ use crate::{
     domain::{Agent, Certificate, Deployment, Job, Replan},
     id::Id,
     store::{
-        AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE,
-        Key, REPLAN_SINCE, Scan,
+        AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, CERT_UNFINISHED, DEPLOYMENT_RETRY, Document,
+        Index, JOB_LEASE, Key, REPLAN_SINCE, Scan,
     },
 };
 use futures_util::FutureExt;
@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub const TICK: Duration = Duration::from_secs(1);
 /// Agents' heartbeats are written down this often.
 const HEARD_EVERY: Duration = Duration::from_secs(60);
+/// The files of configured keys are read this often.
+const KEYS_EVERY: Duration = Duration::from_secs(5);
 /// The server's own certificate is looked at this often.
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 /// The ends of CAs are looked at this often.
@@ -44,7 +46,14 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "lost keys", tick, lost_keys);
     looking(app, "retirement", tick, retirement);
     looking(app, "replanning", tick, replanning);
+    every(
+        app,
+        "issuers",
+        tick,
+        |app| async move { app.unblock().await },
+    );
     looking(app, "renewals", tick, renewals);
+    looking(app, "revocations", tick, revocations);
     looking(app, "leases", tick, leases);
     looking(app, "deployments", tick, deployments);
     every(app, "revocation lists", tick, |app| async move {
@@ -52,6 +61,13 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     });
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
+    });
+    every(app, "last uses", HEARD_EVERY, |app| async move {
+        app.write_uses().await
+    });
+    every(app, "configured keys", KEYS_EVERY, |app| async move {
+        app.read_configured_keys();
+        Ok(())
     });
     every(app, "ended jobs", JOBS_EVERY, |app| async move {
         app.forget_jobs().await
@@ -80,10 +96,14 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     lost_keys(Arc::clone(app)).await;
     retirement(Arc::clone(app)).await;
     replanning(Arc::clone(app)).await;
+    app.unblock().await?;
     renewals(Arc::clone(app)).await;
+    revocations(Arc::clone(app)).await;
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
+    app.write_uses().await?;
+    app.read_configured_keys();
     app.forget_jobs().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.refresh_crls().await?;
@@ -114,6 +134,13 @@ async fn replanning(app: Arc<App>) {
 async fn renewals(app: Arc<App>) {
     due::<Certificate, _>(&app, "renewals", CERT_DUE, |app, id| async move {
         app.open_due(&id).await.map(|_| ())
+    })
+    .await;
+}
+
+async fn revocations(app: Arc<App>) {
+    due::<Certificate, _>(&app, "revocations", CERT_UNFINISHED, |app, id| async move {
+        app.finish_revocation(&id).await
     })
     .await;
 }

@@ -6,13 +6,15 @@ use crate::{
     clock::Time,
     crypt::RingDoc,
     domain::{
-        Agent, ApiKey, Attempt, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder,
-        Issuer, Job, JoinToken, Observation, Order, OrderState, Owner, Plan, PolicyRule, Presence,
-        Profile, RenewalPolicy, Replan, Revocation, Session, Target, Team, Version, job::JobKind,
+        Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
+        DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Observation, Order,
+        OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy, Replan, Revocation,
+        Session, Target, Team, Version, job::JobKind,
     },
     id::Id,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The audit log's stream.
 pub const AUDIT: &str = "audit";
@@ -73,6 +75,10 @@ pub const CERT_OWNER: Index = Index::new(Certificate::COLL, "cert.owner").counte
 pub const CERT_TEAM: Index = Index::new(Certificate::COLL, "cert.team").counted();
 /// Certificates by the agents that hold keys and are not retired: (agent id).
 pub const CERT_AGENT: Index = Index::new(Certificate::COLL, "cert.agent").counted();
+/// Certificates whose orders are due while their issuer is switched off: (issuer id).
+pub const CERT_BLOCKED: Index = Index::new(Certificate::COLL, "cert.blocked").counted_by(0);
+/// Revoked certificates of which versions are still to be revoked: (time).
+pub const CERT_UNFINISHED: Index = Index::new(Certificate::COLL, "cert.unfinished");
 document!(
     Certificate,
     "certificate",
@@ -90,7 +96,9 @@ document!(
         CERT_TAG,
         CERT_OWNER,
         CERT_TEAM,
-        CERT_AGENT
+        CERT_AGENT,
+        CERT_BLOCKED,
+        CERT_UNFINISHED
     ],
     |self, keys| {
         let text = |text: &str| Key::new().text(text);
@@ -125,6 +133,13 @@ document!(
             {
                 keys.put(CERT_AGENT, text(agent.as_str()));
             }
+        }
+        if let Some(revoked) = self.revoked.as_ref().filter(|r| r.unfinished) {
+            keys.put(CERT_UNFINISHED, Key::new().time(revoked.at));
+        }
+        let mut lines = self.holders.values();
+        if lines.any(|line| line.blocked_since.is_some()) {
+            keys.put(CERT_BLOCKED, text(self.issuer_id.as_str()));
         }
     }
 );
@@ -254,7 +269,9 @@ document!(
         match &self.state {
             _ if before.is_some_and(|before| !before.is_open()) => Vec::new(),
             OrderState::Open => Vec::new(),
-            OrderState::Issued { .. } => vec![issued_total(&self.issuer)],
+            OrderState::Issued { at, .. } => {
+                vec![issued_total(&self.issuer), issued_on(day_of(*at))]
+            }
             OrderState::Failed { class, .. } => {
                 let class = class.error_class(self.is_renewal());
                 vec![refused_total(&self.issuer, &class)]
@@ -266,6 +283,11 @@ document!(
 /// The total of what an issuer has issued.
 pub fn issued_total(issuer: &Id) -> Key {
     total("issuance").text(issuer.as_str())
+}
+
+/// The total of versions that were issued on a day.
+pub fn issued_on(day: i64) -> Key {
+    total("issuance_day").i64(day)
 }
 
 /// The total of what an issuer, or the way to it, has refused, by the class of the error.
@@ -344,10 +366,12 @@ document!(
         }
     },
     |self, before| {
-        if self.is_open() || before.is_some_and(|before| !before.is_open()) {
-            Vec::new()
-        } else {
-            vec![jobs_total(self.wire_status())]
+        match self.ended_at() {
+            Some(at) if before.is_none_or(Job::is_open) => {
+                let status = self.wire_status();
+                vec![jobs_total(status), jobs_ended_on(status, day_of(at))]
+            }
+            _ => Vec::new(),
         }
     }
 );
@@ -355,6 +379,16 @@ document!(
 /// The total of jobs that ended in a status, by its word on the wire.
 pub fn jobs_total(status: &str) -> Key {
     total("job").text(status)
+}
+
+/// The total of jobs that ended in a status on a day.
+pub fn jobs_ended_on(status: &str, day: i64) -> Key {
+    total("job_day").text(status).i64(day)
+}
+
+/// The number of a moment's day of UTC, since 1970.
+pub fn day_of(at: Time) -> i64 {
+    at.seconds().div_euclid(86_400)
 }
 
 /// The key under which an open job stands: its order, its deployment, a version's trial on a
@@ -527,23 +561,51 @@ document!(
     }
 );
 
-/// Keys by the hash of their secret.
+/// Keys by the hashes of their secrets.
 pub const KEY_SECRET: Index = Index::new(ApiKey::COLL, "api_key.secret").unique();
-document!(ApiKey, "api_key", [KEY_SECRET], |self, keys| {
-    keys.put(KEY_SECRET, Key::new().text(&self.secret_sha256));
+/// Keys by name, without regard to case.
+pub const KEY_NAME: Index = Index::new(ApiKey::COLL, "api_key.name").unique();
+/// Keys by the roles they are granted, over or not: (role id).
+pub const KEY_ROLE: Index = Index::new(ApiKey::COLL, "api_key.role");
+document!(
+    ApiKey,
+    "api_key",
+    [KEY_SECRET, KEY_NAME, KEY_ROLE],
+    |self, keys| {
+        keys.put(KEY_SECRET, Key::new().text(&self.secret_sha256));
+        if let Some(former) = &self.former {
+            keys.put(KEY_SECRET, Key::new().text(&former.secret_sha256));
+        }
+        keys.put(KEY_NAME, Key::new().text(&self.name.to_lowercase()));
+        let roles: BTreeSet<&str> = self.grants.iter().map(|g| g.role.as_str()).collect();
+        for role in roles {
+            keys.put(KEY_ROLE, Key::new().text(role));
+        }
+    }
+);
+
+document!(KeyUse, "api_key_use", [], |self, _keys| {});
+
+/// Roles that were made here, by name, without regard to case.
+pub const ROLE_NAME: Index = Index::new(CustomRole::COLL, "role.name").unique();
+document!(CustomRole, "role", [ROLE_NAME], |self, keys| {
+    keys.put(ROLE_NAME, Key::new().text(&self.name.to_lowercase()));
 });
 
 /// Sessions by the hash of their cookie.
 pub const SESSION_SECRET: Index = Index::new(Session::COLL, "session.secret").unique();
 /// Sessions by their end: (time).
 pub const SESSION_EXPIRY: Index = Index::new(Session::COLL, "session.expiry");
+/// Sessions by the key they were opened with: (key id).
+pub const SESSION_KEY: Index = Index::new(Session::COLL, "session.key");
 document!(
     Session,
     "session",
-    [SESSION_SECRET, SESSION_EXPIRY],
+    [SESSION_SECRET, SESSION_EXPIRY, SESSION_KEY],
     |self, keys| {
         keys.put(SESSION_SECRET, Key::new().text(&self.secret_sha256));
         keys.put(SESSION_EXPIRY, Key::new().time(self.expires_at));
+        keys.put(SESSION_KEY, Key::new().text(self.key.as_str()));
     }
 );
 
@@ -615,6 +677,8 @@ document!(Issuer, "issuer", [ISSUER_NAME], |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
 });
 
+document!(IssuerTest, "issuer_test", [], |self, _keys| {});
+
 document!(CaNode, "ca_node", [], |self, _keys| {});
 
 /// The key ring; there is one.
@@ -648,6 +712,8 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Presence>(),
     Collection::of::<JoinToken>(),
     Collection::of::<ApiKey>(),
+    Collection::of::<KeyUse>(),
+    Collection::of::<CustomRole>(),
     Collection::of::<Session>(),
     Collection::of::<Profile>(),
     Collection::of::<RenewalPolicy>(),
@@ -657,6 +723,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Team>(),
     Collection::of::<Replan>(),
     Collection::of::<Issuer>(),
+    Collection::of::<IssuerTest>(),
     Collection::of::<CaNode>(),
     Collection::of::<RingRow>(),
 ];

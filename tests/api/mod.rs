@@ -2,15 +2,23 @@
 
 pub mod access;
 mod agents;
+mod audit;
+mod bulk;
+mod exports;
 mod issuers;
 mod jobs;
 mod join;
+mod keys;
 mod leases;
 mod metrics;
 mod observe;
 mod openapi;
 mod publication;
+mod roles;
 mod routes;
+mod sessions;
 mod shapes;
+mod stats;
+mod targets;
 
 pub use access::foreign_ca;

@@ -1,6 +1,6 @@
 //! `/owners` and `/teams`: what is read and what is answered.
 
-use super::Ignored;
+use super::Edits;
 use crate::{
     domain::{Fault, Owner, Team},
     id::Id,
@@ -24,14 +24,10 @@ pub struct OwnerWish {
     /// The team it belongs to; empty: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub team_id: Option<String>,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub created_at: Ignored,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub updated_at: Ignored,
+}
+
+impl Edits for OwnerWish {
+    type Resource = OwnerShape;
 }
 
 impl OwnerWish {
@@ -106,14 +102,10 @@ pub struct TeamWish {
     /// What it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub created_at: Ignored,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub updated_at: Ignored,
+}
+
+impl Edits for TeamWish {
+    type Resource = TeamShape;
 }
 
 impl TeamWish {

@@ -1,6 +1,6 @@
 //! `/renewal-policies` and `/policies`: what is read and what is answered.
 
-use super::{Ignored, ReplanShape};
+use super::{Edits, ReplanShape};
 use crate::{
     app::Violation,
     domain::{Channel, Fault, PolicyRule, RenewalPolicy, Severity, Tier, Wants},
@@ -49,18 +49,10 @@ pub struct RenewalPolicyWish {
     /// The profile it was made for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_profile_id: Option<String>,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub created_at: Ignored,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub updated_at: Ignored,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub replan: Ignored,
+}
+
+impl Edits for RenewalPolicyWish {
+    type Resource = RenewalPolicyShape;
 }
 
 impl RenewalPolicyWish {
@@ -241,14 +233,10 @@ pub struct RuleWish {
     /// `Warning`: told; `Error` and `Critical`: refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub severity: Option<String>,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub created_at: Ignored,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub updated_at: Ignored,
+}
+
+impl Edits for RuleWish {
+    type Resource = RuleShape;
 }
 
 impl RuleWish {

@@ -1,6 +1,6 @@
 //! `/profiles`: what is read and what is answered.
 
-use super::Ignored;
+use super::Edits;
 use crate::domain::{Fault, KeyRule, Profile, Replan, profile};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,8 +10,8 @@ const NOT_YET: &str = "not available in this version";
 
 /// Keys of a family from a size on.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[schema(as = Key)]
-pub struct KeyShape {
+#[schema(as = KeyRule)]
+pub struct KeyRuleShape {
     /// `RSA`, `ECDSA` or `Ed25519`.
     pub algorithm: String,
     /// The smallest size accepted, in bits; 0 for Ed25519, and the smallest that is not weak when
@@ -35,7 +35,7 @@ pub struct ProfileWish {
     pub description: Option<String>,
     /// The keys accepted, those first that agents make.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub allowed_key_algorithms: Option<Vec<KeyShape>>,
+    pub allowed_key_algorithms: Option<Vec<KeyRuleShape>>,
     /// The lifetime asked for, in seconds: 90 days or the longest allowed when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lifetime_seconds: Option<u64>,
@@ -70,18 +70,10 @@ pub struct ProfileWish {
     /// Whether anything is issued under it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub created_at: Ignored,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub updated_at: Ignored,
-    /// It is shown, and not set.
-    #[serde(skip_serializing)]
-    #[schema(ignore)]
-    pub replan: Ignored,
+}
+
+impl Edits for ProfileWish {
+    type Resource = ProfileShape;
 }
 
 impl ProfileWish {
@@ -191,7 +183,7 @@ pub struct ProfileShape {
     /// What it is for.
     pub description: String,
     /// The keys accepted.
-    pub allowed_key_algorithms: Vec<KeyShape>,
+    pub allowed_key_algorithms: Vec<KeyRuleShape>,
     /// The lifetime asked for, in seconds.
     pub lifetime_seconds: u64,
     /// The longest lifetime, in seconds; 0: none is set.
@@ -225,7 +217,7 @@ pub struct ProfileShape {
 impl From<&Profile> for ProfileShape {
     fn from(profile: &Profile) -> Self {
         let keys = KeyRule::of(&profile.key_algorithms).into_iter();
-        let keys = keys.map(|rule| KeyShape {
+        let keys = keys.map(|rule| KeyRuleShape {
             algorithm: rule.family.to_string(),
             min_size: rule.min_bits,
         });

@@ -1,13 +1,14 @@
 //! The audit log.
 
 use super::*;
+use certctl::app::Browser;
 
 #[tokio::test]
 async fn the_audit_log() {
     let (app, agent, target) = world().await;
     agent.run(&app).await;
     let list = app.get("/api/v1/audit?per_page=3").await;
-    fields(&list, &["data", "total", "page", "per_page"]);
+    fields(&list, &["data", "total", "page", "per_page", "next_cursor"]);
     let total = list["total"].as_u64().unwrap();
     let events = list["data"].as_array().unwrap();
     for (event, n) in events.iter().zip((0..=total).rev()) {
@@ -75,7 +76,11 @@ async fn no_secret_is_in_the_audit_log() {
     let app = TestApp::start().await;
     let token = app.join_token(json!({})).await;
     let agent = TestAgent::enrol(&app, "host", &token).await;
-    let session = app.app.sign_in(app.admin_key()).await.unwrap();
+    let session = app
+        .app
+        .sign_in(app.admin_key(), &Browser::default())
+        .await
+        .unwrap();
     let log = app.get("/api/v1/audit").await.to_string();
     let credential = agent.credential();
     let secret = credential.rsplit_once('.').unwrap().1;
