@@ -16,13 +16,18 @@ mod keys;
 mod metrics;
 mod observe;
 mod openapi;
+mod owners;
+mod policies;
 mod problem;
+mod profiles;
+mod renewal_policies;
 mod roles;
 mod router;
 pub mod served;
 pub mod shapes;
 mod stats;
 mod targets;
+mod teams;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
 pub use openapi::document;
