@@ -4,7 +4,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{AgentBody, Body, Caller, id_in_path},
+    extract::{AgentBody, Body, Caller, New, id_in_path},
     shapes::{
         AgentDetailShape, AgentShape, BlockedShape, List, Retire, RetiredShape, StatusShape,
         TokenMadeShape, TokenNew, TokenShape,
@@ -39,7 +39,7 @@ pub async fn create_token(
     Caller(who): Caller,
     uri: Uri,
     headers: HeaderMap,
-    Body(new): Body<TokenNew>,
+    New(new, once): New<TokenNew>,
 ) -> Result<Response, Problem> {
     let names = new.names.as_deref().map(str::parse::<NameScope>);
     let names = names.transpose().map_err(|e| Problem::bad("for", e))?;
@@ -57,6 +57,7 @@ pub async fn create_token(
                 replace: new.replace,
                 names,
             },
+            once.as_ref(),
         )
         .await?;
     let host = own_address(&uri, &headers, app.config.listen);

@@ -2,7 +2,7 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller, OptionalBody, id_in_field, id_in_path, optional_id},
+    extract::{Body, Caller, New, OptionalBody, id_in_field, id_in_path, once_key, optional_id},
     shapes::{
         CertificateNew, CertificateShape, DeployTriggered, DeployWish, JobShape, List, OrderShape,
         RenewalTriggered, TargetShape, VersionNew, VersionShape,
@@ -226,7 +226,7 @@ pub async fn list(
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(new): Body<CertificateNew>,
+    New(new, once): New<CertificateNew>,
 ) -> Result<Response, Problem> {
     let targets = new.target_ids.iter().map(|t| id_in_field("target_ids", t));
     let new = NewCertificate {
@@ -247,7 +247,7 @@ pub async fn create(
         tags: new.tags,
         csr_pem: new.csr_pem,
     };
-    let certificate = app.create_certificate(&who, &new).await?;
+    let certificate = app.create_certificate(&who, &new, once.as_ref()).await?;
     let shape = CertificateShape::new(&certificate, certificate.status(app.now()));
     Ok((StatusCode::CREATED, Json(shape)).into_response())
 }
@@ -301,7 +301,6 @@ pub async fn versions(
     post,
     path = "/certificates/{id}/versions",
     request_body = VersionNew,
-    params(("idempotency-key" = Option<String>, Header, description = "The same key, and the same CSR, is answered as the first time")),
     responses((status = 201, body = VersionShape), (status = 502)),
     security(("key" = ["cert.issue"])),
 )]
@@ -313,14 +312,10 @@ pub async fn request_version(
     Body(new): Body<VersionNew>,
 ) -> Result<Response, Problem> {
     let id = id_in_path("certificate", &id)?;
-    let key = headers
-        .get("idempotency-key")
-        .map(|v| {
-            v.to_str()
-                .map_err(|_| Problem::bad("Idempotency-Key", "ASCII text is expected"))
-        })
-        .transpose()?;
-    let version = app.request_version(&who, &id, &new.csr_pem, key).await?;
+    let key = once_key(&headers)?;
+    let version = app
+        .request_version(&who, &id, &new.csr_pem, key.as_ref())
+        .await?;
     let mut shape = VersionShape::from(&version);
     shape.pem_chain = Some(app.fullchain_pem(&who, &version).await?);
     Ok((StatusCode::CREATED, Json(shape)).into_response())

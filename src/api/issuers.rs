@@ -3,7 +3,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_path, optional_id},
+    extract::{Caller, New, id_in_path, optional_id},
     shapes::{IssuerNew, IssuerShape, List},
 };
 use crate::app::{App, NewIssuer};
@@ -47,7 +47,7 @@ pub async fn list(
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(new): Body<IssuerNew>,
+    New(new, once): New<IssuerNew>,
 ) -> Result<Response, Problem> {
     if !LOCAL
         .iter()
@@ -74,7 +74,7 @@ pub async fn create(
         key_pem: SecretString::from(config.ca_key_pem),
         passphrase: config.ca_key_passphrase.map(SecretString::from),
     };
-    let issuer = app.import_issuer(&who, &new).await?;
+    let issuer = app.import_issuer(&who, &new, once.as_ref()).await?;
     Ok((StatusCode::CREATED, Json(IssuerShape::from(&issuer))).into_response())
 }
 

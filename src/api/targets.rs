@@ -3,7 +3,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_field, id_in_path, optional_id},
+    extract::{Caller, New, id_in_field, id_in_path, optional_id},
     shapes::{JobShape, List, TargetNew, TargetShape, TestTriggered},
 };
 use crate::app::{App, NewTarget, lists::REACH};
@@ -49,7 +49,7 @@ pub async fn list(
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(new): Body<TargetNew>,
+    New(new, once): New<TargetNew>,
 ) -> Result<Response, Problem> {
     let new = NewTarget {
         id: optional_id("id", new.id.as_ref())?,
@@ -58,7 +58,7 @@ pub async fn create(
         kind: new.kind,
         config: new.config,
     };
-    let target = app.create_target(&who, &new).await?;
+    let target = app.create_target(&who, &new, once.as_ref()).await?;
     Ok((StatusCode::CREATED, Json(TargetShape::from(&target))).into_response())
 }
 

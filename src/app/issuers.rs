@@ -4,7 +4,7 @@ use super::{App, AppError, audit, birth::key_place, free, printable, require};
 use crate::{
     access::Permission,
     crypt::PrivateKey,
-    domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal},
+    domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal, once::Once},
     id::Id,
     pki::{Certificate, Chain, subordinate},
     store::{ISSUER_NAME, Loaded, Scan},
@@ -77,6 +77,7 @@ impl App {
         &self,
         who: &Principal,
         new: &NewIssuer,
+        once: Option<&Once>,
     ) -> Result<IssuerView, AppError> {
         require(who, Permission::IssuerEdit)?;
         printable("name", &new.name, 1..=255)?;
@@ -89,7 +90,7 @@ impl App {
             .map_err(|e| AppError::invalid("config.ca_cert_pem", e))?;
         let (chain, key) = (&chain, &Arc::new(key));
         let issuer = self
-            .decide(|mut unit| async move {
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 if let Some(id) = &new.id {
                     free::<Issuer>(&mut unit, "issuer", id).await?;
@@ -140,7 +141,7 @@ impl App {
                 Ok((unit, issuer))
             })
             .await?;
-        self.issuer_view(issuer).await
+        self.issuer_view(issuer.into_value()).await
     }
 }
 

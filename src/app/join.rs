@@ -1,6 +1,12 @@
 //! Agents joining: tokens, and enrolment by them.
 
-use super::{App, AppError, agents::check_hash, audit, need, printable, require};
+use super::{
+    App, AppError,
+    agents::check_hash,
+    audit, need,
+    once::{Made, reused},
+    printable, require,
+};
 use crate::{
     access::Permission,
     agent::protocol::{Enrol, Enrolled, wire_time},
@@ -8,7 +14,7 @@ use crate::{
     crypt::secret,
     domain::{
         Agent, AuditEvent, Category, JoinToken, NameScope, Principal, PrincipalKind, TokenState,
-        agent::REPLACEABLE_AFTER,
+        agent::REPLACEABLE_AFTER, once::Once,
     },
     id::Id,
     store::{AGENT_GONE, AGENT_NAME, Cursor, Key, List, Loaded, TOKEN_CREATED, TOKEN_SECRET},
@@ -74,6 +80,7 @@ impl App {
         &self,
         who: &Principal,
         new: &NewToken,
+        once: Option<&Once>,
     ) -> Result<TokenMade, AppError> {
         require(who, Permission::AgentEdit)?;
         const WEEK: Duration = Duration::from_secs(7 * 86_400);
@@ -88,8 +95,8 @@ impl App {
         }
         printable("name", &new.name, 0..=128)?;
         let secret = &secret::generate(JOIN_TOKEN, &*self.rng);
-        let token = self
-            .decide(|mut unit| async move {
+        let made = self
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 let token = JoinToken {
                     id: self.new_id("tok"),
@@ -116,6 +123,14 @@ impl App {
                 Ok((unit, token))
             })
             .await?;
+        let token = match made {
+            Made::New(token) => token,
+            // Its secret is known to nobody but whoever was answered then.
+            Made::Again(token) => {
+                let made = format!("it made {}, whose secret is not shown again", token.id);
+                return Err(reused(&made));
+            }
+        };
         Ok(TokenMade {
             id: token.id,
             token: secret.to_string(),

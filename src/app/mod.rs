@@ -22,6 +22,7 @@ pub mod lists;
 mod metrics;
 mod nodes;
 mod observe;
+mod once;
 mod report;
 mod retire;
 mod revoke;

@@ -1,10 +1,10 @@
 //! Targets.
 
-use super::{App, AppError, JobView, audit, free, need, printable, require};
+use super::{App, AppError, JobView, audit, free, need, once::Made, printable, require};
 use crate::{
     access::Permission,
     deploy::config::{ConfigError, TargetConfig},
-    domain::{Agent, AuditEvent, Category, Certificate, Principal, Target},
+    domain::{Agent, AuditEvent, Category, Certificate, Principal, Target, once::Once},
     id::Id,
     store::{CERT_TARGET, Facet, Key, Loaded, Scan, TARGET_NAME},
 };
@@ -62,6 +62,7 @@ impl App {
         &self,
         who: &Principal,
         new: &NewTarget,
+        once: Option<&Once>,
     ) -> Result<Target, AppError> {
         require(who, Permission::TargetEdit)?;
         printable("name", &new.name, 1..=255)?;
@@ -69,7 +70,7 @@ impl App {
             ConfigError::UnknownType(_) => AppError::invalid("type", e),
             _ => AppError::invalid("config", e),
         })?;
-        self.decide(|mut unit| async move {
+        let made = self.create(who, once, |mut unit| async move {
             let now = self.now();
             if let Some(id) = &new.id {
                 free::<Target>(&mut unit, "target", id).await?;
@@ -103,8 +104,8 @@ impl App {
             audit(&mut unit, &event);
             unit.insert(target.clone());
             Ok((unit, target))
-        })
-        .await
+        });
+        made.await.map(Made::into_value)
     }
 
     /// Deletes a target that no certificate has.

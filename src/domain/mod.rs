@@ -10,6 +10,7 @@ pub mod deployment;
 pub mod issuer;
 pub mod job;
 pub mod observation;
+pub mod once;
 pub mod order;
 pub mod profile;
 pub mod renewal;

@@ -24,7 +24,7 @@ const HEARD_EVERY: Duration = Duration::from_secs(60);
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 /// The ends of CAs are looked at this often.
 const ENDS_EVERY: Duration = Duration::from_secs(86_400);
-/// Jobs that ended long ago are looked for this often.
+/// Jobs that ended long ago, and what came of requests, are looked for this often.
 const JOBS_EVERY: Duration = Duration::from_secs(3600);
 /// The change feed is trimmed this often.
 const FEED_EVERY: Duration = Duration::from_secs(60);
@@ -55,6 +55,9 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     every(app, "ended jobs", JOBS_EVERY, |app| async move {
         app.forget_jobs().await
     });
+    every(app, "outcomes of requests", JOBS_EVERY, |app| async move {
+        app.forget_outcomes().await
+    });
     every(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
     });
@@ -83,6 +86,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
     app.forget_jobs().await?;
+    app.forget_outcomes().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.refresh_crls().await?;
     app.renew_server_certificate().await

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder,
         Issuer, Job, JoinToken, Observation, Order, OrderState, Plan, Presence, Profile,
-        RenewalPolicy, Revocation, Session, Target, Version, job::JobKind,
+        RenewalPolicy, Revocation, Session, Target, Version, job::JobKind, once::Outcome,
     },
     id::Id,
 };
@@ -560,6 +560,12 @@ document!(Issuer, "issuer", [ISSUER_NAME], |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
 });
 
+/// What came of requests, by the moment at which it is forgotten: (time).
+pub const OUTCOME_UNTIL: Index = Index::new(Outcome::COLL, "outcome.until");
+document!(Outcome, "outcome", [OUTCOME_UNTIL], |self, keys| {
+    keys.put(OUTCOME_UNTIL, Key::new().time(self.until));
+});
+
 document!(CaNode, "ca_node", [], |self, _keys| {});
 
 /// The key ring; there is one.
@@ -588,6 +594,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Order>(),
     Collection::of::<Job>(),
     Collection::of::<Deployment>(),
+    Collection::of::<Observation>(),
     Collection::of::<Target>(),
     Collection::of::<Agent>(),
     Collection::of::<Presence>(),
@@ -598,5 +605,6 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<RenewalPolicy>(),
     Collection::of::<Issuer>(),
     Collection::of::<CaNode>(),
+    Collection::of::<Outcome>(),
     Collection::of::<RingRow>(),
 ];

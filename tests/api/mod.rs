@@ -8,6 +8,7 @@ mod join;
 mod leases;
 mod metrics;
 mod observe;
+mod once;
 mod openapi;
 mod publication;
 mod routes;
