@@ -1,8 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, certificates, ending, issuers, jobs, metrics, observe, openapi, problem, served,
-    shapes::StatusShape, targets,
+    agents, audit, auth, certificates, ending, issuers, jobs, keys, metrics, observe, openapi,
+    problem, roles, served, shapes::StatusShape, targets,
 };
 use crate::{
     app::{App, NotReady},
@@ -91,6 +91,22 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agents::csr))
         .routes(routes!(agents::report))
         .routes(routes!(audit::list))
+        .routes(routes!(auth::version))
+        .routes(routes!(auth::info))
+        .routes(routes!(auth::check))
+        .routes(routes!(auth::me))
+        .routes(routes!(auth::permissions))
+        .routes(routes!(auth::sessions, auth::end_other_sessions))
+        .routes(routes!(auth::end_session))
+        .routes(routes!(keys::keys, keys::create_key))
+        .routes(routes!(keys::key, keys::delete_key))
+        .routes(routes!(keys::rotate_key))
+        .routes(routes!(keys::grant_role))
+        .routes(routes!(keys::ungrant_role))
+        .routes(routes!(roles::roles, roles::create_role))
+        .routes(routes!(roles::role, roles::edit_role, roles::delete_role))
+        .routes(routes!(roles::add_permission))
+        .routes(routes!(roles::remove_permission))
         .routes(routes!(metrics::show))
         .routes(routes!(metrics::text));
     OpenApiRouter::new()

@@ -1,9 +1,11 @@
 //! The bodies of the REST API: what is read and what is answered.
 
 mod agents;
+mod auth;
 
 pub use super::body::Ignored;
 pub use agents::*;
+pub use auth::*;
 
 use crate::{
     app::IssuerView,

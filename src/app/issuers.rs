@@ -1,10 +1,10 @@
 //! Issuers: those that are there, and CAs that were made elsewhere and are to sign here.
 
-use super::{App, AppError, audit, birth::key_place, free, printable, require};
+use super::{App, AppError, audit, birth::key_place, free, printable, require, require_on};
 use crate::{
     access::Permission,
     crypt::PrivateKey,
-    domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal, once::Once},
+    domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal, Scope, once::Once},
     id::Id,
     pki::{Certificate, Chain, subordinate},
     store::{ISSUER_NAME, Loaded, Scan},
@@ -55,7 +55,7 @@ impl App {
 
     /// One issuer.
     pub async fn issuer(&self, who: &Principal, id: &Id) -> Result<IssuerView, AppError> {
-        require(who, Permission::IssuerRead)?;
+        require_on(who, Permission::IssuerRead, &Scope::Issuer(id.clone()))?;
         let row = self.store.get::<Issuer>(id).await?;
         let row = row.ok_or_else(|| AppError::not_found("issuer", id))?;
         self.issuer_view(row.into_value()).await

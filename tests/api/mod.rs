@@ -5,13 +5,16 @@ mod agents;
 mod issuers;
 mod jobs;
 mod join;
+mod keys;
 mod leases;
 mod metrics;
 mod observe;
 mod once;
 mod openapi;
 mod publication;
+mod roles;
 mod routes;
+mod sessions;
 mod shapes;
 
 pub use access::foreign_ca;
