@@ -2,8 +2,8 @@
 
 use super::{
     Problem,
-    certificates::Paging,
     extract::{Caller, New, id_in_path, optional_id},
+    pages::Pages,
     shapes::{IssuerNew, IssuerShape, List},
 };
 use crate::app::{App, NewIssuer};
@@ -23,17 +23,17 @@ const LOCAL: [&str; 3] = ["GenericCA", "local", "local_ca"];
 #[utoipa::path(
     get,
     path = "/issuers",
-    params(Paging),
+    params(Pages),
     responses((status = 200, body = List<IssuerShape>)),
     security(("key" = ["issuer.read"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(paging): Query<Paging>,
-) -> Result<Json<List<IssuerShape>>, Problem> {
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
     let rows = app.issuers(&who).await?;
-    Ok(Json(paging.list(&rows, |i| IssuerShape::from(i))))
+    Ok(pages.of(&rows, |i| IssuerShape::from(i)))
 }
 
 /// Brings in a CA that was made elsewhere.

@@ -15,6 +15,7 @@ mod keys;
 mod metrics;
 mod observe;
 mod openapi;
+mod pages;
 mod problem;
 mod roles;
 mod router;

@@ -2,40 +2,57 @@
 
 use super::{
     Problem,
-    certificates::Paging,
     extract::{Caller, New, id_in_field, id_in_path, optional_id},
+    pages::Pages,
     shapes::{JobShape, List, TargetNew, TargetShape, TestTriggered},
 };
-use crate::app::{App, NewTarget, lists::REACH};
+use crate::app::{App, NewTarget, TargetList};
 use axum::{
     Json,
     extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
-/// Every target, by name.
+/// Which targets.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct TargetQuery {
+    /// Those of an agent.
+    agent_id: Option<String>,
+}
+
+/// Targets that are not retired, by name.
 #[utoipa::path(
     get,
     path = "/targets",
-    params(Paging),
+    params(TargetQuery, Pages),
     responses((status = 200, body = List<TargetShape>)),
     security(("key" = ["target.read"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(paging): Query<Paging>,
-) -> Result<Json<List<TargetShape>>, Problem> {
-    let rows = app.targets(&who, REACH).await?;
-    let mut list = paging.list(&rows, |t| TargetShape::from(&**t));
-    let (number, per_page) = paging.numbers();
-    let shown = rows.iter().skip((number - 1).saturating_mul(per_page));
-    for (shape, target) in list.data.iter_mut().zip(shown) {
+    Query(which): Query<TargetQuery>,
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
+    let place = pages.place();
+    let list = TargetList {
+        agent: which.agent_id.filter(|id| !id.is_empty()),
+        cursor: place.cursor.map(str::to_owned),
+        skip: place.skip,
+        limit: place.limit,
+    };
+    let page = app.list_targets(&who, &list).await?;
+    let mut data = Vec::with_capacity(page.rows.len());
+    for target in &page.rows {
+        let mut shape = TargetShape::from(&**target);
         shape.tested(app.last_test(&target.id).await?.as_ref());
+        data.push(shape);
     }
-    Ok(Json(list))
+    Ok(pages.answer(place.list(data, page.total, page.next)))
 }
 
 /// Makes a target.

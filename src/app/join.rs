@@ -1,12 +1,6 @@
 //! Agents joining: tokens, and enrolment by them.
 
-use super::{
-    App, AppError,
-    agents::check_hash,
-    audit, need,
-    once::{Made, reused},
-    printable, require,
-};
+use super::{App, AppError, agents::check_hash, audit, need, printable, require};
 use crate::{
     access::Permission,
     agent::protocol::{Enrol, Enrolled, wire_time},
@@ -17,7 +11,7 @@ use crate::{
         agent::REPLACEABLE_AFTER, once::Once,
     },
     id::Id,
-    store::{AGENT_GONE, AGENT_NAME, Cursor, Key, List, Loaded, TOKEN_CREATED, TOKEN_SECRET},
+    store::{AGENT_GONE, AGENT_NAME, Key, List, Loaded, TOKEN_CREATED, TOKEN_SECRET},
 };
 use std::time::Duration;
 
@@ -95,7 +89,7 @@ impl App {
         }
         printable("name", &new.name, 0..=128)?;
         let secret = &secret::generate(JOIN_TOKEN, &*self.rng);
-        let made = self
+        let token = self
             .create(who, once, |mut unit| async move {
                 let now = self.now();
                 let token = JoinToken {
@@ -122,15 +116,8 @@ impl App {
                 unit.insert(token.clone());
                 Ok((unit, token))
             })
-            .await?;
-        let token = match made {
-            Made::New(token) => token,
-            // Its secret is known to nobody but whoever was answered then.
-            Made::Again(token) => {
-                let made = format!("it made {}, whose secret is not shown again", token.id);
-                return Err(reused(&made));
-            }
-        };
+            .await?
+            .with_secret()?;
         Ok(TokenMade {
             id: token.id,
             token: secret.to_string(),
@@ -149,22 +136,16 @@ impl App {
     ) -> Result<TokenPage, AppError> {
         const QUESTION: &str = "join tokens";
         require(who, Permission::AgentRead)?;
-        let after = cursor.map(|text| Cursor::from_text(text, QUESTION));
-        let after = after
-            .transpose()
-            .map_err(|e| AppError::invalid("cursor", e))?;
-        let listed = self
-            .store
-            .list::<JoinToken>(List {
-                order: TOKEN_CREATED,
-                backward: true,
-                facets: Vec::new(),
-                keep: None,
-                after,
-                skip,
-                limit,
-            })
-            .await?;
+        let page = List::<JoinToken> {
+            order: TOKEN_CREATED,
+            backward: true,
+            facets: Vec::new(),
+            keep: None,
+            after: None,
+            skip,
+            limit,
+        };
+        let (listed, next) = self.page(page, cursor, QUESTION).await?;
         let mut rows = Vec::with_capacity(listed.rows.len());
         for token in listed.rows {
             rows.push(self.token_view(token.into_value()).await?);
@@ -172,7 +153,7 @@ impl App {
         Ok(TokenPage {
             rows,
             total: listed.total,
-            next: listed.next.map(|next| next.to_text(QUESTION)),
+            next,
         })
     }
 

@@ -57,7 +57,7 @@ pub use start::{
     Started,
 };
 pub use system_ca::SystemCa;
-pub use targets::{NewTarget, TargetView};
+pub use targets::{NewTarget, TargetList, TargetPage, TargetView};
 
 use crate::{
     access::Permission,

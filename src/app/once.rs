@@ -28,6 +28,19 @@ impl<T> Made<T> {
     }
 }
 
+impl<T: Document> Made<T> {
+    /// What was made with a secret: it was shown then, and is known to nobody else.
+    pub(crate) fn with_secret(self) -> Result<T, AppError> {
+        match self {
+            Self::New(value) => Ok(value),
+            Self::Again(value) => {
+                let what = format!("it made {}, whose secret is not shown again", value.id());
+                Err(reused(&what))
+            }
+        }
+    }
+}
+
 /// Outcomes are forgotten this many at a time.
 const PAGE: usize = 256;
 
@@ -123,6 +136,6 @@ impl App {
 }
 
 /// The key cannot stand for this request.
-pub(crate) fn reused(what: &str) -> AppError {
+fn reused(what: &str) -> AppError {
     AppError::Conflict(format!("Idempotency-Key: {what}: take another key"))
 }

@@ -46,8 +46,12 @@ macro_rules! document {
     };
 }
 
-/// Certificates by creation: (time).
-pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(0);
+/// Certificates by creation: (day, time), counted by day.
+pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(8);
+/// Certificates by their last edit: (day, time), counted by day.
+pub const CERT_UPDATED: Index = Index::new(Certificate::COLL, "cert.updated").counted_by(8);
+/// Certificates by common name: (common name in lower case).
+pub const CERT_COMMON_NAME: Index = Index::new(Certificate::COLL, "cert.common_name").counted_by(0);
 /// Certificates by name: (name in lower case).
 pub const CERT_NAME: Index = Index::new(Certificate::COLL, "cert.name").counted_by(0);
 /// Certificates by the end of the version that ends first: (archived or revoked, hour, time),
@@ -76,7 +80,9 @@ document!(
     "certificate",
     [
         CERT_CREATED,
+        CERT_UPDATED,
         CERT_NAME,
+        CERT_COMMON_NAME,
         CERT_EXPIRY,
         CERT_DUE,
         CERT_TARGET,
@@ -90,8 +96,10 @@ document!(
     ],
     |self, keys| {
         let text = |text: &str| Key::new().text(text);
-        keys.put(CERT_CREATED, Key::new().time(self.created_at));
+        keys.put(CERT_CREATED, day_key(self.created_at));
+        keys.put(CERT_UPDATED, day_key(self.updated_at));
         keys.put(CERT_NAME, text(&self.name.to_lowercase()));
+        keys.put(CERT_COMMON_NAME, text(&self.common_name.to_lowercase()));
         let end = self.expires_at().unwrap_or(NEVER);
         keys.put(CERT_EXPIRY, expiry_key(self.ended().is_some(), end));
         for (_, at) in self.due() {
@@ -123,6 +131,12 @@ document!(
 
 /// The end of a certificate that has no version.
 pub const NEVER: Time = Time::from_micros(i64::MAX);
+
+/// A place among moments that are counted by day.
+pub fn day_key(at: Time) -> Key {
+    const DAY: i64 = 86_400_000_000;
+    Key::new().i64(at.micros().div_euclid(DAY)).time(at)
+}
 
 /// A place in [`CERT_EXPIRY`].
 pub fn expiry_key(archived: bool, end: Time) -> Key {
@@ -434,7 +448,9 @@ document!(
 );
 
 /// Targets that are not retired, by name.
-pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();
+pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name")
+    .unique()
+    .counted_by(0);
 /// Targets that are not retired, by agent: (agent).
 pub const TARGET_AGENT: Index = Index::new(Target::COLL, "target.agent").counted();
 document!(
