@@ -17,6 +17,7 @@ mod metrics;
 mod observe;
 mod openapi;
 mod owners;
+mod pages;
 mod policies;
 mod problem;
 mod profiles;

@@ -2,8 +2,8 @@
 
 use super::{
     Problem,
-    certificates::Paging,
-    extract::{Body, Caller, Edit, id_in_path, optional_id},
+    extract::{Caller, Edit, New, id_in_path, optional_id},
+    pages::Pages,
     shapes::{List, RenewalPolicyShape, RenewalPolicyWish, ReplanShape},
 };
 use crate::{
@@ -22,26 +22,25 @@ use std::sync::Arc;
 #[utoipa::path(
     get,
     path = "/renewal-policies",
-    params(Paging),
+    params(Pages),
     responses((status = 200, body = List<RenewalPolicyShape>)),
     security(("key" = ["policy.read"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(paging): Query<Paging>,
-) -> Result<Json<List<RenewalPolicyShape>>, Problem> {
-    let (page, per_page) = paging.numbers();
-    let skip = (page - 1).saturating_mul(per_page);
-    let listed = app
-        .configured::<RenewalPolicy>(&who, skip, per_page)
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
+    let place = pages.place();
+    let rows = (place.skip, place.limit);
+    let (listed, next) = app
+        .configured::<RenewalPolicy>(&who, place.cursor, rows)
         .await?;
     let data = listed
         .rows
         .iter()
         .map(|row| RenewalPolicyShape::from(&**row));
-    let list = List::numbered(data.collect(), listed.total, (page, per_page));
-    Ok(Json(list))
+    Ok(pages.answer(place.list(data.collect(), listed.total, next)))
 }
 
 /// Makes a renewal policy.
@@ -55,12 +54,12 @@ pub async fn list(
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(wish): Body<RenewalPolicyWish>,
+    New(wish, once): New<RenewalPolicyWish>,
 ) -> Result<Response, Problem> {
     let id = optional_id("id", wish.id.as_ref())?;
     let new = |id, now| wish.onto(RenewalPolicy::new(id, now));
     let made = app
-        .configure::<RenewalPolicy>(&who, id.as_ref(), new)
+        .configure::<RenewalPolicy>(&who, id.as_ref(), once.as_ref(), new)
         .await?;
     Ok((StatusCode::CREATED, Json(RenewalPolicyShape::from(&made))).into_response())
 }

@@ -62,15 +62,15 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    /// A page by number.
-    pub fn numbered(data: Vec<T>, total: Option<u64>, (page, per_page): (usize, usize)) -> Self {
-        Self {
-            data,
-            total,
-            page: Some(page),
-            per_page: Some(per_page),
-            page_size: None,
-            next_cursor: None,
+    /// The list with its rows in another form.
+    pub fn map<U>(self, form: impl Fn(T) -> U) -> List<U> {
+        List {
+            data: self.data.into_iter().map(form).collect(),
+            total: self.total,
+            page: self.page,
+            per_page: self.per_page,
+            page_size: self.page_size,
+            next_cursor: self.next_cursor,
         }
     }
 }

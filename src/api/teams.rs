@@ -2,8 +2,8 @@
 
 use super::{
     Problem,
-    certificates::Paging,
-    extract::{Body, Caller, Edit, id_in_path, optional_id},
+    extract::{Caller, Edit, New, id_in_path, optional_id},
+    pages::Pages,
     shapes::{List, TeamShape, TeamWish},
 };
 use crate::{app::App, domain::Team};
@@ -19,21 +19,20 @@ use std::sync::Arc;
 #[utoipa::path(
     get,
     path = "/teams",
-    params(Paging),
+    params(Pages),
     responses((status = 200, body = List<TeamShape>)),
     security(("key" = ["team.read"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(paging): Query<Paging>,
-) -> Result<Json<List<TeamShape>>, Problem> {
-    let (page, per_page) = paging.numbers();
-    let skip = (page - 1).saturating_mul(per_page);
-    let listed = app.configured::<Team>(&who, skip, per_page).await?;
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
+    let place = pages.place();
+    let rows = (place.skip, place.limit);
+    let (listed, next) = app.configured::<Team>(&who, place.cursor, rows).await?;
     let data = listed.rows.iter().map(|row| TeamShape::from(&**row));
-    let list = List::numbered(data.collect(), listed.total, (page, per_page));
-    Ok(Json(list))
+    Ok(pages.answer(place.list(data.collect(), listed.total, next)))
 }
 
 /// Makes a team.
@@ -47,11 +46,13 @@ pub async fn list(
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(wish): Body<TeamWish>,
+    New(wish, once): New<TeamWish>,
 ) -> Result<Response, Problem> {
     let id = optional_id("id", wish.id.as_ref())?;
     let new = |id, now| wish.onto(Team::new(id, now));
-    let made = app.configure::<Team>(&who, id.as_ref(), new).await?;
+    let made = app
+        .configure::<Team>(&who, id.as_ref(), once.as_ref(), new)
+        .await?;
     Ok((StatusCode::CREATED, Json(TeamShape::from(&made))).into_response())
 }
 

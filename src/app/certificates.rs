@@ -8,7 +8,7 @@ use crate::{
     access::Permission,
     domain::{
         AuditEvent, Category, Certificate, Deployment, Holder, HolderState, Issuer, Observation,
-        Order, Principal, Profile, RenewalPolicy, Target, Version,
+        Order, Principal, Profile, RenewalPolicy, Target, Version, once::Once,
     },
     id::Id,
     pki::{San, Sans},
@@ -72,12 +72,13 @@ impl App {
         &self,
         who: &Principal,
         new: &NewCertificate,
+        once: Option<&Once>,
     ) -> Result<Certificate, AppError> {
         require(who, Permission::CertIssue)?;
         let (common_name, sans) = &names(&new.common_name, &new.sans)?;
         let csr = &new.csr_pem.as_deref().map(issue::parse_csr).transpose()?;
-        let certificate = self
-            .decide(|mut unit| async move {
+        let made = self
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 if let Some(id) = &new.id {
                     free::<Certificate>(&mut unit, "certificate", id).await?;
@@ -148,6 +149,7 @@ impl App {
                 Ok((unit, cert))
             })
             .await?;
+        let certificate = made.into_value();
         for holder in certificate.holders.keys() {
             if let Holder::Agent(agent) = holder {
                 self.doorbell.ring(agent);

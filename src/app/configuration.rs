@@ -10,7 +10,7 @@ use crate::{
     clock::Time,
     domain::{
         AuditEvent, Category, Edited, Fault, Naming, Owner, PolicyRule, Principal, Profile,
-        RenewalPolicy, Replan, Team, access::Scope,
+        RenewalPolicy, Replan, Team, access::Scope, once::Once,
     },
     id::Id,
     pki::San,
@@ -272,9 +272,9 @@ impl App {
     pub async fn configured<T: Configuration>(
         &self,
         who: &Principal,
-        skip: usize,
-        limit: usize,
-    ) -> Result<Listed<T>, AppError> {
+        cursor: Option<&str>,
+        (skip, limit): (usize, usize),
+    ) -> Result<(Listed<T>, Option<String>), AppError> {
         require(who, T::READ)?;
         let list = List {
             order: T::NAMES,
@@ -285,7 +285,7 @@ impl App {
             skip,
             limit,
         };
-        Ok(self.page(list, None, T::KIND).await?.0)
+        self.page(list, cursor, T::KIND).await
     }
 
     /// One of them.
@@ -304,12 +304,13 @@ impl App {
         &self,
         who: &Principal,
         id: Option<&Id>,
+        once: Option<&Once>,
         new: impl Fn(Id, Time) -> Result<T, Fault> + Sync,
     ) -> Result<T, AppError> {
         require(who, T::EDIT)?;
         let new = &new;
         let made = self
-            .decide(|mut unit| async move {
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 if let Some(id) = id {
                     free::<T>(&mut unit, T::KIND, id).await?;
@@ -331,7 +332,8 @@ impl App {
                 unit.insert(made.clone());
                 Ok((unit, made))
             })
-            .await?;
+            .await?
+            .into_value();
         self.rules.forget();
         Ok(made)
     }

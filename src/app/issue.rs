@@ -14,7 +14,7 @@ use crate::{
     domain::{
         AuditEvent, Category, Cause, Certificate, Chain, Current, Executor, FailureClass, Holder,
         HolderState, Issuer, IssuerKind, Job, JobKind, Order, OrderState, Principal, Profile,
-        RenewalPolicy, Version, job::NotLeased, renewal,
+        RenewalPolicy, Version, job::NotLeased, once::OnceKey, renewal,
     },
     id::Id,
     pki::{self, Csr},
@@ -135,32 +135,23 @@ impl App {
         Ok(())
     }
 
-    /// A requester's CSR: an order opened and carried out in one commit. The same `key` for the
-    /// same certificate answers the same version.
+    /// A requester's CSR: an order opened and carried out in one commit. The same name for the
+    /// request and the same certificate answer the same version.
     pub async fn request_version(
         &self,
         who: &Principal,
         certificate: &Id,
         csr_pem: &str,
-        key: Option<&str>,
+        once: Option<&OnceKey>,
     ) -> Result<Version, AppError> {
         require(who, Permission::CertIssue)?;
         let csr = &parse_csr(csr_pem)?;
-        let key = &match key {
-            Some(k) if k.is_empty() || k.len() > 255 => {
-                return Err(AppError::invalid(
-                    "Idempotency-Key",
-                    "1 to 255 characters are accepted",
-                ));
-            }
-            Some(k) => k.to_owned(),
-            None => self.new_id("req").to_string(),
-        };
+        let key = &once.map_or_else(|| self.new_id("req"), |key| key.id_of(who));
         self.decide(|mut unit| async move {
             let mut certificate: Loaded<Certificate> =
                 need(&mut unit, "certificate", certificate).await?;
             let version = self
-                .issue_requested(&mut unit, who, &mut certificate, csr, key.clone())
+                .issue_requested(&mut unit, who, &mut certificate, csr, key.to_string())
                 .await?;
             if let Requested::New(_) = version {
                 unit.put(certificate);
@@ -399,7 +390,7 @@ async fn again(unit: &mut Unit<'_>, order: &Order, csr: &Csr) -> Result<Version,
         Ok(version.into_value())
     } else {
         Err(AppError::Conflict(
-            "this Idempotency-Key was used with another public key".into(),
+            "Idempotency-Key: it was used with another public key: take another key".into(),
         ))
     }
 }

@@ -29,6 +29,7 @@ pub mod lists;
 mod metrics;
 mod nodes;
 mod observe;
+mod once;
 mod replan;
 mod report;
 mod retire;
@@ -71,7 +72,7 @@ pub use start::{
 };
 pub use stats::{Day, Summary};
 pub use system_ca::SystemCa;
-pub use targets::{NewTarget, TargetEdit, TargetView};
+pub use targets::{NewTarget, TargetEdit, TargetList, TargetPage, TargetView};
 
 use crate::{
     access::Permission,

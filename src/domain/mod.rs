@@ -13,6 +13,7 @@ pub mod job;
 pub mod key;
 pub mod naming;
 pub mod observation;
+pub mod once;
 pub mod order;
 pub mod owner;
 pub mod policy;

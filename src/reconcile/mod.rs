@@ -26,7 +26,7 @@ const KEYS_EVERY: Duration = Duration::from_secs(5);
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 /// The ends of CAs are looked at this often.
 const ENDS_EVERY: Duration = Duration::from_secs(86_400);
-/// Jobs that ended long ago are looked for this often.
+/// Jobs that ended long ago, and what came of requests, are looked for this often.
 const JOBS_EVERY: Duration = Duration::from_secs(3600);
 /// The change feed is trimmed this often.
 const FEED_EVERY: Duration = Duration::from_secs(60);
@@ -72,6 +72,9 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     every(app, "ended jobs", JOBS_EVERY, |app| async move {
         app.forget_jobs().await
     });
+    every(app, "outcomes of requests", JOBS_EVERY, |app| async move {
+        app.forget_outcomes().await
+    });
     every(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
     });
@@ -105,6 +108,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.write_uses().await?;
     app.read_configured_keys();
     app.forget_jobs().await?;
+    app.forget_outcomes().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.refresh_crls().await?;
     app.renew_server_certificate().await

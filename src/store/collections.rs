@@ -9,7 +9,7 @@ use crate::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
         DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Observation, Order,
         OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy, Replan, Revocation,
-        Session, Target, Team, Version, job::JobKind,
+        Session, Target, Team, Version, job::JobKind, once::Outcome,
     },
     id::Id,
 };
@@ -46,8 +46,12 @@ macro_rules! document {
     };
 }
 
-/// Certificates by creation: (time).
-pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(0);
+/// Certificates by creation: (day, time), counted by day.
+pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(8);
+/// Certificates by their last edit: (day, time), counted by day.
+pub const CERT_UPDATED: Index = Index::new(Certificate::COLL, "cert.updated").counted_by(8);
+/// Certificates by common name: (common name in lower case).
+pub const CERT_COMMON_NAME: Index = Index::new(Certificate::COLL, "cert.common_name").counted_by(0);
 /// Certificates by name: (name in lower case).
 pub const CERT_NAME: Index = Index::new(Certificate::COLL, "cert.name").counted_by(0);
 /// Certificates by the end of the version that ends first: (archived or revoked, hour, time),
@@ -84,7 +88,9 @@ document!(
     "certificate",
     [
         CERT_CREATED,
+        CERT_UPDATED,
         CERT_NAME,
+        CERT_COMMON_NAME,
         CERT_EXPIRY,
         CERT_DUE,
         CERT_TARGET,
@@ -102,8 +108,10 @@ document!(
     ],
     |self, keys| {
         let text = |text: &str| Key::new().text(text);
-        keys.put(CERT_CREATED, Key::new().time(self.created_at));
+        keys.put(CERT_CREATED, day_key(self.created_at));
+        keys.put(CERT_UPDATED, day_key(self.updated_at));
         keys.put(CERT_NAME, text(&self.name.to_lowercase()));
+        keys.put(CERT_COMMON_NAME, text(&self.common_name.to_lowercase()));
         let end = self.expires_at().unwrap_or(NEVER);
         keys.put(CERT_EXPIRY, expiry_key(self.ended().is_some(), end));
         for (_, at) in self.due() {
@@ -146,6 +154,12 @@ document!(
 
 /// The end of a certificate that has no version.
 pub const NEVER: Time = Time::from_micros(i64::MAX);
+
+/// A place among moments that are counted by day.
+pub fn day_key(at: Time) -> Key {
+    const DAY: i64 = 86_400_000_000;
+    Key::new().i64(at.micros().div_euclid(DAY)).time(at)
+}
 
 /// A place in [`CERT_EXPIRY`].
 pub fn expiry_key(archived: bool, end: Time) -> Key {
@@ -476,7 +490,9 @@ document!(
 );
 
 /// Targets that are not retired, by name.
-pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();
+pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name")
+    .unique()
+    .counted_by(0);
 /// Targets that are not retired, by agent: (agent).
 pub const TARGET_AGENT: Index = Index::new(Target::COLL, "target.agent").counted();
 document!(
@@ -677,6 +693,12 @@ document!(Issuer, "issuer", [ISSUER_NAME], |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
 });
 
+/// What came of requests, by the moment at which it is forgotten: (time).
+pub const OUTCOME_UNTIL: Index = Index::new(Outcome::COLL, "outcome.until");
+document!(Outcome, "outcome", [OUTCOME_UNTIL], |self, keys| {
+    keys.put(OUTCOME_UNTIL, Key::new().time(self.until));
+});
+
 document!(IssuerTest, "issuer_test", [], |self, _keys| {});
 
 document!(CaNode, "ca_node", [], |self, _keys| {});
@@ -707,6 +729,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Order>(),
     Collection::of::<Job>(),
     Collection::of::<Deployment>(),
+    Collection::of::<Observation>(),
     Collection::of::<Target>(),
     Collection::of::<Agent>(),
     Collection::of::<Presence>(),
@@ -725,5 +748,6 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Issuer>(),
     Collection::of::<IssuerTest>(),
     Collection::of::<CaNode>(),
+    Collection::of::<Outcome>(),
     Collection::of::<RingRow>(),
 ];
