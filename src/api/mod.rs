@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod body;
 mod bulk;
 mod certificates;
 mod ending;

@@ -5,6 +5,7 @@ mod bulk;
 mod issuers;
 mod stats;
 
+pub use super::body::Ignored;
 pub use agents::*;
 pub use bulk::*;
 pub use issuers::*;
@@ -104,6 +105,18 @@ pub struct CertificateNew {
     /// A CSR for the first version, when the key is outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csr_pem: Option<String>,
+    /// Importers send it; a status is derived.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub status: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub serial_number: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub expires_at: Ignored,
 }
 
 /// A certificate.
@@ -552,6 +565,10 @@ pub struct TargetNew {
     /// Its configuration.
     #[serde(default)]
     pub config: serde_json::Value,
+    /// A new target is in use, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
 }
 
 /// What is to change of a target; what is absent stays.
@@ -572,6 +589,30 @@ pub struct TargetChange {
     /// True as long as it is not retired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub id: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub created_at: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub updated_at: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub test_status: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub last_tested_at: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub test_job_id: Ignored,
 }
 
 /// A target.

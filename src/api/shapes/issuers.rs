@@ -1,5 +1,6 @@
 //! Issuers on the wire.
 
+use super::Ignored;
 use crate::app::IssuerView;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
@@ -18,6 +19,10 @@ pub struct IssuerNew {
     pub kind: String,
     /// The CA: to be made, or with `ca_cert_pem` and `ca_key_pem` one that is brought in.
     pub config: IssuerConfigNew,
+    /// A new issuer may be asked, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
 }
 
 /// The CA to make or to bring in.
@@ -93,6 +98,34 @@ pub struct IssuerChange {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub config: Option<Map<String, Value>>,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub id: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub source: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub created_at: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub updated_at: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub test_status: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub last_tested_at: Ignored,
+    /// Shown, and not changed by this.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub test_error: Ignored,
 }
 
 /// An issuer.
