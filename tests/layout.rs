@@ -63,8 +63,11 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     ("jobs", "domain clock id"),
     ("reconcile", "app domain store clock id"),
-    // The core knows what a moment and an id are, and nothing else of the world.
-    ("domain", "pki clock id"),
+    // The core knows what a moment, an id and a permission are, and nothing else of the world.
+    (
+        "domain",
+        "pki access::Permission access::Permissions access::Role clock id",
+    ),
     ("pki", "domain clock id"),
     // Adapters reach outside and know nothing of who uses them.
     ("agent", "deploy pki clock crypt id net sys"),
@@ -73,7 +76,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("store", "domain clock crypt id telemetry"),
     ("access", ""),
     ("clock", ""),
-    ("config", "telemetry"),
+    ("config", "access telemetry"),
     ("crypt", "pki clock id"),
     ("id", "clock"),
     ("net", "pki clock sys"),

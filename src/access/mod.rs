@@ -1,5 +1,6 @@
 //! Permissions, roles and credentials.
 
+pub mod configured;
 mod permission;
 mod role;
 

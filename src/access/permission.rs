@@ -1,12 +1,14 @@
 //! The catalogue of permissions, and sets of them.
 
+use serde::{Deserialize, Serialize};
 use std::{fmt, ops::BitOr, str::FromStr};
 
 /// Writes the enum, the catalogue in its order, and the names from one table.
 macro_rules! catalogue {
     ($($(#[$about:meta])* $variant:ident = $name:literal,)+) => {
         /// The right to do one kind of thing.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "&str")]
         pub enum Permission {
             $($(#[$about])* $variant,)+
         }
@@ -225,6 +227,19 @@ impl FromStr for Permission {
     fn from_str(text: &str) -> Result<Self, UnknownPermission> {
         let named = Self::ALL.into_iter().find(|p| p.as_str() == text);
         named.ok_or_else(|| UnknownPermission(text.chars().take(64).collect()))
+    }
+}
+
+impl TryFrom<String> for Permission {
+    type Error = UnknownPermission;
+    fn try_from(text: String) -> Result<Self, UnknownPermission> {
+        text.parse()
+    }
+}
+
+impl From<Permission> for &str {
+    fn from(permission: Permission) -> Self {
+        permission.as_str()
     }
 }
 

@@ -58,6 +58,11 @@ impl Role {
         Self::ALL.into_iter().find(|r| r.id() == id)
     }
 
+    /// The role of this id or name.
+    pub fn of_text(text: &str) -> Option<Self> {
+        Self::of_id(text).or_else(|| Self::ALL.into_iter().find(|r| r.name() == text))
+    }
+
     /// Whether it holds `permission`.
     pub const fn allows(self, permission: Permission) -> bool {
         self.permissions().contains(permission)

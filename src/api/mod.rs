@@ -3,6 +3,7 @@
 
 mod agents;
 mod audit;
+mod auth;
 mod body;
 mod bulk;
 mod certificates;
@@ -11,10 +12,12 @@ mod extract;
 mod issuers;
 mod job_shapes;
 mod jobs;
+mod keys;
 mod metrics;
 mod observe;
 mod openapi;
 mod problem;
+mod roles;
 mod router;
 pub mod served;
 pub mod shapes;

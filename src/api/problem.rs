@@ -2,7 +2,7 @@
 //! for the reader of one.
 
 use super::observe::RequestId;
-use crate::{app::AppError, web};
+use crate::{app::AppError, domain::SessionEnd, web};
 use axum::{
     Json,
     extract::Request,
@@ -13,12 +13,24 @@ use axum::{
 use serde_json::json;
 use std::{any::Any, time::Duration};
 
+/// The challenge to a session that has ended, and why (RFC 6750, section 3).
+macro_rules! ended {
+    ($why:literal) => {
+        concat!(
+            r#"Bearer realm="certctl", error="invalid_token", error_description=""#,
+            $why,
+            "\""
+        )
+    };
+}
+
 /// An answer that says what went wrong.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
     message: String,
     retry_after: Option<Duration>,
+    session_end: Option<SessionEnd>,
 }
 
 impl Problem {
@@ -28,6 +40,7 @@ impl Problem {
             status,
             message: message.into(),
             retry_after: None,
+            session_end: None,
         }
     }
 
@@ -64,9 +77,13 @@ fn bounded(message: String) -> String {
 
 impl From<AppError> for Problem {
     fn from(e: AppError) -> Self {
-        let mut retry_after = None;
+        let (mut retry_after, mut session_end) = (None, None);
         let status = match &e {
             AppError::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            AppError::SessionEnded(end) => {
+                session_end = Some(*end);
+                StatusCode::UNAUTHORIZED
+            }
             AppError::Forbidden(_) | AppError::NotThisAgent | AppError::Reserved(_) => {
                 StatusCode::FORBIDDEN
             }
@@ -95,6 +112,7 @@ impl From<AppError> for Problem {
             status,
             message: e.to_string(),
             retry_after,
+            session_end,
         }
     }
 }
@@ -105,15 +123,21 @@ impl IntoResponse for Problem {
         let mut response = self.status.into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = match self.session_end {
+                None => r#"Bearer realm="certctl""#,
+                Some(SessionEnd::Idle) => ended!("idle_timeout"),
+                Some(SessionEnd::Absolute) => ended!("absolute_timeout"),
+                Some(SessionEnd::Unknown) => ended!("invalid_token"),
+            };
             headers.insert(
                 header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"certctl\""),
+                HeaderValue::from_static(challenge),
             );
         }
         if let Some(after) = self.retry_after {
             headers.insert(
                 header::RETRY_AFTER,
-                HeaderValue::from(after.as_secs().max(1)),
+                HeaderValue::from(after.as_secs_f64().ceil().max(1.0) as u64),
             );
         }
         response

@@ -1,8 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, bulk, certificates, ending, issuers, jobs, metrics, observe, openapi, problem,
-    served, shapes::StatusShape, stats, targets,
+    agents, audit, auth, bulk, certificates, ending, issuers, jobs, keys, metrics, observe,
+    openapi, problem, roles, served, shapes::StatusShape, stats, targets,
 };
 use crate::{
     app::{App, NotReady},
@@ -96,6 +96,22 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agents::csr))
         .routes(routes!(agents::report))
         .routes(routes!(audit::list))
+        .routes(routes!(auth::version))
+        .routes(routes!(auth::info))
+        .routes(routes!(auth::check))
+        .routes(routes!(auth::me))
+        .routes(routes!(auth::permissions))
+        .routes(routes!(auth::sessions, auth::end_other_sessions))
+        .routes(routes!(auth::end_session))
+        .routes(routes!(keys::keys, keys::create_key))
+        .routes(routes!(keys::key, keys::delete_key))
+        .routes(routes!(keys::rotate_key))
+        .routes(routes!(keys::grant_role))
+        .routes(routes!(keys::ungrant_role))
+        .routes(routes!(roles::roles, roles::create_role))
+        .routes(routes!(roles::role, roles::edit_role, roles::delete_role))
+        .routes(routes!(roles::add_permission))
+        .routes(routes!(roles::remove_permission))
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))
         .routes(routes!(audit::show))

@@ -1,12 +1,14 @@
 //! The bodies of the REST API: what is read and what is answered.
 
 mod agents;
+mod auth;
 mod bulk;
 mod issuers;
 mod stats;
 
 pub use super::body::Ignored;
 pub use agents::*;
+pub use auth::*;
 pub use bulk::*;
 pub use issuers::*;
 pub use stats::*;

@@ -1,27 +1,21 @@
-//! Who is there: credentials to principals, and browser sessions.
+//! Who is there, and what they may do: credentials to principals.
 
-use super::{App, AppError, audit};
+use super::{App, AppError};
 use crate::{
+    access::{Permissions, Role},
     crypt::secret,
     domain::{
-        Agent, ApiKey, AuditEvent, Category, Principal, PrincipalKind, Retired, Session,
-        agent::SecretIs,
+        Access, Agent, ApiKey, CustomRole, Grant, Holdings, Principal, PrincipalKind, Retired,
+        Scope, agent::SecretIs,
     },
     id::Id,
-    store::{KEY_SECRET, Key, Loaded, SESSION_EXPIRY, SESSION_SECRET, Scan},
+    store::{KEY_SECRET, Key, Loaded},
 };
-use std::time::Duration;
 
-/// How long a browser session lasts.
-pub const SESSION_LIFETIME: Duration = Duration::from_secs(8 * 3600);
-/// The beginning of every key.
+/// The beginning of every key that is made here.
 pub const API_KEY: &str = "ctl_";
 /// The beginning of every agent's credential.
 pub const AGENT_CREDENTIAL: &str = "cta_";
-/// The beginning of every session's secret.
-const SESSION: &str = "cts_";
-/// Ended sessions that a sign-in clears away.
-const CLEARED_AT_ONCE: usize = 16;
 
 /// What a caller shows.
 #[derive(Clone, Copy)]
@@ -34,118 +28,130 @@ pub enum Credential<'a> {
     Local(u32),
 }
 
+/// A key that was shown and is good.
+pub(super) struct Shown {
+    /// Its id: of a row, or of a configured key.
+    pub id: Id,
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of the secret that was shown.
+    pub sha256: String,
+    /// What it may do.
+    pub access: Access,
+}
+
+impl Shown {
+    pub(super) fn principal(&self, kind: PrincipalKind) -> Principal {
+        Principal {
+            key: Some(self.id.clone()),
+            access: self.access.clone(),
+            ..Principal::new(kind, &self.name)
+        }
+    }
+}
+
 impl App {
-    /// Says who a caller is.
+    /// Says who a caller is and what it may do now: whatever is changed in keys and roles counts
+    /// from the next request on.
     pub async fn authenticate(&self, credential: Credential<'_>) -> Result<Principal, AppError> {
         match credential {
             Credential::Bearer(text) if text.starts_with(AGENT_CREDENTIAL) => {
                 self.agent_principal(text).await
             }
             Credential::Bearer(text) => {
-                let key = self.key(text).await?;
-                Ok(principal(PrincipalKind::APIKey, &key))
+                let key = self.key_shown(text).await?;
+                self.keys_used.see(&key.id, self.now());
+                Ok(key.principal(PrincipalKind::APIKey))
             }
-            Credential::Session(text) => {
-                let (_, key) = self.session(text).await?;
-                Ok(principal(PrincipalKind::User, &key))
-            }
+            Credential::Session(text) => self.session_principal(text).await,
             Credential::Local(uid) => Ok(Principal {
-                kind: PrincipalKind::User,
-                name: format!("local:{uid}"),
-                role: Some(crate::access::Role::Admin.id().into()),
-                agent: None,
+                access: administrator(),
+                ..Principal::new(PrincipalKind::User, format!("local:{uid}"))
             }),
         }
     }
 
-    /// Opens a browser session for the holder of a key; returns the cookie's value.
-    pub async fn sign_in(&self, key: &str) -> Result<String, AppError> {
-        let key = &self.key(key.trim()).await?;
-        let who = &principal(PrincipalKind::User, key);
-        let cookie = &secret::generate(SESSION, &*self.rng);
-        self.decide(|mut unit| async move {
-            let now = self.now();
-            for ended in self
-                .store
-                .scan::<Session>(Scan {
-                    below: Some(Key::new().time(now).bytes()),
-                    ..Scan::all(SESSION_EXPIRY, CLEARED_AT_ONCE)
-                })
-                .await?
-            {
-                unit.delete(ended);
-            }
-            let session = Session {
-                id: self.new_id("ses"),
-                secret_sha256: secret::hash(cookie),
-                key: key.id.clone(),
-                expires_at: now.plus(SESSION_LIFETIME),
-                created_at: now,
-            };
-            let resource = ("session", session.id.as_str());
-            audit(
-                &mut unit,
-                &AuditEvent::new(who, Category::Auth, "session_opened", resource, now),
-            );
-            unit.insert(session);
-            Ok((unit, ()))
-        })
-        .await?;
-        Ok(cookie.to_string())
-    }
-
-    /// Ends a browser session. An unknown one has ended already.
-    pub async fn sign_out(&self, cookie: &str) -> Result<(), AppError> {
-        let Ok((session, key)) = self.session(cookie).await else {
-            return Ok(());
-        };
-        let (session, who) = (&session.id, &principal(PrincipalKind::User, &key));
-        self.decide(|mut unit| async move {
-            let Some(session) = unit.load_opt::<Session>(session).await? else {
-                return Ok((unit, ()));
-            };
-            let resource = ("session", session.id.as_str());
-            let event = AuditEvent::new(who, Category::Auth, "session_ended", resource, self.now());
-            audit(&mut unit, &event);
-            unit.delete(session);
-            Ok((unit, ()))
-        })
-        .await
-    }
-
-    async fn key(&self, text: &str) -> Result<Loaded<ApiKey>, AppError> {
+    /// The key that a caller shows.
+    pub(super) async fn key_shown(&self, text: &str) -> Result<Shown, AppError> {
         const INVALID: AppError = AppError::Unauthenticated("Invalid API key");
+        let sha256 = secret::hash(text);
+        if let Some(key) = self.configured.of_hash(&sha256) {
+            let access = self.access_of(std::slice::from_ref(&key.grant)).await?;
+            let (id, name) = (key.id.clone(), key.name.clone());
+            return Ok(Shown {
+                id,
+                name,
+                sha256,
+                access,
+            });
+        }
         if !text.starts_with(API_KEY) {
             return Err(INVALID);
         }
-        let by_secret = Key::new().text(&secret::hash(text));
+        let by_secret = Key::new().text(&sha256);
         let key = self.store.first::<ApiKey>(KEY_SECRET, by_secret).await?;
-        let key = key.ok_or(INVALID)?;
-        if key.expires_at.is_some_and(|end| end <= self.now()) {
-            return Err(INVALID);
-        }
-        Ok(key)
+        self.key_as_shown(key, sha256).await?.ok_or(INVALID)
     }
 
-    async fn session(&self, text: &str) -> Result<(Loaded<Session>, Loaded<ApiKey>), AppError> {
-        const ENDED: AppError = AppError::Unauthenticated("this session has ended: sign in again");
-        if !text.starts_with(SESSION) {
-            return Err(ENDED);
+    /// The key with this id, if it still has this secret and has not ended.
+    pub(super) async fn key_again(&self, id: &Id, sha256: &str) -> Result<Option<Shown>, AppError> {
+        if let Some(key) = self.configured.of_hash(sha256).filter(|key| key.id == *id) {
+            let access = self.access_of(std::slice::from_ref(&key.grant)).await?;
+            let (id, name, sha256) = (key.id.clone(), key.name.clone(), sha256.to_owned());
+            return Ok(Some(Shown {
+                id,
+                name,
+                sha256,
+                access,
+            }));
         }
-        let by_secret = Key::new().text(&secret::hash(text));
-        let session = self
-            .store
-            .first::<Session>(SESSION_SECRET, by_secret)
-            .await?;
-        let session = session.ok_or(ENDED)?;
-        if session.expires_at <= self.now() {
-            return Err(ENDED);
+        let key = self.store.get::<ApiKey>(id).await?;
+        self.key_as_shown(key, sha256.to_owned()).await
+    }
+
+    async fn key_as_shown(
+        &self,
+        key: Option<Loaded<ApiKey>>,
+        sha256: String,
+    ) -> Result<Option<Shown>, AppError> {
+        let now = self.now();
+        let good = |key: &Loaded<ApiKey>| {
+            !key.ended(now) && key.takes(|known| secret::same(&sha256, known), now)
+        };
+        let Some(key) = key.filter(good) else {
+            return Ok(None);
+        };
+        let mut access = self.access_of(&key.grants).await?;
+        access.ends(key.expires_at);
+        let (id, name) = (key.id.clone(), key.name.clone());
+        Ok(Some(Shown {
+            id,
+            name,
+            sha256,
+            access,
+        }))
+    }
+
+    /// What grants give now. A role that is gone gives nothing.
+    async fn access_of(&self, grants: &[Grant]) -> Result<Access, AppError> {
+        let (mut access, now) = (Access::default(), self.now());
+        for grant in grants.iter().filter(|grant| grant.holds(now)) {
+            let holdings = match Role::of_id(&grant.role) {
+                Some(role) => Some(everywhere(role.permissions())),
+                None => self.custom_role(&grant.role).await?.map(|r| r.holdings()),
+            };
+            if let Some(holdings) = holdings {
+                access.grant(&grant.role, &holdings, &grant.scope, grant.expires_at);
+            }
         }
-        let key = self.store.get::<ApiKey>(&session.key).await?.ok_or(ENDED)?;
-        if key.expires_at.is_some_and(|end| end <= self.now()) {
-            return Err(ENDED);
+        Ok(access)
+    }
+
+    async fn custom_role(&self, id: &str) -> Result<Option<Loaded<CustomRole>>, AppError> {
+        match id.parse::<Id>() {
+            Ok(id) => Ok(self.store.get(&id).await?),
+            Err(_) => Ok(None),
         }
-        Ok((session, key))
     }
 
     async fn agent_principal(&self, text: &str) -> Result<Principal, AppError> {
@@ -156,11 +162,9 @@ impl App {
         let agent = self.store.get::<Agent>(&id).await?.ok_or(INVALID)?;
         let hash = secret::hash(secret);
         let who = Principal {
-            kind: PrincipalKind::Agent,
-            // Never the bare name: an agent may be called as an administrator's key is.
-            name: format!("agent:{}", agent.name),
-            role: None,
             agent: Some(id.clone()),
+            // Never the bare name: an agent may be called as an administrator's key is.
+            ..Principal::new(PrincipalKind::Agent, format!("agent:{}", agent.name))
         };
         let is = agent.secret_is(|known| secret::same(&hash, known));
         match is {
@@ -181,11 +185,20 @@ impl App {
     }
 }
 
-fn principal(kind: PrincipalKind, key: &ApiKey) -> Principal {
-    Principal {
-        kind,
-        name: key.name.clone(),
-        role: Some(key.role.clone()),
-        agent: None,
-    }
+/// Permissions that count everywhere.
+pub(super) fn everywhere(permissions: Permissions) -> Holdings {
+    Holdings::from([(Scope::Global, permissions)])
+}
+
+/// What an administrator may do.
+fn administrator() -> Access {
+    let mut access = Access::default();
+    let role = Role::Admin;
+    access.grant(
+        role.id(),
+        &everywhere(role.permissions()),
+        &Scope::Global,
+        None,
+    );
+    access
 }

@@ -7,7 +7,8 @@ use crate::{
     clock::{Rng, Time},
     crypt::{Crypto, KeyRing, MachineKey, Place, PrivateKey, Sealed, secret},
     domain::{
-        ApiKey, AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal, Profile, RenewalPolicy,
+        ApiKey, AuditEvent, CaNode, Category, Grant, Issuer, IssuerKind, Principal, Profile,
+        RenewalPolicy,
     },
     id::Id,
     pki::{Certificate, Eku, KeyAlgorithm},
@@ -304,7 +305,9 @@ impl Birth<'_> {
             id: known(FIRST_KEY),
             name: "admin".into(),
             secret_sha256: secret::hash(&key),
-            role: Role::Admin.id().into(),
+            secret_since: self.now,
+            former: None,
+            grants: vec![Grant::of(Role::Admin.id())],
             expires_at: None,
             created_at: self.now,
         });

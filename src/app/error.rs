@@ -3,6 +3,7 @@
 use crate::{
     access::Permission,
     clock::Time,
+    domain::SessionEnd,
     id::Id,
     store::{CERT_TARGET, CommitError, Refusal, StoreError},
 };
@@ -14,6 +15,9 @@ pub enum AppError {
     /// No or no valid credential.
     #[error("{0}")]
     Unauthenticated(&'static str),
+    /// A browser session that is over.
+    #[error("this session has ended: sign in again")]
+    SessionEnded(SessionEnd),
     /// The role does not hold the permission.
     #[error("this needs the permission {}", .0.as_str())]
     Forbidden(Permission),

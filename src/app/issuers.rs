@@ -1,9 +1,13 @@
 //! Issuers: those that are there, how they stand, and their end.
 
-use super::{App, AppError, ISSUER_LOCAL, audit, birth::ROOT_NODE, need, printable, require};
+use super::{
+    App, AppError, ISSUER_LOCAL, audit, birth::ROOT_NODE, need, printable, require, require_on,
+};
 use crate::{
     access::Permission,
-    domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, IssuerTest, Principal, Version},
+    domain::{
+        AuditEvent, CaNode, Category, Issuer, IssuerKind, IssuerTest, Principal, Scope, Version,
+    },
     id::Id,
     pki::Certificate,
     store::{CERT_ISSUER, Facet, ISSUER_NAME, Key, Loaded, Scan, VERSION_SERIAL},
@@ -52,7 +56,7 @@ impl App {
 
     /// One issuer.
     pub async fn issuer(&self, who: &Principal, id: &Id) -> Result<IssuerView, AppError> {
-        require(who, Permission::IssuerRead)?;
+        require_on(who, Permission::IssuerRead, &Scope::Issuer(id.clone()))?;
         let row = self.store.get::<Issuer>(id).await?;
         let row = row.ok_or_else(|| AppError::not_found("issuer", id))?;
         self.issuer_view(row.into_value()).await
@@ -79,7 +83,7 @@ impl App {
         id: &Id,
         edit: &IssuerEdit,
     ) -> Result<IssuerView, AppError> {
-        require(who, Permission::IssuerEdit)?;
+        require_on(who, Permission::IssuerEdit, &Scope::Issuer(id.clone()))?;
         if let Some(name) = &edit.name {
             printable("name", name, 1..=255)?;
         }
@@ -121,7 +125,7 @@ impl App {
     /// # Errors
     /// [`AppError::Issuer`] with what is wrong.
     pub async fn test_issuer(&self, who: &Principal, id: &Id) -> Result<(), AppError> {
-        require(who, Permission::IssuerEdit)?;
+        require_on(who, Permission::IssuerEdit, &Scope::Issuer(id.clone()))?;
         let issuer = self.store.get::<Issuer>(id).await?;
         let issuer = issuer.ok_or_else(|| AppError::not_found("issuer", id))?;
         let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
@@ -159,7 +163,7 @@ impl App {
     /// Deletes an issuer that no certificate has and of which no version is good any more, with
     /// its CA and the keys.
     pub async fn delete_issuer(&self, who: &Principal, id: &Id) -> Result<(), AppError> {
-        require(who, Permission::IssuerDelete)?;
+        require_on(who, Permission::IssuerDelete, &Scope::Issuer(id.clone()))?;
         if id.as_str() == ISSUER_LOCAL {
             return Err(AppError::Reserved(format!(
                 "issuer {id} is always there: switch it off instead (`certctl issuers edit {id} \

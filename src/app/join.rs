@@ -224,12 +224,7 @@ impl App {
                 .await?;
             let token = token.ok_or(REFUSED)?;
             let token: Loaded<JoinToken> = need(&mut unit, "join token", &token.id).await?;
-            let by = Principal {
-                kind: PrincipalKind::Agent,
-                name: format!("join_token:{}", token.id),
-                role: None,
-                agent: None,
-            };
+            let by = Principal::new(PrincipalKind::Agent, format!("join_token:{}", token.id));
             let by_name = Key::new().text(&wish.name);
             let namesake = self.store.first::<Agent>(AGENT_NAME, by_name).await?;
             let uses = uses_of(&token.id);

@@ -11,6 +11,7 @@ mod birth;
 mod bulk;
 mod cas;
 mod certificates;
+mod configured;
 mod crl;
 mod demand;
 mod deploy;
@@ -20,6 +21,7 @@ mod issue;
 mod issuers;
 mod jobs;
 mod join;
+mod keys;
 mod lifecycle;
 pub mod lists;
 mod metrics;
@@ -28,6 +30,8 @@ mod observe;
 mod report;
 mod retire;
 mod revoke;
+mod roles;
+mod sessions;
 mod start;
 mod stats;
 mod system_ca;
@@ -35,7 +39,7 @@ mod targets;
 pub mod views;
 mod work;
 
-pub use access::{Credential, SESSION_LIFETIME};
+pub use access::Credential;
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use audit::{Chained, EventExport, EventFilter, EventPage};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
@@ -48,9 +52,12 @@ pub use export::Export;
 pub use issuers::{IssuerEdit, IssuerView};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
+pub use keys::{KeyMade, KeyView, MAX_OVERLAP, NewGrant, NewKey};
 pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
 pub use retire::Retirement;
+pub use roles::{RoleEdit, RoleView};
+pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
@@ -60,16 +67,16 @@ pub use system_ca::SystemCa;
 pub use targets::{NewTarget, TargetEdit, TargetView};
 
 use crate::{
-    access::{Permission, Role},
+    access::Permission,
     clock::{Clock, Rng, Time},
     config::ServerConfig,
     crypt::{Crypto, KeyRing},
-    domain::{AuditEvent, Principal, PrincipalKind},
+    domain::{AuditEvent, Principal, PrincipalKind, Scope},
     id::Id,
-    jobs::{Doorbell, Heard, Pulse, Watched},
+    jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
-    sys::Tasks,
+    sys::{Files, Tasks},
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
@@ -87,6 +94,8 @@ pub struct App {
     pub rng: Arc<dyn Rng>,
     /// Makes keys.
     pub crypto: Arc<dyn Crypto>,
+    /// The server's own files.
+    files: Arc<dyn Files>,
     /// Starts tasks.
     pub tasks: Tasks,
     /// Opens what is sealed.
@@ -103,6 +112,12 @@ pub struct App {
     pub doorbell: Doorbell,
     /// When agents were last heard.
     pub heard: Heard,
+    /// When keys were last used.
+    keys_used: Seen,
+    /// When browser sessions were last used.
+    sessions_used: Seen,
+    /// The keys that the configuration brings.
+    configured: configured::Configured,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.
@@ -168,6 +183,9 @@ impl App {
         if let Err(e) = self.write_heard().await {
             tracing::warn!(error = %e, "heartbeats were not written down");
         }
+        if let Err(e) = self.write_uses().await {
+            tracing::warn!(error = %e, "the last uses of keys were not written down");
+        }
         self.store.close().await;
     }
 
@@ -216,10 +234,19 @@ impl App {
     }
 }
 
-/// Asks for a permission. An agent and the system hold none: what they may do is not in roles.
+/// Asks for a permission everywhere. An agent and the system hold none: what they may do is not in
+/// roles.
 pub(crate) fn require(who: &Principal, permission: Permission) -> Result<(), AppError> {
-    let role = who.role.as_deref().and_then(Role::of_id);
-    if role.is_some_and(|r| r.allows(permission)) {
+    require_on(who, permission, &Scope::Global)
+}
+
+/// Asks for a permission on one thing; one that is held everywhere counts there.
+pub(crate) fn require_on(
+    who: &Principal,
+    permission: Permission,
+    scope: &Scope,
+) -> Result<(), AppError> {
+    if who.access.allows_on(permission, scope) {
         Ok(())
     } else {
         Err(AppError::Forbidden(permission))

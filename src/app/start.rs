@@ -4,6 +4,7 @@
 use super::{
     App, SystemCa,
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
+    configured::Configured,
     crl::Crls,
     nodes::Nodes,
 };
@@ -12,7 +13,7 @@ use crate::{
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{Crypto, OsRng, RingCrypto, RingError},
-    jobs::{Doorbell, Heard, Pulse, Watched},
+    jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
     store::{CommitError, Committer, EngineError, Redb, Store, StoreError},
@@ -127,6 +128,9 @@ pub enum StartError {
     /// The clock was never set: what is made now would have ended when it is.
     #[error("the clock says {0}, which cannot be: set it, then start again")]
     Clock(Time),
+    /// The keys of the configuration.
+    #[error("{0}")]
+    Keys(String),
     /// The key ring.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -179,6 +183,8 @@ impl App {
             config,
             mut names,
         } = parts;
+        let configured = Configured::read(config.keys.clone(), &*files);
+        let configured = configured.map_err(StartError::Keys)?;
         let birth = Birth {
             store: &store,
             rng: &*rng,
@@ -243,6 +249,10 @@ impl App {
             pulse: Pulse::default(),
             refusals: Throttle::default(),
             metrics,
+            files,
+            keys_used: Seen::default(),
+            sessions_used: Seen::default(),
+            configured,
             config,
         };
         app.remember_heard().await?;

@@ -162,13 +162,7 @@ async fn in_memory(dir: &Path, engine: Arc<dyn Engine>) -> Result<(Arc<App>, Str
         crypto: Arc::new(RingCrypto),
         files: Arc::new(Disk),
         tasks: Tasks::new(),
-        config: ServerConfig {
-            data_dir: dir.to_owned(),
-            listen: ([127, 0, 0, 1], 0).into(),
-            socket: dir.join("socket"),
-            public_url: None,
-            pki_http: None,
-        },
+        config: ServerConfig::new(dir, ([127, 0, 0, 1], 0).into()),
         names: Vec::new(),
     };
     let Started { app, admin_key } = App::start(parts).await?;

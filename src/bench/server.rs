@@ -35,13 +35,7 @@ const GLANCE: Duration = Duration::from_millis(1);
 impl Place {
     /// The first start, in this process and without doors; gives the administrator's key.
     pub async fn first_start(&self) -> Result<(Arc<App>, String)> {
-        let config = ServerConfig {
-            data_dir: self.path().to_owned(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            socket: self.socket(),
-            public_url: None,
-            pki_http: None,
-        };
+        let config = ServerConfig::new(self.path(), ([127, 0, 0, 1], 0).into());
         let parts = Parts::of_machine(config, Tasks::new(), Vec::new())?;
         let Started { app, admin_key } = App::start(parts).await?;
         Ok((app, admin_key.context("this was no first start")?))

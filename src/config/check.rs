@@ -6,7 +6,11 @@ use super::{
     fault::ConfigError,
     settings::{ip, port, url_host},
 };
-use crate::telemetry::{Format, Level};
+use crate::{
+    access::configured::{ConfiguredKey, admin_keys, named_keys},
+    telemetry::{Format, Level},
+};
+use secrecy::SecretString;
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -25,6 +29,46 @@ pub struct ServerConfig {
     pub public_url: Option<String>,
     /// Where CRLs and CA certificates are served over plain HTTP.
     pub pki_http: Option<SocketAddr>,
+    /// The keys it takes beside those it stores.
+    pub keys: Vec<KeySource>,
+}
+
+impl ServerConfig {
+    /// One that says where the data lie and where to listen, and leaves everything else out.
+    pub fn new(data_dir: impl Into<PathBuf>, listen: SocketAddr) -> Self {
+        let data_dir = data_dir.into();
+        Self {
+            socket: data_dir.join(SOCKET_NAME),
+            data_dir,
+            listen,
+            public_url: None,
+            pki_http: None,
+            keys: Vec::new(),
+        }
+    }
+}
+
+/// A setting that brings keys.
+#[derive(Debug, Clone)]
+pub struct KeySource {
+    /// Its name.
+    pub setting: &'static str,
+    /// Where the keys are.
+    pub keys: KeyList,
+    /// Reads them.
+    pub read: ReadKeys,
+}
+
+/// Reads a list of keys.
+pub type ReadKeys = fn(&str) -> Result<Vec<ConfiguredKey>, String>;
+
+/// Where a list of keys is.
+#[derive(Debug, Clone)]
+pub enum KeyList {
+    /// Here.
+    Text(SecretString),
+    /// In a file, which may change.
+    File(PathBuf),
 }
 
 /// How logs are written.
@@ -71,8 +115,28 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         pki_http: env
             .get("CERTCTL_PKI_HTTP_LISTEN")
             .and_then(|text| text.parse().ok()),
+        keys: key_sources(env),
     };
     Ok((config, log))
+}
+
+fn key_sources(env: &Environment) -> Vec<KeySource> {
+    let settings: [(_, ReadKeys); 2] = [
+        ("CERTCTL_AUTH_SECRET", admin_keys),
+        ("CERTCTL_API_KEYS_NAMED", named_keys),
+    ];
+    let source = |(setting, read)| {
+        let keys = match env.secret_file(setting) {
+            Some(path) => KeyList::File(path.to_owned()),
+            None => KeyList::Text(env.get(setting)?.to_owned().into()),
+        };
+        Some(KeySource {
+            setting,
+            keys,
+            read,
+        })
+    };
+    settings.into_iter().filter_map(source).collect()
 }
 
 /// The host of the server's public address: a name, or an IP address without brackets.

@@ -122,7 +122,16 @@ impl Environment {
 
     /// A value that was given.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.given.get(name).map(|given| given.text.as_str())
+        let given = self.given.get(name).map(|given| given.text.as_str());
+        given.filter(|text| !text.is_empty())
+    }
+
+    /// The file that a value comes from, where it is that of a secret.
+    pub fn secret_file(&self, name: &str) -> Option<&Path> {
+        match &self.given.get(name)?.source {
+            Source::SecretFile(path) => Some(path),
+            _ => None,
+        }
     }
 
     /// The value in force: the one given, or the default.
@@ -263,7 +272,8 @@ impl Environment {
                 }
             }
         };
-        if given.text.is_empty() {
+        // A secret's file may be filled later.
+        if given.text.is_empty() && !matches!(given.source, Source::SecretFile(_)) {
             return;
         }
         self.given.insert(setting.name, given);

@@ -11,7 +11,10 @@ mod file;
 mod page;
 mod settings;
 
-pub use check::{Flags, LogConfig, ServerConfig, data_dir, logging, public_host, server};
+pub use check::{
+    Flags, KeyList, KeySource, LogConfig, ReadKeys, ServerConfig, data_dir, logging, public_host,
+    server,
+};
 pub use environment::{Environment, Reader, Shown, Source};
 pub use fault::{ConfigError, Fault};
 pub use file::DEFAULT_FILE;

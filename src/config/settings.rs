@@ -1,6 +1,9 @@
 //! The table of settings. Names, file keys, checks, help and the reference page follow from it.
 
-use crate::telemetry::{Format, Level};
+use crate::{
+    access::configured::{admin_keys, named_keys},
+    telemetry::{Format, Level},
+};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,6 +38,10 @@ pub enum Kind {
     Socket,
     /// An `https://` address.
     Url,
+    /// Keys, each an administrator's.
+    Keys,
+    /// Keys with names and roles.
+    NamedKeys,
     /// How much is logged.
     LogLevel,
     /// How a line of the log looks.
@@ -56,10 +63,10 @@ const fn public(
     }
 }
 
-const fn secret(name: &'static str, about: &'static str) -> Setting {
+const fn secret(name: &'static str, kind: Kind, about: &'static str) -> Setting {
     Setting {
         secret: true,
-        ..public(name, Kind::Text, "", about)
+        ..public(name, kind, "", about)
     }
 }
 
@@ -102,6 +109,16 @@ pub const SETTINGS: &[Setting] = &[
         "<data-dir>/certctl.sock",
         "unix socket for administration on this machine",
     ),
+    secret(
+        "CERTCTL_AUTH_SECRET",
+        Kind::Keys,
+        "keys that the server takes beside those it stores, each an administrator's: separated by commas, in a file also by line ends; a file is read again every 5 seconds",
+    ),
+    secret(
+        "CERTCTL_API_KEYS_NAMED",
+        Kind::NamedKeys,
+        "such keys with names and roles: name:key or name:key:role, the role r-viewer where none is named; a name may come twice, with the same role, while its key is replaced",
+    ),
     public(
         "CERTCTL_LOG_LEVEL",
         Kind::LogLevel,
@@ -122,6 +139,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     secret(
         "CERTCTL_API_KEY",
+        Kind::Text,
         "key the command line sends to that server",
     ),
     public(
@@ -182,6 +200,8 @@ impl Kind {
             Self::Port => "port",
             Self::Socket => "address and port",
             Self::Url => "https URL",
+            Self::Keys => "list of keys",
+            Self::NamedKeys => "list of name:key:role",
             Self::LogLevel => "log level",
             Self::LogFormat => "log format",
         }
@@ -201,6 +221,8 @@ impl Kind {
             Self::Url if url_host(text).is_none() => {
                 "a URL such as https://certctl.example:8443 is expected"
             }
+            Self::Keys => return admin_keys(text).map(drop),
+            Self::NamedKeys => return named_keys(text).map(drop),
             Self::LogLevel if text.parse::<Level>().is_err() => {
                 "error, warn, info, debug or trace is expected"
             }

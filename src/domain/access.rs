@@ -1,20 +1,28 @@
-//! Who acts.
+//! Who acts, and what they may do.
 
-use crate::{clock::Time, id::Id};
+use crate::{
+    access::{Permission, Permissions, Role},
+    clock::Time,
+    id::Id,
+};
 use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
 
-/// Who acts, as the audit log names it. What a principal may do is in
-/// [`access`](crate::access).
+/// Who acts, as the audit log names it, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// What it is.
     pub kind: PrincipalKind,
     /// Its name: a key's name, `local:1000`, `agent:web-1`, `join_token:tok-1`, `system:renewals`.
     pub name: String,
-    /// The role that says what it may do; an agent and the system have none.
-    pub role: Option<String>,
     /// The agent's id, when it is one.
     pub agent: Option<Id>,
+    /// The key it came with, by itself or by the session that was opened with it.
+    pub key: Option<Id>,
+    /// The browser session it came with.
+    pub session: Option<Id>,
+    /// What it may do; nothing for an agent and the system, whose rights are not in roles.
+    pub access: Access,
 }
 
 /// What acts.
@@ -43,45 +51,150 @@ impl PrincipalKind {
 }
 
 impl Principal {
+    /// One without any right that roles give.
+    pub fn new(kind: PrincipalKind, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+            agent: None,
+            key: None,
+            session: None,
+            access: Access::default(),
+        }
+    }
+
     /// The server itself.
     pub fn system(part: &str) -> Self {
-        Self {
-            kind: PrincipalKind::System,
-            name: format!("system:{part}"),
-            role: None,
-            agent: None,
+        Self::new(PrincipalKind::System, format!("system:{part}"))
+    }
+
+    /// Whether it holds a permission everywhere.
+    pub fn allows(&self, permission: Permission) -> bool {
+        self.access.allows(permission)
+    }
+}
+
+/// Where a permission counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "type", content = "id", rename_all = "snake_case")]
+pub enum Scope {
+    /// Everywhere.
+    Global,
+    /// On a profile alone.
+    Profile(Id),
+    /// On an issuer alone.
+    Issuer(Id),
+}
+
+impl Scope {
+    /// The word on the wire.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Profile(_) => "profile",
+            Self::Issuer(_) => "issuer",
+        }
+    }
+
+    /// The thing, where it is one.
+    pub fn id(&self) -> Option<&Id> {
+        match self {
+            Self::Global => None,
+            Self::Profile(id) | Self::Issuer(id) => Some(id),
+        }
+    }
+
+    /// What lies in both; `None` where nothing does.
+    pub fn meet(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Global, narrow) => Some(narrow.clone()),
+            (narrow, Self::Global) => Some(narrow.clone()),
+            (a, b) => (a == b).then(|| a.clone()),
         }
     }
 }
 
-/// A key for programs and people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApiKey {
-    /// Its id.
-    pub id: Id,
-    /// Its name.
-    pub name: String,
-    /// SHA-256 of the key, lower hex.
-    pub secret_sha256: String,
-    /// The id of its role, e.g. `r-admin`.
-    pub role: String,
-    /// From then on it is refused.
-    pub expires_at: Option<Time>,
-    /// When it was made.
-    pub created_at: Time,
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id() {
+            None => f.write_str(self.kind()),
+            Some(id) => write!(f, "{} {id}", self.kind()),
+        }
+    }
 }
 
-/// A browser session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// Its id.
-    pub id: Id,
-    /// SHA-256 of the cookie's value, lower hex.
-    pub secret_sha256: String,
-    /// The key it was opened with; it ends with it.
-    pub key: Id,
-    /// From then on it is refused.
-    pub expires_at: Time,
-    /// When it was opened.
-    pub created_at: Time,
+/// Permissions, by where they count.
+pub type Holdings = BTreeMap<Scope, Permissions>;
+
+/// What a principal may do at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Access {
+    /// The ids of the roles that are in force.
+    pub roles: Vec<String>,
+    /// The permissions that they give.
+    pub holdings: Holdings,
+    /// The first moment at which some of it is over.
+    pub until: Option<Time>,
+}
+
+impl Access {
+    /// Adds a role, granted within `scope` until a moment: what it gives is what lies in the
+    /// grant's scope and in that of the role's permission.
+    pub fn grant(&mut self, role: &str, holdings: &Holdings, scope: &Scope, until: Option<Time>) {
+        if !self.roles.iter().any(|r| r == role) {
+            self.roles.push(role.to_owned());
+        }
+        for (scope, permissions) in within(holdings, scope) {
+            let held = self.holdings.entry(scope).or_default();
+            *held = *held | permissions;
+        }
+        self.ends(until);
+    }
+
+    /// All of it is over at this moment, where there is one.
+    pub fn ends(&mut self, at: Option<Time>) {
+        self.until = self.until.into_iter().chain(at).min();
+    }
+
+    /// Whether it has the administrator's role, everywhere.
+    pub fn is_admin(&self) -> bool {
+        let admin = Role::Admin;
+        self.roles.iter().any(|role| role == admin.id())
+            && self.in_scope(&Scope::Global) == admin.permissions()
+    }
+
+    /// Whether a permission is held everywhere.
+    pub fn allows(&self, permission: Permission) -> bool {
+        self.in_scope(&Scope::Global).contains(permission)
+    }
+
+    /// Whether a permission is held on one thing, or everywhere.
+    pub fn allows_on(&self, permission: Permission, scope: &Scope) -> bool {
+        self.allows(permission) || self.in_scope(scope).contains(permission)
+    }
+
+    /// What of `others` is not held.
+    pub fn lacks(&self, others: &Holdings) -> Permissions {
+        let everywhere = self.in_scope(&Scope::Global);
+        let beyond = others
+            .iter()
+            .map(|(scope, permissions)| permissions.beyond(everywhere | self.in_scope(scope)));
+        beyond.fold(Permissions::NONE, |all, some| all | some)
+    }
+
+    fn in_scope(&self, scope: &Scope) -> Permissions {
+        self.holdings.get(scope).copied().unwrap_or_default()
+    }
+}
+
+/// What of `holdings` counts within `scope`.
+pub fn within(holdings: &Holdings, scope: &Scope) -> Holdings {
+    let mut met = Holdings::new();
+    for (own, permissions) in holdings {
+        if let Some(scope) = own.meet(scope) {
+            let held = met.entry(scope).or_default();
+            *held = *held | *permissions;
+        }
+    }
+    met
 }

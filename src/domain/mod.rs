@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod deployment;
 pub mod issuer;
 pub mod job;
+pub mod key;
 pub mod observation;
 pub mod order;
 pub mod profile;
@@ -17,7 +18,7 @@ pub mod revocation;
 pub mod target;
 pub mod version;
 
-pub use access::{ApiKey, Principal, PrincipalKind, Session};
+pub use access::{Access, Holdings, Principal, PrincipalKind, Scope};
 pub use agent::{
     Agent, AgentStatus, JoinToken, NameScope, Presence, Retired, Said, Skew, TokenState,
 };
@@ -29,6 +30,10 @@ pub use certificate::{
 pub use deployment::{Deployment, DeploymentState};
 pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
+pub use key::{
+    ApiKey, CustomRole, Former, Grant, KeyUse, RolePermission, SESSION_IDLE, SESSION_LIFETIME,
+    Session, SessionEnd,
+};
 pub use observation::Observation;
 pub use order::{Cause, FailureClass, Order, OrderState};
 pub use profile::{Profile, RenewalPolicy};

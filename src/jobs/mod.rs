@@ -2,6 +2,10 @@
 //! [`app`](crate::app); here are the things that live in memory only: who waits for work, when each
 //! agent was last heard, and when each loop last looked.
 
+mod seen;
+
+pub use seen::Seen;
+
 use crate::{clock::Time, domain::Said, id::Id};
 use std::{
     collections::{BTreeMap, BTreeSet},

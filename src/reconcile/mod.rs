@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub const TICK: Duration = Duration::from_secs(1);
 /// Agents' heartbeats are written down this often.
 const HEARD_EVERY: Duration = Duration::from_secs(60);
+/// The files of configured keys are read this often.
+const KEYS_EVERY: Duration = Duration::from_secs(5);
 /// The server's own certificate is looked at this often.
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 /// The ends of CAs are looked at this often.
@@ -59,6 +61,13 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
     });
+    every(app, "last uses", HEARD_EVERY, |app| async move {
+        app.write_uses().await
+    });
+    every(app, "configured keys", KEYS_EVERY, |app| async move {
+        app.read_configured_keys();
+        Ok(())
+    });
     every(app, "ended jobs", JOBS_EVERY, |app| async move {
         app.forget_jobs().await
     });
@@ -91,6 +100,8 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
+    app.write_uses().await?;
+    app.read_configured_keys();
     app.forget_jobs().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.refresh_crls().await?;

@@ -6,13 +6,15 @@ use crate::{
     clock::Time,
     crypt::RingDoc,
     domain::{
-        Agent, ApiKey, Attempt, CaNode, Certificate, Chain, Deployment, DeploymentState, Holder,
-        Issuer, IssuerTest, Job, JoinToken, Observation, Order, OrderState, Plan, Presence,
-        Profile, RenewalPolicy, Revocation, Session, Target, Version, job::JobKind,
+        Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
+        DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Observation, Order,
+        OrderState, Plan, Presence, Profile, RenewalPolicy, Revocation, Session, Target, Version,
+        job::JobKind,
     },
     id::Id,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The audit log's stream.
 pub const AUDIT: &str = "audit";
@@ -549,23 +551,51 @@ document!(
     }
 );
 
-/// Keys by the hash of their secret.
+/// Keys by the hashes of their secrets.
 pub const KEY_SECRET: Index = Index::new(ApiKey::COLL, "api_key.secret").unique();
-document!(ApiKey, "api_key", [KEY_SECRET], |self, keys| {
-    keys.put(KEY_SECRET, Key::new().text(&self.secret_sha256));
+/// Keys by name, without regard to case.
+pub const KEY_NAME: Index = Index::new(ApiKey::COLL, "api_key.name").unique();
+/// Keys by the roles they are granted, over or not: (role id).
+pub const KEY_ROLE: Index = Index::new(ApiKey::COLL, "api_key.role");
+document!(
+    ApiKey,
+    "api_key",
+    [KEY_SECRET, KEY_NAME, KEY_ROLE],
+    |self, keys| {
+        keys.put(KEY_SECRET, Key::new().text(&self.secret_sha256));
+        if let Some(former) = &self.former {
+            keys.put(KEY_SECRET, Key::new().text(&former.secret_sha256));
+        }
+        keys.put(KEY_NAME, Key::new().text(&self.name.to_lowercase()));
+        let roles: BTreeSet<&str> = self.grants.iter().map(|g| g.role.as_str()).collect();
+        for role in roles {
+            keys.put(KEY_ROLE, Key::new().text(role));
+        }
+    }
+);
+
+document!(KeyUse, "api_key_use", [], |self, _keys| {});
+
+/// Roles that were made here, by name, without regard to case.
+pub const ROLE_NAME: Index = Index::new(CustomRole::COLL, "role.name").unique();
+document!(CustomRole, "role", [ROLE_NAME], |self, keys| {
+    keys.put(ROLE_NAME, Key::new().text(&self.name.to_lowercase()));
 });
 
 /// Sessions by the hash of their cookie.
 pub const SESSION_SECRET: Index = Index::new(Session::COLL, "session.secret").unique();
 /// Sessions by their end: (time).
 pub const SESSION_EXPIRY: Index = Index::new(Session::COLL, "session.expiry");
+/// Sessions by the key they were opened with: (key id).
+pub const SESSION_KEY: Index = Index::new(Session::COLL, "session.key");
 document!(
     Session,
     "session",
-    [SESSION_SECRET, SESSION_EXPIRY],
+    [SESSION_SECRET, SESSION_EXPIRY, SESSION_KEY],
     |self, keys| {
         keys.put(SESSION_SECRET, Key::new().text(&self.secret_sha256));
         keys.put(SESSION_EXPIRY, Key::new().time(self.expires_at));
+        keys.put(SESSION_KEY, Key::new().text(self.key.as_str()));
     }
 );
 
@@ -627,6 +657,8 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Presence>(),
     Collection::of::<JoinToken>(),
     Collection::of::<ApiKey>(),
+    Collection::of::<KeyUse>(),
+    Collection::of::<CustomRole>(),
     Collection::of::<Session>(),
     Collection::of::<Profile>(),
     Collection::of::<RenewalPolicy>(),

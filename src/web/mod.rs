@@ -15,12 +15,7 @@ mod targets;
 
 pub use failure::{failure, wants_page};
 
-use crate::{
-    access::{Permission, Role},
-    api::Problem,
-    app::App,
-    domain::Principal,
-};
+use crate::{access::Permission, api::Problem, app::App, domain::Principal};
 use askama::Template;
 use axum::{
     Router,
@@ -42,6 +37,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/", get(|| async { Redirect::to(HOME) }))
         .route("/login", get(signin::page).post(signin::sign_in))
         .route("/logout", post(signin::sign_out))
+        .route("/auth/logout", post(signin::logout))
         .route(HOME, get(certificates::page))
         .route("/certificates/fragment", get(certificates::fragment))
         .route("/certificates/{id}", get(certificate::page))
@@ -60,10 +56,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/static/{file}", get(assets::file))
 }
 
-/// Whether a reader's role holds a permission: what a page offers. The use case asks again.
+/// Whether a reader holds a permission: what a page offers. The use case asks again.
 fn may(who: &Principal, permission: Permission) -> bool {
-    let role = who.role.as_deref().and_then(Role::of_id);
-    role.is_some_and(|role| role.allows(permission))
+    who.allows(permission)
 }
 
 /// A page, or a part of one.

@@ -3,8 +3,8 @@
 use super::{HOME, Page, assets};
 use crate::{
     api::{Caller, Problem, SESSION_COOKIE, session_cookie},
-    app::{App, SESSION_LIFETIME},
-    domain::Principal,
+    app::{App, Browser},
+    domain::{Principal, SESSION_LIFETIME},
 };
 use askama::Template;
 use axum::{
@@ -126,7 +126,7 @@ pub async fn sign_in(
     Form(form): Form<SignIn>,
 ) -> Response {
     let ReturnTo(next) = ReturnTo::or_home(form.next.as_deref());
-    let problem = match app.sign_in(&form.key).await {
+    let problem = match app.sign_in(&form.key, &browser(&headers)).await {
         Ok(secret) => {
             if let Some(older) = session_cookie(&headers)
                 && let Err(e) = app.sign_out(older).await
@@ -145,6 +145,16 @@ pub async fn sign_in(
     page
 }
 
+fn browser(headers: &HeaderMap) -> Browser {
+    let name = headers
+        .get(header::USER_AGENT)
+        .and_then(|v| v.to_str().ok());
+    Browser {
+        address: String::new(),
+        user_agent: name.unwrap_or_default().to_owned(),
+    }
+}
+
 /// `POST /logout`
 pub async fn sign_out(
     State(app): State<Arc<App>>,
@@ -156,6 +166,20 @@ pub async fn sign_out(
     let mut none = session(String::new());
     none.make_removal();
     Ok(with_cookie(Redirect::to("/login"), none))
+}
+
+/// `POST /auth/logout`, for programs: ends the session that the caller came with.
+pub async fn logout(
+    State(app): State<Arc<App>>,
+    Caller(_): Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if let Some(session) = session_cookie(&headers) {
+        app.sign_out(session).await?;
+    }
+    let mut none = session(String::new());
+    none.make_removal();
+    Ok(with_cookie(StatusCode::NO_CONTENT, none))
 }
 
 /// The session's cookie. `Lax`: a link in a mail finds the reader signed in; a form elsewhere

@@ -5,6 +5,7 @@ use crate::support::{Call, DAY, HOUR, TestAgent, TestApp, text};
 use certctl::{
     access::{Permission, Permissions, Role},
     agent::protocol::WorkItem,
+    app::Browser,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -14,13 +15,15 @@ use std::collections::BTreeSet;
 enum Door {
     /// Anyone.
     Open,
+    /// Anyone with a credential.
+    Known,
     /// Whoever holds this permission.
     Needs(Permission),
     /// The agent named in the path.
     ThatAgent,
 }
 
-use Door::{Needs, Open, ThatAgent};
+use Door::{Known, Needs, Open, ThatAgent};
 use Permission::*;
 
 /// Every route: who is let in, and what the right caller is answered.
@@ -80,6 +83,28 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("POST /api/v1/agents/{id}/jobs/{job}/csr", ThatAgent, 202),
     ("POST /api/v1/agents/{id}/jobs/{job}/report", ThatAgent, 200),
     ("GET /api/v1/audit", Needs(AuditRead), 200),
+    ("GET /api/v1/version", Open, 200),
+    ("GET /api/v1/auth/info", Open, 200),
+    ("GET /api/v1/auth/check", Known, 200),
+    ("GET /api/v1/auth/me", Known, 200),
+    ("GET /api/v1/auth/permissions", Known, 200),
+    ("GET /api/v1/auth/sessions", Known, 200),
+    ("DELETE /api/v1/auth/sessions", Known, 200),
+    ("DELETE /api/v1/auth/sessions/{id}", Needs(AuthSessionRevoke), 204),
+    ("GET /api/v1/auth/keys", Needs(AuthKeyList), 200),
+    ("POST /api/v1/auth/keys", Needs(AuthKeyCreate), 201),
+    ("GET /api/v1/auth/keys/{id}", Needs(AuthKeyList), 200),
+    ("DELETE /api/v1/auth/keys/{id}", Needs(AuthKeyDelete), 204),
+    ("POST /api/v1/auth/keys/{id}/rotate", Needs(AuthKeyRotate), 200),
+    ("POST /api/v1/auth/keys/{id}/roles", Needs(AuthRoleAssign), 204),
+    ("DELETE /api/v1/auth/keys/{id}/roles/{role}", Needs(AuthRoleRevoke), 204),
+    ("GET /api/v1/auth/roles", Needs(AuthRoleList), 200),
+    ("POST /api/v1/auth/roles", Needs(AuthRoleCreate), 201),
+    ("GET /api/v1/auth/roles/{id}", Needs(AuthRoleList), 200),
+    ("PUT /api/v1/auth/roles/{id}", Needs(AuthRoleEdit), 200),
+    ("DELETE /api/v1/auth/roles/{id}", Needs(AuthRoleDelete), 204),
+    ("POST /api/v1/auth/roles/{id}/permissions", Needs(AuthRoleEdit), 204),
+    ("DELETE /api/v1/auth/roles/{id}/permissions/{permission}", Needs(AuthRoleEdit), 204),
     ("GET /api/v1/audit/{id}", Needs(AuditRead), 200),
     ("GET /api/v1/audit/export", Needs(AuditExport), 200),
     ("POST /api/v1/audit/verify", Needs(AuditExport), 200),
@@ -105,6 +130,8 @@ enum Caller {
     WrongKey,
     EndedKey,
     Key(Role),
+    /// A key with a role that was made here, and one whose scope is another thing.
+    CustomKey,
     ThisAgent,
     OtherAgent,
     AgentWithWrongSecret,
@@ -113,7 +140,10 @@ enum Caller {
     EndedSession,
 }
 
-const CALLERS: [Caller; 19] = [
+/// What [`Caller::CustomKey`] holds everywhere.
+const CUSTOM: [Permission; 4] = [CertIssue, JobCancel, AuthRoleList, AuthKeyRotate];
+
+const CALLERS: [Caller; 20] = [
     Caller::Nobody,
     Caller::BasicAuth,
     Caller::EmptyBearer,
@@ -127,6 +157,7 @@ const CALLERS: [Caller; 19] = [
     Caller::Key(Role::Mcp),
     Caller::Key(Role::Cli),
     Caller::Key(Role::Auditor),
+    Caller::CustomKey,
     Caller::ThisAgent,
     Caller::OtherAgent,
     Caller::AgentWithWrongSecret,
@@ -135,9 +166,17 @@ const CALLERS: [Caller; 19] = [
     Caller::EndedSession,
 ];
 
+const CHALLENGE: &str = r#"Bearer realm="certctl""#;
+const ABSOLUTE: &str =
+    r#"Bearer realm="certctl", error="invalid_token", error_description="absolute_timeout""#;
+
 /// What a caller is answered at a door behind which `right` waits.
 fn expected(caller: Caller, door: Door, right: u16) -> u16 {
-    let holds = |role: Role| matches!(door, Needs(permission) if role.allows(permission));
+    let needs = |allows: &dyn Fn(Permission) -> bool| match door {
+        Needs(permission) => allows(permission),
+        other => other == Known,
+    };
+    let holds = |role: Role| needs(&|permission| role.allows(permission));
     let lets_in = match caller {
         _ if door == Open => true,
         Caller::Nobody
@@ -151,8 +190,9 @@ fn expected(caller: Caller, door: Door, right: u16) -> u16 {
         Caller::LocalUser => holds(Role::Admin),
         Caller::Key(role) => holds(role),
         Caller::ViewersSession => holds(Role::Viewer),
-        Caller::ThisAgent => door == ThatAgent,
-        Caller::OtherAgent => false,
+        Caller::CustomKey => needs(&|permission| CUSTOM.contains(&permission)),
+        Caller::ThisAgent => matches!(door, ThatAgent | Known),
+        Caller::OtherAgent => door == Known,
     };
     if lets_in { right } else { 403 }
 }
@@ -166,6 +206,7 @@ struct World {
     version_csr: String,
     order: String,
     keys: Vec<(Role, String)>,
+    custom: String,
     ended_key: String,
     session: String,
     ended_session: String,
@@ -176,14 +217,19 @@ impl World {
     async fn new() -> Self {
         let app = TestApp::start().await;
         let ended_key = app.key_until(Role::Admin, Some(app.now().plus(HOUR))).await;
-        let ended_session = app.app.sign_in(app.admin_key()).await.unwrap();
+        let ended_session = app
+            .app
+            .sign_in(app.admin_key(), &Browser::default())
+            .await
+            .unwrap();
         app.advance(DAY);
         let mut keys = Vec::new();
         for role in Role::ALL {
             keys.push((role, app.key(role).await));
         }
-        let viewer = &keys.iter().find(|k| k.0 == Role::Viewer).unwrap().1;
-        let session = app.app.sign_in(viewer).await.unwrap();
+        let viewer = app.key(Role::Viewer).await;
+        let session = app.app.sign_in(&viewer, &Browser::default()).await.unwrap();
+        let custom = custom_key(&app).await;
         let agent = app.agent("this").await;
         let other = app.agent("other").await;
         let target = app.target(&agent, "web").await;
@@ -206,6 +252,7 @@ impl World {
             version_csr,
             order,
             keys,
+            custom,
             ended_key,
             session,
             ended_session,
@@ -222,6 +269,7 @@ impl World {
             Caller::WrongKey => call.bearer("ctl_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
             Caller::EndedKey => call.bearer(&self.ended_key),
             Caller::Key(role) => call.bearer(&self.keys.iter().find(|k| k.0 == role).unwrap().1),
+            Caller::CustomKey => call.bearer(&self.custom),
             Caller::ThisAgent => call.bearer(&self.agent.credential()),
             Caller::OtherAgent => call.bearer(&self.other.credential()),
             Caller::AgentWithWrongSecret => call.bearer(&format!("cta_{}.wrong", self.agent.id)),
@@ -313,6 +361,40 @@ impl World {
                 let path = path.replace("{shard}", "0.crl");
                 (path.replace("{file}", "ca-local-root.cer"), Value::Null)
             }
+            "DELETE /api/v1/auth/sessions" => (format!("{path}?except=current"), Value::Null),
+            "DELETE /api/v1/auth/sessions/{id}" => {
+                let (name, key) = self.app.made_key(&fresh, &["r-viewer"]).await;
+                let session = self.app.app.sign_in(&key, &Browser::default()).await;
+                session.unwrap();
+                let theirs = format!("/api/v1/auth/sessions?actor_id={name}");
+                let theirs = self.app.get(&theirs).await;
+                (of(&text(&theirs["sessions"][0]["id"])), Value::Null)
+            }
+            "POST /api/v1/auth/keys" => (
+                path.into(),
+                json!({"name": fresh, "role_ids": ["r-viewer"]}),
+            ),
+            _ if path.starts_with("/api/v1/auth/keys/") => {
+                // One that holds nothing: who may hand out its secret gains nothing by it.
+                let (name, _) = self.app.made_key(&fresh, &["r-auditor"]).await;
+                let roles = format!("/api/v1/auth/keys/{name}/roles");
+                if path.ends_with("/rotate") {
+                    let gone = format!("{roles}/r-auditor");
+                    self.app.admin("DELETE", &gone).send().await.expect(204);
+                }
+                let path = of(&name).replace("{role}", "r-auditor");
+                (path, json!({"role_id": "r-viewer"}))
+            }
+            "POST /api/v1/auth/roles" => (path.into(), json!({"name": fresh})),
+            _ if path.starts_with("/api/v1/auth/roles/") => {
+                let wish = json!({"name": fresh, "permissions": [{"permission": "cert.read"}]});
+                let made = self.app.post("/api/v1/auth/roles", wish).await.expect(201);
+                let path = of(&text(&made["id"])).replace("{permission}", "cert.read");
+                (
+                    path,
+                    json!({"permission": "cert.edit", "description": "more"}),
+                )
+            }
             "POST /api/v1/targets" => {
                 let body = json!({
                     "name": fresh, "type": "File", "agent_id": self.agent.id, "config": {},
@@ -367,6 +449,21 @@ impl World {
     }
 }
 
+/// A key with [`CUSTOM`] everywhere, and everything on an issuer that there is not.
+async fn custom_key(app: &TestApp) -> String {
+    let permissions: Vec<_> = CUSTOM
+        .iter()
+        .map(|permission| json!({"permission": permission.as_str()}))
+        .collect();
+    let wish = json!({"name": "custom", "permissions": permissions});
+    let role = app.post("/api/v1/auth/roles", wish).await.expect(201);
+    let (name, key) = app.made_key("custom", &[&text(&role["id"])]).await;
+    let path = format!("/api/v1/auth/keys/{name}/roles");
+    let grant = json!({"role_id": "r-admin", "scope_type": "issuer", "scope_id": "iss-other"});
+    app.post(&path, grant).await.expect(204);
+    key
+}
+
 /// The certificate and key of a CA that was made elsewhere, good at the time of these tests.
 pub fn foreign_ca(name: &str) -> (String, String) {
     let mut params = rcgen::CertificateParams::default();
@@ -391,6 +488,7 @@ fn the_table_says_what_the_document_says() {
     let table = ROUTES.iter().map(|(route, door, _)| {
         let needs = match door {
             Open => "none",
+            Known => "authenticated",
             Needs(permission) => permission.as_str(),
             ThatAgent => "agent",
         };
@@ -421,7 +519,10 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
             } else if expected >= 400 {
                 if expected == 401 {
                     let challenge = &answer.headers["www-authenticate"];
-                    assert_eq!(challenge, "Bearer realm=\"certctl\"", "{route}");
+                    let challenge = challenge.to_str().unwrap();
+                    let ended = caller == Caller::EndedSession;
+                    let expected = if ended { ABSOLUTE } else { CHALLENGE };
+                    assert_eq!(challenge, expected, "{route} by {caller:?}");
                 }
                 answer.problem();
                 assert_eq!(
@@ -448,7 +549,11 @@ async fn a_refusal_names_the_permission_that_is_missing() {
 #[tokio::test]
 async fn a_bearer_is_not_helped_by_the_session_or_socket_beside_it() {
     let app = TestApp::start().await;
-    let session = app.app.sign_in(app.admin_key()).await.unwrap();
+    let session = app
+        .app
+        .sign_in(app.admin_key(), &Browser::default())
+        .await
+        .unwrap();
     let call = app.call("GET", "/api/v1/certificates").bearer("ctl_wrong");
     call.session(&session).local(0).send().await.refused(401);
 }
@@ -460,8 +565,8 @@ async fn a_session_ends_when_it_is_closed_and_when_its_key_ends() {
         .key_until(Role::Viewer, Some(app.now().plus(HOUR)))
         .await;
     let (closed, kept) = (
-        app.app.sign_in(&key).await.unwrap(),
-        app.app.sign_in(&key).await.unwrap(),
+        app.app.sign_in(&key, &Browser::default()).await.unwrap(),
+        app.app.sign_in(&key, &Browser::default()).await.unwrap(),
     );
     let list = |session: &str| app.call("GET", "/api/v1/targets").session(session).send();
     list(&closed).await.expect(200);
@@ -475,7 +580,11 @@ async fn a_session_ends_when_it_is_closed_and_when_its_key_ends() {
 #[tokio::test]
 async fn a_page_of_another_origin_cannot_use_a_browsers_session() {
     let app = TestApp::start().await;
-    let session = app.app.sign_in(app.admin_key()).await.unwrap();
+    let session = app
+        .app
+        .sign_in(app.admin_key(), &Browser::default())
+        .await
+        .unwrap();
     let before = app.seq();
     let call = app.call("POST", "/api/v1/agents/tokens").session(&session);
     let call = call.header("sec-fetch-site", "cross-site");

@@ -112,13 +112,7 @@ impl ServerHost {
             crypto: Arc::new(SeededCrypto(self.chance.clone())),
             files,
             tasks: Tasks::new(),
-            config: ServerConfig {
-                listen: ([127, 0, 0, 1], 8443).into(),
-                socket: data_dir.join("certctl.sock"),
-                data_dir,
-                public_url: None,
-                pki_http: None,
-            },
+            config: ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into()),
             names: Vec::new(),
         };
         Ok((disk, stored, parts))

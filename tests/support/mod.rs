@@ -19,7 +19,7 @@ use certctl::{
     clock::{Clock, Rng, Time},
     config::ServerConfig,
     crypt::{RingCrypto, secret},
-    domain::ApiKey,
+    domain::{ApiKey, Grant},
     reconcile,
     store::{
         Answer as EngineAnswer, Batch, Committer, Counting, Engine, EngineError, Memory, Outcome,
@@ -129,13 +129,7 @@ impl World {
             crypto: Arc::new(RingCrypto),
             files: Arc::new(Disk),
             tasks: Tasks::new(),
-            config: ServerConfig {
-                listen: ([127, 0, 0, 1], 8443).into(),
-                socket: data_dir.join("certctl.sock"),
-                data_dir,
-                public_url: None,
-                pki_http: None,
-            },
+            config: ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into()),
             names: Vec::new(),
         })
         .await
@@ -306,16 +300,26 @@ impl TestApp {
     pub async fn key_until(&self, role: Role, expires_at: Option<Time>) -> String {
         let key = secret::generate("ctl_", &*self.app.rng).to_string();
         let mut unit = self.app.store.unit(self.unit_id(), self.app.now());
+        let id = self.app.new_id("key");
         unit.insert(ApiKey {
-            id: self.app.new_id("key"),
-            name: format!("test-{}", role.id()),
+            name: format!("test-{}-{id}", role.id()),
+            id,
             secret_sha256: secret::hash(&key),
-            role: role.id().into(),
+            secret_since: self.now(),
+            former: None,
+            grants: vec![Grant::of(role.id())],
             expires_at,
             created_at: self.now(),
         });
         unit.commit().await.unwrap();
         key
+    }
+
+    /// A key of this name and with these roles, made through the API; its name and secret.
+    pub async fn made_key(&self, name: &str, roles: &[&str]) -> (String, String) {
+        let wish = json!({"name": name, "role_ids": roles});
+        let made = self.post("/api/v1/auth/keys", wish).await.expect(201);
+        (text(&made["name"]), text(&made["key_value"]))
     }
 
     /// A name for a commit.

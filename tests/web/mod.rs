@@ -2,6 +2,7 @@
 
 mod agents;
 mod certificates;
+mod ending;
 mod failure;
 mod files;
 mod html;
@@ -16,7 +17,7 @@ use certctl::{
     clock::{Clock, Time},
     config::ServerConfig,
     crypt::{OsRng, RingCrypto, secret},
-    domain::ApiKey,
+    domain::{ApiKey, Grant},
     store::{Committer, Memory, Store},
     sys::{Disk, Tasks},
 };
@@ -65,13 +66,7 @@ impl Desk {
             crypto: Arc::new(RingCrypto),
             files: Arc::new(Disk),
             tasks: Tasks::new(),
-            config: ServerConfig {
-                data_dir: dir.path().into(),
-                listen: ([127, 0, 0, 1], 8443).into(),
-                socket: dir.path().join("certctl.sock"),
-                public_url: None,
-                pki_http: None,
-            },
+            config: ServerConfig::new(dir.path(), ([127, 0, 0, 1], 8443).into()),
             names: Vec::new(),
         })
         .await
@@ -145,7 +140,9 @@ impl Desk {
             id: format!("key-{}", role.id()).parse().unwrap(),
             name: format!("somebody {}", role.id()),
             secret_sha256: secret::hash(&key),
-            role: role.id().into(),
+            secret_since: self.app.now(),
+            former: None,
+            grants: vec![Grant::of(role.id())],
             expires_at: None,
             created_at: self.app.now(),
         });

@@ -1,6 +1,7 @@
 //! The audit log.
 
 use super::*;
+use certctl::app::Browser;
 
 #[tokio::test]
 async fn the_audit_log() {
@@ -75,7 +76,11 @@ async fn no_secret_is_in_the_audit_log() {
     let app = TestApp::start().await;
     let token = app.join_token(json!({})).await;
     let agent = TestAgent::enrol(&app, "host", &token).await;
-    let session = app.app.sign_in(app.admin_key()).await.unwrap();
+    let session = app
+        .app
+        .sign_in(app.admin_key(), &Browser::default())
+        .await
+        .unwrap();
     let log = app.get("/api/v1/audit").await.to_string();
     let credential = agent.credential();
     let secret = credential.rsplit_once('.').unwrap().1;
