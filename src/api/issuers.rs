@@ -3,7 +3,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_path, optional_id},
+    extract::{Body, Caller, Edit, id_in_path, optional_id},
     shapes::{IssuerChange, IssuerNew, IssuerShape, List, StatusShape},
 };
 use crate::app::{App, ImportedCa, IssuerEdit, NewCa};
@@ -137,7 +137,7 @@ pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(change): Body<IssuerChange>,
+    Edit(change): Edit<IssuerChange>,
 ) -> Result<Json<IssuerShape>, Problem> {
     let id = id_in_path("issuer", &id)?;
     if let Some(kind) = &change.kind {

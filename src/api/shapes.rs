@@ -6,7 +6,7 @@ mod bulk;
 mod issuers;
 mod stats;
 
-pub use super::body::Ignored;
+pub use super::body::{Edits, Ignored};
 pub use agents::*;
 pub use auth::*;
 pub use bulk::*;
@@ -591,30 +591,10 @@ pub struct TargetChange {
     /// True as long as it is not retired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub id: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub created_at: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub updated_at: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub test_status: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub last_tested_at: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub test_job_id: Ignored,
+}
+
+impl Edits for TargetChange {
+    type Resource = TargetShape;
 }
 
 /// A target.

@@ -3,7 +3,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_field, id_in_path, optional_id},
+    extract::{Body, Caller, Edit, id_in_field, id_in_path, optional_id},
     shapes::{JobShape, List, TargetChange, TargetNew, TargetShape, TestTriggered},
 };
 use crate::app::{App, NewTarget, TargetEdit, lists::REACH};
@@ -93,7 +93,7 @@ pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(change): Body<TargetChange>,
+    Edit(change): Edit<TargetChange>,
 ) -> Result<Json<TargetShape>, Problem> {
     let id = id_in_path("target", &id)?;
     let shown = app.target(&who, &id).await?;

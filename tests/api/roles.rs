@@ -29,12 +29,17 @@ async fn built_in_roles_are_listed_with_what_they_hold_and_stay_as_they_are() {
             "{}",
             role.id()
         );
-        let body = json!({"description": "mine", "permission": "cert.read"});
-        for (method, path) in [
-            ("PUT", path.clone()),
-            ("DELETE", path.clone()),
-            ("POST", format!("{path}/permissions")),
-            ("DELETE", format!("{path}/permissions/cert.read")),
+        let other = json!({"description": "mine"});
+        let more = json!({"permission": "cert.read"});
+        for (method, path, body) in [
+            ("PUT", path.clone(), other),
+            ("DELETE", path.clone(), Value::Null),
+            ("POST", format!("{path}/permissions"), more),
+            (
+                "DELETE",
+                format!("{path}/permissions/cert.read"),
+                Value::Null,
+            ),
         ] {
             let call = app.admin(method, &path).json(&body);
             let message = call.send().await.refused(409);

@@ -106,7 +106,7 @@ async fn a_renewal_by_an_agent() {
             // read looks for retired agents on which something hangs, one for certificates that wait
             // for an issuer, four for revocations.
             index_keys: 11,
-            reads: 15,
+            reads: 16,
             rows: 23,
         },
     );

@@ -236,6 +236,12 @@ impl TestApp {
         self.world.clock.0.fetch_add(micros, Ordering::SeqCst);
     }
 
+    /// Sets the clock back, as somebody does who finds it ahead.
+    pub fn set_back(&self, by: Duration) {
+        let micros = i64::try_from(by.as_micros()).unwrap();
+        self.world.clock.0.fetch_sub(micros, Ordering::SeqCst);
+    }
+
     /// Moves the clock to `at`, which lies ahead.
     pub fn advance_to(&self, at: Time) {
         assert!(at >= self.now(), "{at} has passed, it is {}", self.now());

@@ -1,6 +1,6 @@
 //! Issuers on the wire.
 
-use super::Ignored;
+use super::{Edits, Ignored};
 use crate::app::IssuerView;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::{Map, Value};
@@ -98,34 +98,10 @@ pub struct IssuerChange {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     pub config: Option<Map<String, Value>>,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub id: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub source: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub created_at: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub updated_at: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub test_status: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub last_tested_at: Ignored,
-    /// Shown, and not changed by this.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub test_error: Ignored,
+}
+
+impl Edits for IssuerChange {
+    type Resource = IssuerShape;
 }
 
 /// An issuer.
