@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod demand;
 mod disk;
+mod ending;
 mod faults;
 mod govern;
 mod logs;
