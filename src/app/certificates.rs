@@ -108,6 +108,7 @@ impl App {
                     created_at: now,
                     updated_at: now,
                 };
+                bounded(&cert)?;
                 exists::<Issuer>(&mut unit, "issuer_id", &cert.issuer_id).await?;
                 let profile = &cert.profile_id;
                 let profile =
@@ -123,7 +124,6 @@ impl App {
                     cert.holders
                         .insert(Holder::Requester, HolderState::requester());
                 }
-                bounded(&cert)?;
                 let allowed = self.allowed(&mut unit, &cert, &profile, Some(&policy));
                 allowed.await??;
                 let resource = ("certificate", cert.id.as_str());

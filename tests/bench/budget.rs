@@ -74,7 +74,7 @@ fn an_issuance_allocates_within_bounds() {
     let spent = allocation_counter::measure(|| {
         runtime.block_on(async { app.post(path, body).await.expect(201) });
     });
-    assert!(spent.count_total <= 1_000, "{spent:?}");
+    assert!(spent.count_total <= 1_050, "{spent:?}");
     assert!(spent.bytes_total <= 160_000, "{spent:?}");
 }
 
@@ -107,7 +107,7 @@ async fn a_renewal_by_an_agent() {
             // for an issuer, one for what is to be planned anew, one for requests whose outcome is to be
             // forgotten, four for revocations.
             index_keys: 11,
-            reads: 17,
+            reads: 18,
             rows: 23,
         },
     );

@@ -192,7 +192,7 @@ async fn an_enrolment_that_cannot_be_is_told_in_one_line() {
         (("--ca-pin", pin.as_str()), 69, "check the CA bundle or pin"),
         (("--ca-pin", "sha256:00"), 78, "--ca-pin: "),
         (("--server", away.as_str()), 69, "check that it is running"),
-        (("--server", no_url.as_str()), 1, "such as https://"),
+        (("--server", no_url.as_str()), 78, "such as https://"),
     ] {
         let ended = run(&mut home.enrol(&token, &[other]));
         let fault = ended.bad(code);
