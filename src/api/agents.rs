@@ -3,7 +3,7 @@
 
 use super::{
     Problem,
-    extract::{AgentBody, Body, Caller, New, id_in_path},
+    extract::{AgentBody, Body, Caller, New, id_in_field, id_in_path},
     pages::{Pages, given},
     shapes::{
         AgentDetailShape, AgentShape, BlockedShape, List, Retire, RetiredShape, StatusShape,
@@ -15,6 +15,7 @@ use crate::{
     app::{AgentFilter, App, NewToken, Retirement},
     clock::Time,
     domain::{AgentStatus, NameScope, Said},
+    id::Id,
 };
 use axum::{
     Json,
@@ -23,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use utoipa::IntoParams;
 
 /// Makes a join token.
@@ -385,6 +386,9 @@ pub struct Poll {
     #[serde(default)]
     #[param(default = false)]
     fresh: bool,
+    /// An answer may have been lost: of the agent's leases, only those of these jobs, with commas
+    /// between, are not to be ended.
+    holds: Option<String>,
     /// Its version.
     version: Option<String>,
     /// Its clock, RFC 3339.
@@ -419,8 +423,14 @@ pub async fn work(
     };
     app.hear_of(&who, &id, said, poll.version.as_deref())
         .await?;
-    if poll.fresh {
-        app.end_leases(&who, &id).await?;
+    match &poll.holds {
+        _ if poll.fresh => app.end_leases(&who, &id, &BTreeSet::new()).await?,
+        Some(jobs) => {
+            let jobs = jobs.split(',').filter(|job| !job.is_empty());
+            let jobs: Result<BTreeSet<Id>, _> = jobs.map(|id| id_in_field("holds", id)).collect();
+            app.end_leases(&who, &id, &jobs?).await?;
+        }
+        None => {}
     }
     let wait = Duration::from_secs(poll.wait);
     Ok(Json(app.work(&who, &id, wait).await?))

@@ -32,7 +32,7 @@ pub async fn revoke(
     let reason = wish.reason.parse();
     let reason = reason.map_err(|e| Problem::bad("reason", e))?;
     let bulk = app
-        .revoke_many(&who, &selection(wish.selected)?, reason)
+        .revoke_many(&who, &selection(wish.selected())?, reason)
         .await?;
     Ok(Json(BulkRevoked {
         total_matched: bulk.matched,

@@ -2,16 +2,18 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller, New, OptionalBody, id_in_field, id_in_path, once_key, optional_id},
+    extract::{
+        Body, Caller, Edit, New, OptionalBody, id_in_field, id_in_path, once_key, optional_id,
+    },
     pages::{Pages, given, moment},
     shapes::{
-        CertificateNew, CertificateShape, DeployTriggered, DeployWish, JobShape, List, OrderShape,
-        RenewalTriggered, TargetShape, VersionNew, VersionShape,
+        CertificateNew, CertificateShape, CertificateWish, DeployTriggered, DeployWish, JobShape,
+        List, OrderShape, RenewalTriggered, TargetShape, VersionNew, VersionShape,
     },
 };
 use crate::{
     app::{
-        App, Demand, NewCertificate,
+        App, CertificateEdit, Demand, NewCertificate,
         lists::{CertificateFilter, CertificateList, CertificatePage, Order},
     },
     clock::Time,
@@ -26,6 +28,9 @@ use axum::{
 use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
+
+/// The most labels that a list is filtered by.
+const MOST_TAGS: usize = 8;
 
 /// Which certificates, in what order. An empty parameter counts as not given.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -42,6 +47,10 @@ pub struct CertificateQuery {
     issuer_id: Option<String>,
     /// Those of a profile.
     profile_id: Option<String>,
+    /// Those of a renewal policy.
+    renewal_policy_id: Option<String>,
+    /// Those with a label: `name` or `name:value`, several with commas between.
+    tag: Option<String>,
     /// Those with a key on an agent.
     agent_id: Option<String>,
     /// Those in force whose version ends before this moment: neither revoked nor archived.
@@ -84,6 +93,8 @@ impl CertificateQuery {
             team_id: text(&self.team_id),
             issuer_id: text(&self.issuer_id),
             profile_id: text(&self.profile_id),
+            policy_id: text(&self.renewal_policy_id),
+            tags: tags(self.tag.as_deref())?,
             agent_id: text(&self.agent_id),
             expires_before: time("expires_before", &self.expires_before)?,
             expires_after: time("expires_after", &self.expires_after)?,
@@ -115,6 +126,20 @@ impl CertificateQuery {
         let backward = minus || self.sort_desc.as_deref() == Some("true");
         Ok((order, backward))
     }
+}
+
+/// `name:value` or `name`, several with commas between: certificates that have all of them.
+fn tags(text: Option<&str>) -> Result<Vec<(String, Option<String>)>, Problem> {
+    let text = given(text).unwrap_or_default();
+    let words: Vec<&str> = text.split(',').filter(|word| !word.is_empty()).collect();
+    if words.len() > MOST_TAGS {
+        return Err(Problem::bad("tag", format!("{MOST_TAGS} at most")));
+    }
+    let tag = |word: &str| match word.split_once(':') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (word.to_owned(), None),
+    };
+    Ok(words.into_iter().map(tag).collect())
 }
 
 /// A certificate in a list.
@@ -205,8 +230,73 @@ pub async fn create(
         csr_pem: new.csr_pem,
     };
     let certificate = app.create_certificate(&who, &new, once.as_ref()).await?;
-    let shape = CertificateShape::new(&certificate, certificate.status(app.now()));
+    let shape = CertificateShape {
+        warnings: app.warnings(&certificate).await?,
+        ..CertificateShape::new(&certificate, certificate.status(app.now()))
+    };
     Ok((StatusCode::CREATED, Json(shape)).into_response())
+}
+
+/// Edits a certificate: what is absent stays as it is. With `If-Match`, only if it has not changed
+/// since that entity tag was answered.
+#[utoipa::path(
+    put,
+    path = "/certificates/{id}",
+    request_body = CertificateWish,
+    responses((status = 200, body = CertificateShape), (status = 412)),
+    security(("key" = ["cert.edit"])),
+)]
+pub async fn edit(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Edit(wish): Edit<CertificateWish>,
+) -> Result<Json<CertificateShape>, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let targets = wish.target_ids.as_ref().map(|ids| {
+        let ids = ids.iter().map(|id| id_in_field("target_ids", id));
+        ids.collect::<Result<_, _>>()
+    });
+    let edit = CertificateEdit {
+        issuer_id: optional_id("issuer_id", wish.issuer_id.as_ref())?,
+        profile_id: optional_id(
+            "certificate_profile_id",
+            wish.certificate_profile_id.as_ref(),
+        )?,
+        policy_id: optional_id("renewal_policy_id", wish.renewal_policy_id.as_ref())?,
+        targets: targets.transpose()?,
+        name: wish.name,
+        common_name: wish.common_name,
+        sans: wish.sans,
+        environment: wish.environment,
+        owner_id: wish.owner_id,
+        team_id: wish.team_id,
+        tags: wish.tags,
+        status: wish.status,
+    };
+    let seen = version_seen(&headers)?;
+    app.edit_certificate(&who, &id, &edit, seen).await?;
+    let view = app.edited_view(&who, &id).await?;
+    Ok(Json(CertificateShape::from(&view)))
+}
+
+/// The version that the caller has seen, by `If-Match`: an entity tag begins with it.
+fn version_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(tag) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let tag = tag.to_str().unwrap_or_default().trim();
+    if tag == "*" {
+        return Ok(None);
+    }
+    let version = tag.strip_prefix('"').and_then(|tag| tag.split('.').next());
+    // A tag that none of ours has is that of no present version.
+    Ok(Some(
+        version
+            .and_then(|v| v.trim_end_matches('"').parse().ok())
+            .unwrap_or(0),
+    ))
 }
 
 /// One certificate, with what happens next to it.

@@ -13,7 +13,7 @@ use crate::{
     crypt::secret,
     domain::{
         AuditEvent, Category, Cause, Certificate, Chain, Current, Executor, FailureClass, Holder,
-        HolderState, Issuer, IssuerKind, Job, JobKind, Order, OrderState, Plan, Principal, Profile,
+        HolderState, Issuer, IssuerKind, Job, JobKind, Order, OrderState, Principal, Profile,
         RenewalPolicy, Version, job::NotLeased, once::OnceKey, renewal,
     },
     id::Id,
@@ -80,7 +80,11 @@ impl App {
                 job.ended_by(token, secret::hash(csr_pem));
                 let mut certificate = need(&mut unit, "certificate", &order.certificate).await?;
                 let asked = match self.approve(&mut unit, &certificate, csr, now).await? {
-                    Approval::Granted(approved) => self.ask(&approved).await,
+                    Approval::Granted(approved) => {
+                        // It may have been given another one since the order was opened.
+                        order.issuer = approved.issuer.clone();
+                        self.ask(&approved).await
+                    }
                     Approval::Refused(message) => Err(IssueError {
                         class: IssueErrorClass::NeedsOperator,
                         message,
@@ -96,6 +100,7 @@ impl App {
                     }
                     Err(e) => {
                         job.fail(e.message.clone(), false, now);
+                        let retry = lifecycle::retry_of(&unit, &certificate).await?;
                         let (class, hint) = class_of(&e);
                         let message = e.message.clone();
                         let (order, certificate) = (&mut order, &mut certificate);
@@ -107,6 +112,7 @@ impl App {
                             class,
                             message,
                             hint,
+                            retry,
                             now,
                         );
                         Err(e.message)
@@ -214,6 +220,9 @@ impl App {
             return Ok(Approval::Refused(format!("issuer {id} is switched off")));
         }
         let profile: Loaded<Profile> = need(unit, "profile", &certificate.profile_id).await?;
+        if let Err(refusal) = self.allowed(unit, certificate, &profile, None).await? {
+            return Ok(Approval::Refused(refusal.message));
+        }
         let algorithm = csr.public_key().algorithm();
         if !profile.key_algorithms.contains(&algorithm) {
             return Err(AppError::invalid(
@@ -315,9 +324,7 @@ impl App {
             Holder::Agent(_) => {
                 let policy: Loaded<RenewalPolicy> =
                     need(unit, "renewal policy", &certificate.policy_id).await?;
-                Plan::Scheduled {
-                    at: renewal::renew_at(&certificate.id, &current, &policy),
-                }
+                renewal::follows(certificate, &current, &policy)
             }
             Holder::Requester => HolderState::requester().plan,
         };

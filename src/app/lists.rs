@@ -7,9 +7,9 @@ use crate::{
     domain::{Certificate, EXPIRING_WITHIN, Principal, Status},
     store::{
         CERT_AGENT, CERT_COMMON_NAME, CERT_CONDITION, CERT_CREATED, CERT_ENVIRONMENT, CERT_EXPIRY,
-        CERT_ISSUER, CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, CERT_UPDATED, Condition,
-        Cursor, DEPLOYMENT_RETRY, Document, Facet, Index, Key, List, Listed, NEVER,
-        OBSERVATION_WRONG, day_key, expiry_hour_key, expiry_key,
+        CERT_ISSUER, CERT_NAME, CERT_OWNER, CERT_POLICY, CERT_PROFILE, CERT_TAG, CERT_TEAM,
+        CERT_UPDATED, Condition, Cursor, DEPLOYMENT_RETRY, Document, Facet, Index, Key, List,
+        Listed, NEVER, OBSERVATION_WRONG, day_key, expiry_hour_key, expiry_key,
     },
 };
 
@@ -49,6 +49,10 @@ pub struct CertificateFilter {
     pub issuer_id: Option<String>,
     /// Those of a profile.
     pub profile_id: Option<String>,
+    /// Those with each of these labels: a name, and a value where one is given.
+    pub tags: Vec<(String, Option<String>)>,
+    /// Those of a renewal policy.
+    pub policy_id: Option<String>,
     /// Those with a key on an agent.
     pub agent_id: Option<String>,
     /// Those in force whose version ends before.
@@ -185,11 +189,20 @@ impl CertificateFilter {
             (CERT_TEAM, &self.team_id),
             (CERT_ISSUER, &self.issuer_id),
             (CERT_PROFILE, &self.profile_id),
+            (CERT_POLICY, &self.policy_id),
             (CERT_AGENT, &self.agent_id),
         ];
         let texts = texts.into_iter().filter_map(|(index, text)| {
             let text = text.as_deref()?;
             Some(Facet::is(index, Key::new().text(text)))
+        });
+        let tags = self.tags.iter().map(|(name, value)| {
+            let name = Key::new().text(name);
+            let key = match value {
+                Some(value) => name.text(value),
+                None => name,
+            };
+            Facet::is(CERT_TAG, key)
         });
         let status = self.status.map(|status| with_status(status, now));
         let ends = (self.expires_before.is_some() || self.expires_after.is_some()).then(|| {
@@ -215,6 +228,7 @@ impl CertificateFilter {
         status
             .into_iter()
             .chain(texts)
+            .chain(tags)
             .chain(times.into_iter().flatten())
             .collect()
     }

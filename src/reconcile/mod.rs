@@ -4,11 +4,11 @@
 use crate::{
     app::{App, AppError},
     clock::Time,
-    domain::{Agent, Certificate, Deployment, Job},
+    domain::{Agent, Certificate, Deployment, Job, Replan},
     id::Id,
     store::{
         AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, CERT_UNFINISHED, DEPLOYMENT_RETRY, Document,
-        Index, JOB_LEASE, Key, Scan,
+        Index, JOB_LEASE, Key, REPLAN_SINCE, Scan,
     },
 };
 use futures_util::FutureExt;
@@ -45,6 +45,7 @@ pub fn start(app: &Arc<App>) {
 pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "lost keys", tick, lost_keys);
     looking(app, "retirement", tick, retirement);
+    looking(app, "replanning", tick, replanning);
     every(
         app,
         "issuers",
@@ -97,6 +98,7 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     lost_keys(Arc::clone(app)).await;
     retirement(Arc::clone(app)).await;
+    replanning(Arc::clone(app)).await;
     app.unblock().await?;
     renewals(Arc::clone(app)).await;
     revocations(Arc::clone(app)).await;
@@ -122,6 +124,13 @@ async fn lost_keys(app: Arc<App>) {
 async fn retirement(app: Arc<App>) {
     due::<Agent, _>(&app, "retirement", AGENT_LEAVING, |app, id| async move {
         app.finish_leaving(&id).await
+    })
+    .await;
+}
+
+async fn replanning(app: Arc<App>) {
+    due::<Replan, _>(&app, "replanning", REPLAN_SINCE, |app, id| async move {
+        app.replan(&id).await
     })
     .await;
 }

@@ -8,8 +8,8 @@ use crate::{
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
         DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Observation, Order,
-        OrderState, Plan, Presence, Profile, RenewalPolicy, Revocation, Session, Target, Version,
-        job::JobKind, once::Outcome,
+        OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy, Replan, Revocation,
+        Session, Target, Team, Version, job::JobKind, once::Outcome,
     },
     id::Id,
 };
@@ -69,6 +69,10 @@ pub const CERT_ENVIRONMENT: Index = Index::new(Certificate::COLL, "cert.environm
 pub const CERT_ISSUER: Index = Index::new(Certificate::COLL, "cert.issuer").counted();
 /// Certificates by profile: (profile id).
 pub const CERT_PROFILE: Index = Index::new(Certificate::COLL, "cert.profile").counted();
+/// Certificates by renewal policy: (policy id).
+pub const CERT_POLICY: Index = Index::new(Certificate::COLL, "cert.policy").counted();
+/// Certificates by label: (name, value).
+pub const CERT_TAG: Index = Index::new(Certificate::COLL, "cert.tag").counted();
 /// Certificates by owner, where one is named: (owner).
 pub const CERT_OWNER: Index = Index::new(Certificate::COLL, "cert.owner").counted();
 /// Certificates by team, where one is named: (team).
@@ -94,6 +98,8 @@ document!(
         CERT_ENVIRONMENT,
         CERT_ISSUER,
         CERT_PROFILE,
+        CERT_POLICY,
+        CERT_TAG,
         CERT_OWNER,
         CERT_TEAM,
         CERT_AGENT,
@@ -120,6 +126,10 @@ document!(
         keys.put(CERT_ENVIRONMENT, text(&self.environment));
         keys.put(CERT_ISSUER, text(self.issuer_id.as_str()));
         keys.put(CERT_PROFILE, text(self.profile_id.as_str()));
+        keys.put(CERT_POLICY, text(self.policy_id.as_str()));
+        for (name, value) in &self.tags {
+            keys.put(CERT_TAG, text(name).text(value));
+        }
         for (index, name) in [(CERT_OWNER, &self.owner_id), (CERT_TEAM, &self.team_id)] {
             if !name.is_empty() {
                 keys.put(index, text(name));
@@ -616,13 +626,17 @@ document!(
 );
 
 /// Profiles by name.
-pub const PROFILE_NAME: Index = Index::new(Profile::COLL, "profile.name").unique();
+pub const PROFILE_NAME: Index = Index::new(Profile::COLL, "profile.name")
+    .unique()
+    .counted_by(0);
 document!(Profile, "profile", [PROFILE_NAME], |self, keys| {
     keys.put(PROFILE_NAME, Key::new().text(&self.name));
 });
 
 /// Renewal policies by name.
-pub const POLICY_NAME: Index = Index::new(RenewalPolicy::COLL, "renewal_policy.name").unique();
+pub const POLICY_NAME: Index = Index::new(RenewalPolicy::COLL, "renewal_policy.name")
+    .unique()
+    .counted_by(0);
 document!(
     RenewalPolicy,
     "renewal_policy",
@@ -631,6 +645,47 @@ document!(
         keys.put(POLICY_NAME, Key::new().text(&self.name));
     }
 );
+
+/// Policy rules by name.
+pub const RULE_NAME: Index = Index::new(PolicyRule::COLL, "policy_rule.name")
+    .unique()
+    .counted_by(0);
+document!(PolicyRule, "policy_rule", [RULE_NAME], |self, keys| {
+    keys.put(RULE_NAME, Key::new().text(&self.name));
+});
+
+/// Written whenever a policy rule is: whoever knows its version knows all rules.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RulesHead {
+    /// `rules`.
+    pub id: Id,
+    /// When a rule was last made, edited or deleted.
+    pub changed_at: Time,
+}
+document!(RulesHead, "rules_head", [], |self, _keys| {});
+
+/// Owners by name.
+pub const OWNER_NAME: Index = Index::new(Owner::COLL, "owner.name").counted_by(0);
+/// Owners by team: (team id).
+pub const OWNER_TEAM: Index = Index::new(Owner::COLL, "owner.team").counted();
+document!(Owner, "owner", [OWNER_NAME, OWNER_TEAM], |self, keys| {
+    keys.put(OWNER_NAME, Key::new().text(&self.name));
+    if let Some(team) = &self.team_id {
+        keys.put(OWNER_TEAM, Key::new().text(team.as_str()));
+    }
+});
+
+/// Teams by name.
+pub const TEAM_NAME: Index = Index::new(Team::COLL, "team.name").counted_by(0);
+document!(Team, "team", [TEAM_NAME], |self, keys| {
+    keys.put(TEAM_NAME, Key::new().text(&self.name));
+});
+
+/// What is to be planned anew, by the moment of the edit: (time).
+pub const REPLAN_SINCE: Index = Index::new(Replan::COLL, "replan.since");
+document!(Replan, "replan", [REPLAN_SINCE], |self, keys| {
+    keys.put(REPLAN_SINCE, Key::new().time(self.since));
+});
 
 /// Issuers by name.
 pub const ISSUER_NAME: Index = Index::new(Issuer::COLL, "issuer.name").unique();
@@ -685,6 +740,11 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Session>(),
     Collection::of::<Profile>(),
     Collection::of::<RenewalPolicy>(),
+    Collection::of::<PolicyRule>(),
+    Collection::of::<RulesHead>(),
+    Collection::of::<Owner>(),
+    Collection::of::<Team>(),
+    Collection::of::<Replan>(),
     Collection::of::<Issuer>(),
     Collection::of::<IssuerTest>(),
     Collection::of::<CaNode>(),

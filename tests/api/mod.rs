@@ -1,6 +1,6 @@
 //! The REST API through its real router: who may call what, what is refused, what is answered.
 
-mod access;
+pub mod access;
 mod agents;
 mod audit;
 mod bulk;

@@ -104,7 +104,8 @@ async fn a_renewal_by_an_agent() {
             // Of the job: its place in lists, by status, type, agent and certificate, its queue
             // and its cause. Of the order one, of the certificate two, of the presence one. One
             // read looks for retired agents on which something hangs, one for certificates that wait
-            // for an issuer, one for requests whose outcome is to be forgotten, four for revocations.
+            // for an issuer, one for what is to be planned anew, one for requests whose outcome is to be
+            // forgotten, four for revocations.
             index_keys: 11,
             reads: 17,
             rows: 23,
