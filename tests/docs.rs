@@ -1,6 +1,6 @@
 //! Holds what the README says to what the program does.
 
-use certctl::{cli, config};
+use certctl::{api, cli, config};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 #[test]
@@ -56,6 +56,69 @@ fn the_reference_of_settings_is_made_from_their_table() {
     let readme = readme();
     assert!(readme.contains("(docs/configuration.md)"));
     assert!(!readme.contains("| `CERTCTL_"), "the settings have a page");
+}
+
+/// Each `curl` of the page about the API is a call that there is, with parameters that it has.
+#[test]
+fn every_call_of_the_api_page_is_one() {
+    let document = api::document();
+    let mut calls = 0;
+    for line in code(&fs::read_to_string("docs/api.md").expect("docs/api.md")) {
+        let words = shlex::split(&line).expect("words of a shell");
+        if words.first().is_none_or(|word| word != "curl") {
+            continue;
+        }
+        calls += 1;
+        let url = words.last().expect("an address");
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let path = path.strip_prefix("https://certctl.example:8443");
+        let path = path.unwrap_or_else(|| panic!("{line}: another server"));
+        let method = if words.iter().any(|word| word == "-d") {
+            "post"
+        } else {
+            "get"
+        };
+        let operation = operation(&document, path, method);
+        let operation = operation.unwrap_or_else(|| panic!("{line}: there is no such call"));
+        let parameters = operation["parameters"].as_array().expect("parameters");
+        let has = |name: &str| {
+            let named = |p: &serde_json::Value| p["name"].as_str().is_some_and(|n| n == name);
+            assert!(parameters.iter().any(named), "{line}: there is no {name}");
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            has(pair.split('=').next().expect("a name"));
+        }
+        for word in &words {
+            if let Some((name, _)) = word.split_once(": ")
+                && words.contains(&"-H".to_owned())
+                && !matches!(name, "Authorization")
+                && !name.starts_with('{')
+            {
+                has(name);
+            }
+        }
+    }
+    assert!(calls >= 6, "only {calls} calls were found");
+}
+
+/// The operation of a path, whose ids stand where the document has names in braces.
+fn operation<'a>(
+    document: &'a serde_json::Value,
+    path: &str,
+    method: &str,
+) -> Option<&'a serde_json::Value> {
+    let paths = document["paths"].as_object()?;
+    let fits = |template: &str| {
+        let (ours, theirs) = (path.split('/'), template.split('/'));
+        ours.clone().count() == theirs.clone().count()
+            && ours.zip(theirs).all(|(a, b)| a == b || b.starts_with('{'))
+    };
+    // One without names in it goes before.
+    let exact = paths.get(path).and_then(|item| item.get(method));
+    exact.or_else(|| {
+        let mut fitting = paths.iter().filter(|(template, _)| fits(template));
+        fitting.find_map(|(_, item)| item.get(method))
+    })
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod auth;
 mod body;
 mod bulk;
 mod certificates;
+mod conditional;
+mod cross_origin;
 mod ending;
 mod extract;
 mod issuers;

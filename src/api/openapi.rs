@@ -72,7 +72,7 @@ pub fn document() -> Value {
 }
 
 /// The refusals that more than one operation knows: name, status, what it means.
-const REFUSALS: [(&str, StatusCode, &str); 15] = [
+const REFUSALS: [(&str, StatusCode, &str); 14] = [
     (
         "BadRequest",
         StatusCode::BAD_REQUEST,
@@ -103,11 +103,6 @@ const REFUSALS: [(&str, StatusCode, &str); 15] = [
         "Gone",
         StatusCode::GONE,
         "The agent is retired and can stop for good",
-    ),
-    (
-        "PreconditionFailed",
-        StatusCode::PRECONDITION_FAILED,
-        "It has changed since: `If-Match` names another state",
     ),
     (
         "TooLarge",
@@ -255,6 +250,9 @@ fn describe(operation: &mut Value, method: &str, path: &str, tag: &str) {
             answer["description"] = reason.unwrap_or_default().into();
         }
     }
+    if !changes {
+        operation["responses"]["304"] = json!({"description": "The caller has it already"});
+    }
     let makes = operation["responses"].get("201").is_some() && known;
     let mut parameters = match operation["parameters"].take() {
         Value::Array(parameters) => parameters,
@@ -271,6 +269,15 @@ fn describe(operation: &mut Value, method: &str, path: &str, tag: &str) {
             "description": "The caller's name for this request, e.g. a UUID. Repeated within a day, \
                             it is answered with what it made the first time.",
             "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        }));
+    }
+    if !changes {
+        parameters.push(json!({
+            "name": "If-None-Match",
+            "in": "header",
+            "required": false,
+            "description": "The `ETag` of the answer that the caller has.",
+            "schema": {"type": "string"},
         }));
     }
     operation["parameters"] = parameters.into();

@@ -1,9 +1,9 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, bulk, certificates, ending, issuers, jobs, keys, metrics, observe,
-    openapi, owners, policies, problem, profiles, renewal_policies, roles, served,
-    shapes::StatusShape, stats, targets, teams,
+    agents, audit, auth, bulk, certificates, conditional, cross_origin, ending, issuers, jobs,
+    keys, metrics, observe, openapi, owners, policies, problem, profiles, renewal_policies, roles,
+    served, shapes::StatusShape, stats, targets, teams,
 };
 use crate::{
     app::{App, NotReady},
@@ -21,7 +21,6 @@ use std::{sync::Arc, time::Duration};
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    csrf::CsrfLayer,
     set_header::SetResponseHeaderLayer,
     timeout::{RequestBodyTimeoutLayer, TimeoutLayer},
 };
@@ -39,6 +38,11 @@ const MAX_TIME: Duration = Duration::from_secs(90);
 /// Scripts, styles and everything else come from us; nobody frames us.
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'none'; object-src 'none'";
+
+/// What pages may use of the machine that shows them: nothing.
+const PERMISSIONS: &str = "camera=(), display-capture=(), geolocation=(), microphone=(), \
+                           payment=(), publickey-credentials-get=(), usb=()";
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
 /// What those need who check certificates of ours: for anyone, over plain HTTP also.
 fn published() -> OpenApiRouter<Arc<App>> {
@@ -170,7 +174,9 @@ pub fn plain_router(app: Arc<App>) -> Router {
 
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
+    let (allowed, guarded) = (cross_origin::allowed(&app), cross_origin::guarded(&app));
     Router::from(operations())
+        .layer(middleware::from_fn(conditional::tagged))
         .merge(web::router())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
@@ -179,6 +185,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(
             ServiceBuilder::new()
                 .layer(middleware::from_fn_with_state(app, observe::observe))
+                .layer(allowed)
                 .layer(middleware::from_fn(problem::dress))
                 .layer(header_layer(header::CACHE_CONTROL, "no-store"))
                 .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
@@ -189,13 +196,14 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
                 .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
+                .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,
                     MAX_TIME,
                 ))
                 .layer(RequestBodyTimeoutLayer::new(MAX_BODY_PAUSE))
-                .layer(CsrfLayer::new()),
+                .layer(guarded),
         )
 }
 

@@ -4,7 +4,7 @@ use super::{
     SOCKET_NAME,
     environment::Environment,
     fault::ConfigError,
-    settings::{ip, port, url_host},
+    settings::{ip, origins, port, url_host},
 };
 use crate::{
     access::configured::{ConfiguredKey, admin_keys, named_keys},
@@ -29,6 +29,8 @@ pub struct ServerConfig {
     pub public_url: Option<String>,
     /// Where CRLs and CA certificates are served over plain HTTP.
     pub pki_http: Option<SocketAddr>,
+    /// Origins whose pages may call it from a browser; `*` for any.
+    pub cors_origins: Vec<String>,
     /// The keys it takes beside those it stores.
     pub keys: Vec<KeySource>,
 }
@@ -43,6 +45,7 @@ impl ServerConfig {
             listen,
             public_url: None,
             pki_http: None,
+            cors_origins: Vec::new(),
             keys: Vec::new(),
         }
     }
@@ -115,6 +118,7 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         pki_http: env
             .get("CERTCTL_PKI_HTTP_LISTEN")
             .and_then(|text| text.parse().ok()),
+        cors_origins: origins(env.get("CERTCTL_CORS_ORIGINS").unwrap_or_default()),
         keys: key_sources(env),
     };
     Ok((config, log))

@@ -38,6 +38,8 @@ pub enum Kind {
     Socket,
     /// An `https://` address.
     Url,
+    /// Origins of pages, or `*`.
+    Origins,
     /// Keys, each an administrator's.
     Keys,
     /// Keys with names and roles.
@@ -108,6 +110,12 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Path,
         "<data-dir>/certctl.sock",
         "unix socket for administration on this machine",
+    ),
+    public(
+        "CERTCTL_CORS_ORIGINS",
+        Kind::Origins,
+        "",
+        "origins whose pages may call the API from a browser, separated by commas, e.g. https://console.example; * lets pages of any origin read",
     ),
     secret(
         "CERTCTL_AUTH_SECRET",
@@ -200,6 +208,7 @@ impl Kind {
             Self::Port => "port",
             Self::Socket => "address and port",
             Self::Url => "https URL",
+            Self::Origins => "list of origins",
             Self::Keys => "list of keys",
             Self::NamedKeys => "list of name:key:role",
             Self::LogLevel => "log level",
@@ -221,6 +230,9 @@ impl Kind {
             Self::Url if url_host(text).is_none() => {
                 "a URL such as https://certctl.example:8443 is expected"
             }
+            Self::Origins if !origins(text).iter().all(|origin| is_origin(origin)) => {
+                "origins such as https://console.example, separated by commas, or * are expected"
+            }
             Self::Keys => return admin_keys(text).map(drop),
             Self::NamedKeys => return named_keys(text).map(drop),
             Self::LogLevel if text.parse::<Level>().is_err() => {
@@ -239,6 +251,23 @@ pub(super) fn ip(text: &str) -> Option<IpAddr> {
         "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
         text => text.parse().ok(),
     }
+}
+
+/// The origins of a list.
+pub(super) fn origins(text: &str) -> Vec<String> {
+    let each = text.split(',').map(str::trim);
+    each.filter(|origin| !origin.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether a browser would name a page's origin so: scheme, host and port, and nothing more.
+fn is_origin(text: &str) -> bool {
+    let named = |url: &http::Uri| match (url.scheme_str(), url.authority()) {
+        (Some(scheme @ ("http" | "https")), Some(host)) => format!("{scheme}://{host}") == text,
+        _ => false,
+    };
+    text == "*" || text.parse::<http::Uri>().is_ok_and(|url| named(&url))
 }
 
 /// A port; 0 is none.

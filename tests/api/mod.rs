@@ -18,9 +18,11 @@ mod openapi;
 mod publication;
 mod roles;
 mod routes;
+mod schemathesis;
 mod sessions;
 mod shapes;
 mod stats;
 mod targets;
+mod web_standards;
 
 pub use access::foreign_ca;

@@ -103,6 +103,8 @@ struct World {
     engine: Arc<TestEngine>,
     clock: Arc<ManualClock>,
     rng: Arc<CountedRng>,
+    /// Origins whose pages may call.
+    cors_origins: Vec<String>,
 }
 
 impl World {
@@ -115,6 +117,7 @@ impl World {
             }),
             clock: Arc::new(ManualClock(AtomicI64::new(BEGINNING * 1_000_000))),
             rng: Arc::default(),
+            cors_origins: Vec::new(),
         }
     }
 
@@ -129,7 +132,10 @@ impl World {
             crypto: Arc::new(RingCrypto),
             files: Arc::new(Disk),
             tasks: Tasks::new(),
-            config: ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into()),
+            config: ServerConfig {
+                cors_origins: self.cors_origins.clone(),
+                ..ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into())
+            },
             names: Vec::new(),
         })
         .await
@@ -150,6 +156,15 @@ impl TestApp {
     /// The first start on an empty store.
     pub async fn start() -> Self {
         Self::first(World::new()).await
+    }
+
+    /// As [`start`](Self::start), with pages of this origin let in.
+    pub async fn start_for_pages_of(origin: &str) -> Self {
+        Self::first(World {
+            cors_origins: vec![origin.into()],
+            ..World::new()
+        })
+        .await
     }
 
     async fn first(world: World) -> Self {
@@ -275,6 +290,11 @@ impl TestApp {
     /// A number that every commit changes.
     pub fn seq(&self) -> u64 {
         *self.app.store.wake().borrow()
+    }
+
+    /// All that the server serves.
+    pub fn router(&self) -> Router {
+        self.router.clone()
     }
 
     /// A call without any credential, from the network.
