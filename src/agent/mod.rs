@@ -7,6 +7,7 @@
 
 mod backoff;
 mod enrol;
+mod export;
 mod jobs;
 mod keys;
 mod outbox;
@@ -19,6 +20,7 @@ pub mod protocol;
 
 pub use crate::deploy::{POLICY_FILE, Paths, Policy, PolicyError, TlsSites};
 pub use enrol::{EnrolError, EnrolWish, Identity, IdentityError, enrol};
+pub use export::{ExportError, export};
 pub use ping::{Step, Ways, ping};
 
 use crate::{
