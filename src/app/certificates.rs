@@ -108,6 +108,7 @@ impl App {
                     created_at: now,
                     updated_at: now,
                 };
+                // Before anything is read for it.
                 bounded(&cert)?;
                 exists::<Issuer>(&mut unit, "issuer_id", &cert.issuer_id).await?;
                 let profile = &cert.profile_id;

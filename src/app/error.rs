@@ -136,7 +136,7 @@ impl AppError {
             CommitError::Refused(Refusal::Duplicate { index, holder }) => {
                 // An index is named `<collection>.<field>`.
                 let field = index.name.rsplit('.').next().unwrap_or(index.name);
-                let kind = index.coll.0;
+                let kind = index.coll.0.replace('_', " ");
                 Self::Conflict(format!("{field}: {kind} {holder} has the same one already"))
             }
             CommitError::Refused(Refusal::Occupied { index, holder }) if index == CERT_TARGET => {

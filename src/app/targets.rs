@@ -13,6 +13,8 @@ use crate::{
     store::{CERT_TARGET, Facet, Key, List, Loaded, Scan, TARGET_AGENT, TARGET_NAME, Unit},
 };
 
+/// Targets are read this many at a time.
+const PAGE: usize = 256;
 /// So many certificates are named that keep a target from being deleted.
 const SHOWN: usize = 5;
 /// A target with more certificates is not moved: all of them are deployed anew in one commit.
@@ -107,9 +109,10 @@ impl App {
     ) -> Result<Target, AppError> {
         require(who, Permission::TargetEdit)?;
         printable("name", &new.name, 1..=255)?;
-        sound(&new.kind, &new.config)?;
+        let config = &sound(&new.kind, &new.config)?;
         let made = self.create(who, once, |mut unit| async move {
             let now = self.now();
+            self.paths_free(&new.agent, config, None).await?;
             if let Some(id) = &new.id {
                 free::<Target>(&mut unit, "target", id).await?;
             }
@@ -183,6 +186,7 @@ impl App {
                 let moved = (&target.kind, &target.config) != (&before.kind, &before.config);
                 if moved {
                     let config = sound(&target.kind, &target.config)?;
+                    self.paths_free(&target.agent, &config, Some(id)).await?;
                     let deployed = self
                         .deploy_to(&mut unit, &target, config.is_exclusive(), now)
                         .await?;
@@ -202,6 +206,50 @@ impl App {
             .await?;
         self.doorbell.ring(&target.agent);
         Ok(target)
+    }
+
+    /// Refuses a configuration that writes a path of another target of the agent: each of the two
+    /// would put its own link back, for ever.
+    async fn paths_free(
+        &self,
+        agent: &Id,
+        config: &TargetConfig,
+        of: Option<&Id>,
+    ) -> Result<(), AppError> {
+        let wanted = config.needs().writes;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut after = None;
+        loop {
+            let of_agent = Key::new().text(agent.as_str()).bytes();
+            let page = self
+                .store
+                .page::<Target>(Scan {
+                    after,
+                    ..Scan::under(TARGET_AGENT, of_agent, PAGE)
+                })
+                .await?;
+            for other in page.rows.iter().filter(|other| of != Some(&other.id)) {
+                let Ok(theirs) = sound(&other.kind, &other.config) else {
+                    continue;
+                };
+                let taken = theirs.needs().writes;
+                if let Some(path) = taken.into_iter().find(|path| wanted.contains(path)) {
+                    return Err(AppError::Conflict(format!(
+                        "config: {} is a path of target {} ({}) on that agent: give each target \
+                         paths of its own",
+                        path.display(),
+                        other.id,
+                        other.name
+                    )));
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Deploys anew what a target's certificates have now; says how many there are.

@@ -295,14 +295,15 @@ pub fn current(
     Ok(version().filter(leads))
 }
 
-/// Removes a target's backups, save the one that a rollback may need.
+/// Removes a target's backups, save the first, which holds what stood there before anything of ours
+/// did, and the one that a rollback may need.
 pub fn prune(
     files: &dyn Files,
     paths: &Paths,
     target: &Id,
     keep: Option<u32>,
 ) -> Result<(), FileError> {
-    for number in backups(files, paths, target)? {
+    for number in backups(files, paths, target)?.into_iter().skip(1) {
         if Some(number) != keep {
             files.remove_tree(&paths.backups(target).join(number.to_string()))?;
         }

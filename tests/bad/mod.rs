@@ -1,8 +1,10 @@
 //! Whatever comes in from outside: every fault is answered with a 4xx, or an exit code, and a
 //! message that names what is wrong and the remedy; and it changes nothing.
 
+mod access;
 mod agents;
 mod bodies;
+mod bulk;
 mod certificates;
 mod cli;
 mod ends;

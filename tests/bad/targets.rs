@@ -123,5 +123,42 @@ async fn targets() {
         .await;
     let id = crate::support::text(&world.app.list(TARGETS).await[0]["id"]);
     let taken = body("an id that is taken", at, set("id", json!(id)), &[]).status(409);
+    let nginx = |name: &str, cert: &str, key: &str| {
+        let config = json!({"cert_path": cert, "key_path": key, "endpoints": ["localhost:443"]});
+        json!({"name": name, "type": "NGINX", "agent_id": world.agent.id, "config": config})
+    };
+    let first = nginx("nginx", "/etc/nginx/tls/a.pem", "/etc/nginx/tls/a.key");
+    let first = world.app.post(TARGETS, first).await.expect(201);
+    let paths = |name, cert: &str, key: &str, path: &'static str| {
+        let text = nginx("second", cert, key).to_string();
+        body(name, at, text, &["config: ", path, "(nginx) on that agent"]).status(409)
+    };
+    let (a, b) = ("/etc/nginx/tls/a.pem", "/etc/nginx/tls/a.key");
+    world
+        .refuse(vec![
+            paths("another target's certificate", a, "/etc/nginx/tls/b.key", a),
+            paths("another target's key", "/etc/nginx/tls/b.pem", b, b),
+            paths(
+                "another target's key for a certificate",
+                b,
+                "/etc/nginx/tls/b.key",
+                b,
+            ),
+        ])
+        .await;
+    // Another agent has other files; and a target may keep its own.
+    let other = world.app.agent("other").await;
+    let mut elsewhere = nginx("elsewhere", a, b);
+    elsewhere["agent_id"] = json!(other.id);
+    world.app.post(TARGETS, elsewhere).await.expect(201);
+    let own = format!("{TARGETS}/{}", crate::support::text(&first["id"]));
+    let same = json!({"config": {"cert_path": a, "key_path": b, "endpoints": ["localhost:8443"]}});
+    world
+        .app
+        .admin("PUT", &own)
+        .json(&same)
+        .send()
+        .await
+        .expect(200);
     world.refuse(vec![taken]).await;
 }
