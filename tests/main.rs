@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 mod docs;
 mod e2e;
+mod fuzz;
 mod layout;
 mod lifecycle;
 mod net;

@@ -4,7 +4,7 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_path},
+    extract::{AgentBody, Body, Caller, id_in_path},
     shapes::{
         AgentDetailShape, AgentShape, BlockedShape, List, Retire, RetiredShape, StatusShape,
         TokenMadeShape, TokenNew, TokenShape,
@@ -411,7 +411,7 @@ pub async fn credential(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(next): Body<NextSecret>,
+    AgentBody(next): AgentBody<NextSecret>,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("agent", &id)?;
     app.offer_secret(&who, &id, &next.secret_sha256).await?;
@@ -431,7 +431,7 @@ pub async fn credential(
 )]
 pub async fn enrol(
     State(app): State<Arc<App>>,
-    Body(wish): Body<Enrol>,
+    AgentBody(wish): AgentBody<Enrol>,
 ) -> Result<Response, Problem> {
     let enrolled = app.enrol(&wish).await?;
     Ok((StatusCode::CREATED, Json(enrolled)).into_response())
@@ -501,7 +501,7 @@ pub async fn lease(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path((id, job)): Path<(String, String)>,
-    Body(renew): Body<Renew>,
+    AgentBody(renew): AgentBody<Renew>,
 ) -> Result<Json<Renewed>, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
     let renewed = app
@@ -522,7 +522,7 @@ pub async fn csr(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path((id, job)): Path<(String, String)>,
-    Body(csr): Body<Csr>,
+    AgentBody(csr): AgentBody<Csr>,
 ) -> Result<Response, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
     app.submit_csr(&who, &id, &job, lease_token(&csr.token)?, &csr.csr_pem)
@@ -543,7 +543,7 @@ pub async fn report(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path((id, job)): Path<(String, String)>,
-    Body(report): Body<Report>,
+    AgentBody(report): AgentBody<Report>,
 ) -> Result<Response, Problem> {
     let (id, job) = (id_in_path("agent", &id)?, id_in_path("job", &job)?);
     app.report(&who, &id, &job, lease_token(&report.token)?, &report)

@@ -4,6 +4,7 @@
 mod agents;
 mod audit;
 mod auth;
+mod body;
 mod certificates;
 mod ending;
 mod extract;

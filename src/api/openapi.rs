@@ -72,7 +72,7 @@ pub fn document() -> Value {
 }
 
 /// The refusals that more than one operation knows: name, status, what it means.
-const REFUSALS: [(&str, StatusCode, &str); 14] = [
+const REFUSALS: [(&str, StatusCode, &str); 15] = [
     (
         "BadRequest",
         StatusCode::BAD_REQUEST,
@@ -89,6 +89,11 @@ const REFUSALS: [(&str, StatusCode, &str); 14] = [
         "The caller may not do this; the message names the permission",
     ),
     ("NotFound", StatusCode::NOT_FOUND, "There is no such thing"),
+    (
+        "TimedOut",
+        StatusCode::REQUEST_TIMEOUT,
+        "Nothing more came of the body for long",
+    ),
     (
         "Conflict",
         StatusCode::CONFLICT,
@@ -219,13 +224,14 @@ fn describe(operation: &mut Value, method: &str, path: &str, tag: &str) {
     let changes = method != "get";
     let known = permission != "none";
     let in_path = path.contains('{');
+    let body = operation.get("requestBody").is_some();
     let answers = |status: StatusCode| match status {
         StatusCode::UNAUTHORIZED => known,
         StatusCode::FORBIDDEN => known || changes,
         StatusCode::NOT_FOUND => in_path,
         StatusCode::CONFLICT => changes,
         StatusCode::GONE => permission == "agent",
-        StatusCode::PAYLOAD_TOO_LARGE => changes,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => body,
         StatusCode::BAD_REQUEST
         | StatusCode::TOO_MANY_REQUESTS
         | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE

@@ -60,6 +60,21 @@ impl Problem {
     }
 }
 
+/// The longest message, in bytes.
+const MAX_MESSAGE: usize = 1000;
+
+/// A message of bearable length: a parser may have repeated what it was given. Its beginning names
+/// the field and its end what is expected.
+fn bounded(message: String) -> String {
+    if message.len() <= MAX_MESSAGE {
+        return message;
+    }
+    let half = MAX_MESSAGE / 2 - 2;
+    let (head, _) = message.split_at(message.floor_char_boundary(half));
+    let (_, tail) = message.split_at(message.ceil_char_boundary(message.len() - half));
+    format!("{head}…{tail}")
+}
+
 impl From<AppError> for Problem {
     fn from(e: AppError) -> Self {
         let (mut retry_after, mut session_end) = (None, None);
@@ -125,7 +140,9 @@ impl IntoResponse for Problem {
                 HeaderValue::from(after.as_secs_f64().ceil().max(1.0) as u64),
             );
         }
-        response.extensions_mut().insert(Message(self.message));
+        response
+            .extensions_mut()
+            .insert(Message(bounded(self.message)));
         response
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller, id_in_path},
+    extract::{AgentBody, Caller, id_in_path},
     shapes::StatusShape,
 };
 use crate::{
@@ -130,7 +130,7 @@ pub async fn observe(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Body(found): Body<Observations>,
+    AgentBody(found): AgentBody<Observations>,
 ) -> Result<Json<StatusShape>, Problem> {
     let id = id_in_path("agent", &id)?;
     app.observe(&who, &id, &found).await?;

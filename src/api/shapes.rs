@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 
+pub use super::body::Ignored;
 pub use agents::*;
 pub use auth::*;
 
@@ -101,6 +102,18 @@ pub struct CertificateNew {
     /// A CSR for the first version, when the key is outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csr_pem: Option<String>,
+    /// Importers send it; a status is derived.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub status: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub serial_number: Ignored,
+    /// Importers send it; it is that of the newest version.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub expires_at: Ignored,
 }
 
 /// A certificate.
@@ -529,6 +542,10 @@ pub struct IssuerNew {
     pub kind: String,
     /// The CA.
     pub config: IssuerConfigNew,
+    /// A new issuer may be asked, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
 }
 
 /// The CA to bring in. Has no `Debug`: the key must not reach a log.
@@ -637,6 +654,10 @@ pub struct TargetNew {
     /// Its configuration.
     #[serde(default)]
     pub config: serde_json::Value,
+    /// A new target is in use, whatever this says.
+    #[serde(default, skip_serializing)]
+    #[schema(ignore)]
+    pub enabled: Ignored,
 }
 
 /// A target.

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     agent::{Agent, EnrolWish, Identity, Paths, Policy, enrol},
     api::shapes::{
-        CertificateNew, CertificateShape, DeploymentShape, List, RenewalTriggered, TargetNew,
-        TargetShape, TokenMadeShape, TokenNew,
+        CertificateNew, CertificateShape, DeploymentShape, Ignored, List, RenewalTriggered,
+        TargetNew, TargetShape, TokenMadeShape, TokenNew,
     },
     app::{FIRST_START, SYSTEM_CA_FILE},
     config::{self, Environment, Flags},
@@ -207,6 +207,7 @@ async fn target(
         kind: kind.into(),
         agent_id: agent.into(),
         config,
+        enabled: Ignored,
     };
     let _: TargetShape = client.post("/targets", &new).await?;
     Ok(())

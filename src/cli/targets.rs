@@ -7,7 +7,7 @@ use super::{
     output,
 };
 use crate::{
-    api::shapes::{List, TargetNew, TargetShape, TestTriggered},
+    api::shapes::{Ignored, List, TargetNew, TargetShape, TestTriggered},
     config::Environment,
     id::Id,
 };
@@ -82,6 +82,7 @@ pub async fn run(command: Targets, global: &Global, env: &Environment) -> Result
                 kind: new.kind,
                 agent_id: new.agent.to_string(),
                 config: made.unwrap_or_default(),
+                enabled: Ignored,
             };
             let target: TargetShape = client.post("/targets", &body).await?;
             if output == Output::Json {

@@ -370,7 +370,7 @@ impl Fields {
         match self.0.remove(field) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => serde_json::from_value(value).map(Some).map_err(|e| {
-                let problem = e.to_string();
+                let problem = told(&e.to_string());
                 ConfigError::Invalid { field, problem }
             }),
         }
@@ -406,7 +406,10 @@ impl Fields {
         })?;
         text.parse().map_err(|_| ConfigError::Invalid {
             field,
-            problem: format!("{text:?} is not an IP address and port such as \"127.0.0.1:9443\""),
+            problem: format!(
+                "{:?} is not an IP address and port such as \"127.0.0.1:9443\"",
+                told(&text)
+            ),
         })
     }
 
@@ -415,7 +418,7 @@ impl Fields {
         let name: Option<String> = self.take(field)?;
         match name {
             Some(name) if ServerName::try_from(name.as_str()).is_err() => {
-                let problem = format!("{name:?} is not a DNS name or IP address");
+                let problem = format!("{:?} is not a DNS name or IP address", told(&name));
                 Err(ConfigError::Invalid { field, problem })
             }
             other => Ok(other),
@@ -440,7 +443,8 @@ impl Fields {
             .ok_or_else(|| ConfigError::Invalid {
                 field,
                 problem: format!(
-                    "{text:?} is not a duration from \"100ms\" to \"5m\", such as \"10s\""
+                    "{:?} is not a duration from \"100ms\" to \"5m\", such as \"10s\"",
+                    told(&text)
                 ),
             })
     }
@@ -468,7 +472,7 @@ impl Fields {
         }
         let problem = format!(
             "{:?} is not the absolute path of a file, without \"..\" and of at most {MAX_PATH} bytes",
-            text.chars().take(256).collect::<String>()
+            told(&text)
         );
         Err(ConfigError::Invalid { field, problem })
     }
@@ -485,10 +489,12 @@ impl Fields {
             None => return Ok(Reload::Signal),
             Some(Value::String(word)) if word == "signal" => return Ok(Reload::Signal),
             Some(Value::String(word)) if word == "command" => return Ok(Reload::Command),
-            Some(Value::String(line)) => shlex::split(&line)
-                .ok_or_else(|| invalid(format!("{line:?} has a quote that is not closed")))?,
+            Some(Value::String(line)) => shlex::split(&line).ok_or_else(|| {
+                invalid(format!("{:?} has a quote that is not closed", told(&line)))
+            })?,
             Some(other) => {
                 let Argv { argv } = serde_json::from_value(other).map_err(|e| {
+                    let e = told(&e.to_string());
                     invalid(format!(
                         "{e}; use \"signal\", \"command\" or {{\"argv\": [\"/path/to/program\"]}}"
                     ))
@@ -520,6 +526,19 @@ impl Fields {
                 Err(ConfigError::UnknownField { field, kind, known })
             }
         }
+    }
+}
+
+/// As much of a text as a message repeats.
+fn told(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    match chars.len() {
+        0..=256 => text.to_owned(),
+        n => chars[..128]
+            .iter()
+            .chain(&['…'])
+            .chain(&chars[n - 128..])
+            .collect(),
     }
 }
 

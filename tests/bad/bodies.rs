@@ -53,3 +53,61 @@ async fn bodies_that_are_no_json() {
     }
     world.refuse(cases).await;
 }
+
+#[tokio::test]
+async fn fields_that_no_call_has() {
+    let world = World::new().await;
+    let issuer = json!({
+        "name": "x", "type": "GenericCA", "config": {"ca_cert_pem": "", "ca_cert": "", "key": 1},
+    });
+    let many = (0..500).map(|n| (format!("{n}{}", "x".repeat(200)), json!(1)));
+    let many = serde_json::to_vec(&Value::from_iter(many)).unwrap();
+    let revoke = format!("{CERTIFICATES}/web/revoke");
+    let cases = vec![
+        body(
+            "one",
+            CERTIFICATES,
+            r#"{"name": "x", "issuer": "y"}"#,
+            &["issuer", "openapi.json"],
+        ),
+        body(
+            "two",
+            TARGETS,
+            r#"{"name": "x", "type": "File", "agent_id": "a", "kind": 1, "agent": 2}"#,
+            &["kind, agent:"],
+        ),
+        body(
+            "within an object",
+            "/api/v1/issuers",
+            serde_json::to_vec(&issuer).unwrap(),
+            &["config.ca_cert, config.key:"],
+        ),
+        body("in another case", TOKENS, r#"{"Name": "x"}"#, &["Name:"]),
+        body("many", TOKENS, many, &["and 490 more"]),
+        body(
+            "where no body is needed",
+            &revoke,
+            r#"{"why": 1}"#,
+            &["why:"],
+        ),
+        body(
+            "a wrong type within",
+            "/api/v1/issuers",
+            r#"{"name": "x", "type": "GenericCA", "config": {"ca_key_pem": 7}}"#,
+            &["config.ca_key_pem:", "a string"],
+        ),
+        body(
+            "a wrong type in a list",
+            CERTIFICATES,
+            r#"{"sans": ["x", {}]}"#,
+            &["sans[1]:", "a string"],
+        ),
+        body(
+            "a field twice",
+            CERTIFICATES,
+            r#"{"name": "x", "name": "y"}"#,
+            &["name", "duplicate"],
+        ),
+    ];
+    world.refuse(cases).await;
+}

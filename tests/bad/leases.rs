@@ -100,7 +100,7 @@ async fn what_is_not_an_agents_own() {
             post(
                 "a version by itself",
                 format!("{CERTIFICATES}/web/versions"),
-                &csr("1"),
+                r#"{"csr_pem": "x"}"#,
                 403,
                 &["cert.issue"],
             ),

@@ -164,7 +164,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 }
 
 /// What `openssl` prints.
-fn openssl(line: &str) -> String {
+pub fn openssl(line: &str) -> String {
     let output = std::process::Command::new("openssl")
         .args(line.split(' '))
         .output()

@@ -60,7 +60,7 @@ async fn world() -> (TestApp, TestAgent, String) {
         "id": "web", "name": "Web", "common_name": "WWW.Example.org",
         "sans": ["example.org", "192.0.2.1", "www.example.org"], "environment": "production",
         "owner_id": "o-ops", "team_id": "t-ops", "target_ids": [target],
-        "tags": {"tier": "1"}, "unknown": [1, 2],
+        "tags": {"tier": "1"}, "status": "Active", "serial_number": 17,
     });
     app.post("/api/v1/certificates", body).await.expect(201);
     (app, agent, target)
