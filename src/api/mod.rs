@@ -12,6 +12,7 @@ mod issuers;
 mod job_shapes;
 mod jobs;
 mod keys;
+mod limit;
 mod metrics;
 mod observe;
 mod openapi;
@@ -23,6 +24,7 @@ pub mod shapes;
 mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
+pub use limit::Client;
 pub use openapi::document;
 pub use problem::Problem;
 pub use router::{plain_router, router};

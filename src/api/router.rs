@@ -1,8 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, certificates, ending, issuers, jobs, keys, metrics, observe, openapi,
-    problem, roles, served, shapes::StatusShape, targets,
+    agents, audit, auth, certificates, ending, issuers, jobs, keys, limit, metrics, observe,
+    openapi, problem, roles, served, shapes::StatusShape, targets,
 };
 use crate::{
     app::{App, NotReady},
@@ -125,8 +125,9 @@ pub fn plain_router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(0))
         .layer(
             ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(app, problem::dress))
+                .layer(middleware::from_fn_with_state(app.clone(), problem::dress))
                 .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .layer(middleware::from_fn_with_state(app, limit::by_address))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -145,7 +146,10 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(
             ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(app, observe::observe))
+                .layer(middleware::from_fn_with_state(
+                    app.clone(),
+                    observe::observe,
+                ))
                 .layer(middleware::from_fn(problem::dress))
                 .layer(header_layer(header::CACHE_CONTROL, "no-store"))
                 .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
@@ -156,6 +160,7 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
                 .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
+                .layer(middleware::from_fn_with_state(app, limit::by_address))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,

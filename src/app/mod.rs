@@ -20,6 +20,7 @@ mod jobs;
 mod join;
 mod keys;
 mod lifecycle;
+mod limits;
 pub mod lists;
 mod metrics;
 mod nodes;
@@ -35,7 +36,7 @@ mod targets;
 pub mod views;
 mod work;
 
-pub use access::Credential;
+pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use certificates::NewCertificate;
 pub use crl::Crl;
@@ -110,6 +111,8 @@ pub struct App {
     sessions_used: Seen,
     /// The keys that the configuration brings.
     configured: configured::Configured,
+    /// How often callers may call.
+    limits: limits::Limits,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.

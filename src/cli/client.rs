@@ -90,6 +90,16 @@ impl Client {
         self.call(Method::POST, path, body.into()).await
     }
 
+    /// Changes something.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
+        self.call(Method::PUT, path, body.into()).await
+    }
+
     /// Does something, to which "no content" is an answer too.
     pub async fn post_or_nothing<T: DeserializeOwned>(
         &self,

@@ -13,9 +13,11 @@ mod follow;
 mod host;
 mod issuers;
 mod jobs;
+mod keys;
 mod manual;
 mod output;
 mod quickstart;
+mod roles;
 mod served;
 mod server;
 mod targets;
@@ -110,6 +112,12 @@ enum Command {
     /// List, show and cancel jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Make, list, rotate and end keys; grant them roles
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// List, make, edit and delete roles; list permissions
+    #[command(subcommand)]
+    Roles(roles::Roles),
     /// Check, show and list the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -230,6 +238,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Issuers(command) => {
             env.sound()?;
             runtime(false, issuers::run(command, &global, &env))
+        }
+        Command::Keys(command) => {
+            env.sound()?;
+            runtime(false, keys::run(command, &global, &env))
+        }
+        Command::Roles(command) => {
+            env.sound()?;
+            runtime(false, roles::run(command, &global, &env))
         }
         Command::Jobs(command) => {
             env.sound()?;

@@ -337,17 +337,26 @@ impl World {
                     self.app.admin("DELETE", &gone).send().await.expect(204);
                 }
                 let path = of(&name).replace("{role}", "r-auditor");
-                (path, json!({"role_id": "r-viewer"}))
+                let grant = route.starts_with("POST") && path.ends_with("/roles");
+                let body = if grant {
+                    json!({"role_id": "r-viewer"})
+                } else {
+                    json!({})
+                };
+                (path, body)
             }
             "POST /api/v1/auth/roles" => (path.into(), json!({"name": fresh})),
             _ if path.starts_with("/api/v1/auth/roles/") => {
                 let wish = json!({"name": fresh, "permissions": [{"permission": "cert.read"}]});
                 let made = self.app.post("/api/v1/auth/roles", wish).await.expect(201);
                 let path = of(&text(&made["id"])).replace("{permission}", "cert.read");
-                (
-                    path,
-                    json!({"permission": "cert.edit", "description": "more"}),
-                )
+                {
+                    let body = match route.split_once(' ').unwrap().0 {
+                        "POST" => json!({"permission": "cert.edit"}),
+                        _ => json!({"description": "more"}),
+                    };
+                    (path, body)
+                }
             }
             "POST /api/v1/targets" => {
                 let body = json!({

@@ -7,6 +7,7 @@ mod jobs;
 mod join;
 mod keys;
 mod leases;
+mod limits;
 mod metrics;
 mod observe;
 mod openapi;

@@ -29,12 +29,15 @@ async fn built_in_roles_are_listed_with_what_they_hold_and_stay_as_they_are() {
             "{}",
             role.id()
         );
-        let body = json!({"description": "mine", "permission": "cert.read"});
-        for (method, path) in [
-            ("PUT", path.clone()),
-            ("DELETE", path.clone()),
-            ("POST", format!("{path}/permissions")),
-            ("DELETE", format!("{path}/permissions/cert.read")),
+        for (method, path, body) in [
+            ("PUT", path.clone(), json!({"description": "mine"})),
+            ("DELETE", path.clone(), json!({})),
+            (
+                "POST",
+                format!("{path}/permissions"),
+                json!({"permission": "cert.read"}),
+            ),
+            ("DELETE", format!("{path}/permissions/cert.read"), json!({})),
         ] {
             let call = app.admin(method, &path).json(&body);
             let message = call.send().await.refused(409);

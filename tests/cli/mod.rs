@@ -10,6 +10,7 @@ mod config;
 mod demand;
 mod disk;
 mod faults;
+mod keys;
 mod logs;
 mod manual;
 mod proxy;

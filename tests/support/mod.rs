@@ -103,11 +103,13 @@ struct World {
     engine: Arc<TestEngine>,
     clock: Arc<ManualClock>,
     rng: Arc<CountedRng>,
+    settings: fn(&mut ServerConfig),
 }
 
 impl World {
     fn new() -> Self {
         Self {
+            settings: |_| (),
             dir: tempfile::tempdir().unwrap(),
             engine: Arc::new(TestEngine {
                 memory: Counting::new(Memory::new()),
@@ -122,6 +124,8 @@ impl World {
         let engine: Arc<dyn Engine> = self.engine.clone();
         let store = Store::start(engine, Committer::Inline, Box::new(|_| ())).unwrap();
         let data_dir = self.dir.path().to_owned();
+        let mut config = ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into());
+        (self.settings)(&mut config);
         App::start(Parts {
             store,
             clock: self.clock.clone(),
@@ -129,7 +133,7 @@ impl World {
             crypto: Arc::new(RingCrypto),
             files: Arc::new(Disk),
             tasks: Tasks::new(),
-            config: ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into()),
+            config,
             names: Vec::new(),
         })
         .await
@@ -150,6 +154,15 @@ impl TestApp {
     /// The first start on an empty store.
     pub async fn start() -> Self {
         Self::first(World::new()).await
+    }
+
+    /// As [`start`](Self::start), with these settings.
+    pub async fn start_with(settings: fn(&mut ServerConfig)) -> Self {
+        Self::first(World {
+            settings,
+            ..World::new()
+        })
+        .await
     }
 
     async fn first(world: World) -> Self {
