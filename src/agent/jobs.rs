@@ -12,6 +12,7 @@ use super::{
     watch::Watcher,
 };
 use crate::{
+    crypt::PrivateKey,
     deploy::{self, Class, Deployer, Fault, Pair, TargetConfig, Vault},
     id::Id,
     pki::{Chain, KeyAlgorithm, San, csr},
@@ -42,7 +43,7 @@ struct Shared {
     outbox: Arc<Outbox>,
     deployer: Arc<Deployer>,
     vault: Vault,
-    keys: PendingKeys,
+    keys: Arc<PendingKeys>,
     watcher: Arc<Watcher>,
     in_hand: Arc<Semaphore>,
     requests: Semaphore,
@@ -80,7 +81,7 @@ impl Jobs {
             outbox,
             deployer,
             vault,
-            keys,
+            keys: Arc::new(keys),
             watcher,
             in_hand: Arc::new(Semaphore::new(IN_HAND)),
             requests: Semaphore::new(REQUESTS),
@@ -263,7 +264,7 @@ impl Shared {
             .map(|san| san.parse::<San>())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| Fault::permanent(format!("a name of the certificate is not one: {e}")))?;
-        let key = self.keys.for_job(job, certificate, algorithm)?;
+        let key = self.key(job, certificate, algorithm).await?;
         let csr = csr::build(key.pkcs8_der(), item.common_name.as_deref(), &sans)
             .map_err(Fault::permanent)?;
         tracing::info!(%job, %certificate, spki = key.public_key().sha256(), "key ready, sending its request");
@@ -297,6 +298,23 @@ impl Shared {
                 () = sleep(pause) => {}
             }
         }
+    }
+
+    /// The key of a job. One of RSA is looked for on a thread of its own: meanwhile leases are kept.
+    async fn key(
+        &self,
+        job: &Id,
+        certificate: &Id,
+        algorithm: KeyAlgorithm,
+    ) -> Result<PrivateKey, Fault> {
+        if !algorithm.is_rsa() {
+            return self.keys.for_job(job, certificate, algorithm);
+        }
+        let (keys, job, certificate) = (self.keys.clone(), job.clone(), certificate.clone());
+        let made = self.env.tasks.spawn_blocking("RSA key", move || {
+            keys.for_job(&job, &certificate, algorithm)
+        });
+        made.await.map_err(Fault::transient)?
     }
 
     async fn deploy(&self, item: &WorkItem, stop: &CancellationToken) -> Result<Report, Fault> {

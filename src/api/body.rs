@@ -10,6 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use serde_json::Value;
 use std::error::Error;
 use tower_http::timeout::TimeoutError;
+use utoipa::{
+    PartialSchema,
+    openapi::{RefOr, Schema},
+};
 
 /// A JSON object. A field that the type does not know is refused; the content type is not asked
 /// for.
@@ -34,6 +38,31 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
             none if none.is_empty() => Ok(Self(T::default())),
             bytes => strict(&bytes).map(Self),
         }
+    }
+}
+
+/// What is to change of a resource, as a JSON object. A client may send back the whole of what it was
+/// shown: fields of [`Resource`](Edits::Resource) that do not change are passed over. Any other field
+/// that the type does not know is refused.
+pub struct Edit<T>(pub T);
+
+/// A body of [`Edit`].
+pub trait Edits: DeserializeOwned {
+    /// What is shown of the resource that is edited.
+    type Resource: PartialSchema;
+}
+
+impl<T: Edits, S: Send + Sync> FromRequest<S> for Edit<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let (value, mut unknown) = object(&whole(request, state).await?)?;
+        let shown = T::Resource::schema();
+        if let RefOr::T(Schema::Object(shown)) = &shown {
+            unknown.retain(|name| !shown.properties.contains_key(name));
+        }
+        none_unknown(&unknown)?;
+        Ok(Self(value))
     }
 }
 
@@ -107,18 +136,22 @@ fn is_pause(e: &BytesRejection) -> bool {
 }
 
 fn strict<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
-    match object(bytes)? {
-        (value, unknown) if unknown.is_empty() => Ok(value),
-        (_, unknown) => {
-            let (shown, more) = unknown.split_at(unknown.len().min(MAX_NAMED));
-            let more = match more.len() {
-                0 => String::new(),
-                n => format!(" and {n} more"),
-            };
-            let message = "this call has no such field; /api/v1/openapi.json names those it has";
-            Err(Problem::bad(&(shown.join(", ") + &more), message))
-        }
+    let (value, unknown) = object(bytes)?;
+    none_unknown(&unknown)?;
+    Ok(value)
+}
+
+fn none_unknown(unknown: &[String]) -> Result<(), Problem> {
+    if unknown.is_empty() {
+        return Ok(());
     }
+    let (shown, more) = unknown.split_at(unknown.len().min(MAX_NAMED));
+    let more = match more.len() {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let message = "this call has no such field; /api/v1/openapi.json names those it has";
+    Err(Problem::bad(&(shown.join(", ") + &more), message))
 }
 
 /// So many unknown fields are named in a refusal.

@@ -3,17 +3,18 @@
 use super::{
     Problem,
     extract::{Caller, OptionalBody, id_in_path},
-    shapes::{ExportShape, RevokeWish, StatusShape},
+    shapes::{ExportShape, ExportsSpent, Pkcs12Wish, RevokeWish, StatusShape},
 };
-use crate::app::App;
+use crate::app::{App, AppError};
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderName, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use secrecy::SecretString;
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use utoipa::IntoParams;
 
 /// Revokes every version of a certificate.
@@ -67,7 +68,10 @@ pub struct ExportQuery {
     get,
     path = "/certificates/{id}/export/pem",
     params(ExportQuery),
-    responses((status = 200, content((ExportShape = "application/json"), (String = "application/x-pem-file")))),
+    responses(
+        (status = 200, content((ExportShape = "application/json"), (String = "application/x-pem-file"))),
+        (status = 429, body = ExportsSpent),
+    ),
     security(("key" = ["cert.read"])),
 )]
 pub async fn export_pem(
@@ -77,17 +81,14 @@ pub async fn export_pem(
     Query(query): Query<ExportQuery>,
 ) -> Result<Response, Problem> {
     let id = id_in_path("certificate", &id)?;
-    let export = app.export(&who, &id).await?;
+    let export = match app.export(&who, &id).await {
+        Err(AppError::Limited { retry_in, .. }) => return Ok(limited(retry_in)),
+        export => export?,
+    };
     let full_pem = format!("{}{}", export.leaf, export.chain);
     if query.download.as_deref() == Some("true") {
-        let headers = [
-            (header::CONTENT_TYPE, "application/x-pem-file"),
-            (
-                header::CONTENT_DISPOSITION,
-                "attachment; filename=\"certificate.pem\"",
-            ),
-        ];
-        return Ok((headers, full_pem).into_response());
+        let file = attachment("application/x-pem-file", "certificate.pem");
+        return Ok((file, full_pem).into_response());
     }
     Ok(Json(ExportShape {
         cert_pem: export.leaf,
@@ -95,4 +96,53 @@ pub async fn export_pem(
         full_pem,
     })
     .into_response())
+}
+
+/// The newest version, PKCS#12 without a private key: the server has none.
+#[utoipa::path(
+    post,
+    path = "/certificates/{id}/export/pkcs12",
+    request_body = Option<Pkcs12Wish>,
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/x-pkcs12"),
+        (status = 429, body = ExportsSpent),
+    ),
+    security(("key" = ["cert.read"])),
+)]
+pub async fn export_pkcs12(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    OptionalBody(wish): OptionalBody<Pkcs12Wish>,
+) -> Result<Response, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let password = SecretString::from(wish.password);
+    match app.export_pkcs12(&who, &id, &password).await {
+        Err(AppError::Limited { retry_in, .. }) => Ok(limited(retry_in)),
+        file => {
+            let headers = attachment("application/x-pkcs12", "certificate.p12");
+            Ok((headers, file?).into_response())
+        }
+    }
+}
+
+fn attachment(kind: &'static str, name: &'static str) -> [(HeaderName, String); 2] {
+    [
+        (header::CONTENT_TYPE, kind.into()),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
+    ]
+}
+
+/// The answer to one export too many.
+fn limited(retry_in: Duration) -> Response {
+    let seconds = retry_in.as_secs().max(1);
+    let body = ExportsSpent {
+        error: "rate_limit_exceeded".into(),
+        retry_after_seconds: seconds,
+    };
+    let after = [(header::RETRY_AFTER, seconds.to_string())];
+    (StatusCode::TOO_MANY_REQUESTS, after, Json(body)).into_response()
 }

@@ -5,6 +5,7 @@ mod agents;
 mod audit;
 mod auth;
 mod body;
+mod bulk;
 mod certificates;
 mod ending;
 mod extract;
@@ -21,6 +22,7 @@ mod roles;
 mod router;
 pub mod served;
 pub mod shapes;
+mod stats;
 mod targets;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};

@@ -1,8 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, certificates, ending, issuers, jobs, keys, limit, metrics, observe,
-    openapi, problem, roles, served, shapes::StatusShape, targets,
+    agents, audit, auth, bulk, certificates, ending, issuers, jobs, keys, limit, metrics, observe,
+    openapi, problem, roles, served, shapes::StatusShape, stats, targets,
 };
 use crate::{
     app::{App, NotReady},
@@ -56,8 +56,12 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(openapi::serve))
         .routes(routes!(certificates::list, certificates::create))
         .routes(routes!(certificates::show, ending::archive))
+        .routes(routes!(bulk::revoke))
+        .routes(routes!(bulk::renew))
+        .routes(routes!(bulk::reassign))
         .routes(routes!(ending::revoke))
         .routes(routes!(ending::export_pem))
+        .routes(routes!(ending::export_pkcs12))
         .routes(routes!(
             certificates::versions,
             certificates::request_version
@@ -68,13 +72,14 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(certificates::renew))
         .routes(routes!(certificates::deploy))
         .routes(routes!(issuers::list, issuers::create))
-        .routes(routes!(issuers::show))
+        .routes(routes!(issuers::show, issuers::edit, issuers::delete))
+        .routes(routes!(issuers::test))
         .routes(routes!(certificates::order))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::cancel))
         .routes(routes!(targets::list, targets::create))
-        .routes(routes!(targets::show, targets::delete))
+        .routes(routes!(targets::show, targets::edit, targets::delete))
         .routes(routes!(targets::test))
         .routes(routes!(agents::tokens, agents::create_token))
         .routes(routes!(agents::token, agents::revoke_token))
@@ -107,6 +112,14 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(roles::role, roles::edit_role, roles::delete_role))
         .routes(routes!(roles::add_permission))
         .routes(routes!(roles::remove_permission))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
+        .routes(routes!(audit::show))
+        .routes(routes!(stats::summary))
+        .routes(routes!(stats::by_status))
+        .routes(routes!(stats::expirations))
+        .routes(routes!(stats::job_trends))
+        .routes(routes!(stats::issuance_rate))
         .routes(routes!(metrics::show))
         .routes(routes!(metrics::text));
     OpenApiRouter::new()

@@ -2,13 +2,18 @@
 
 mod agents;
 mod auth;
+mod bulk;
+mod issuers;
+mod stats;
 
-pub use super::body::Ignored;
+pub use super::body::{Edits, Ignored};
 pub use agents::*;
 pub use auth::*;
+pub use bulk::*;
+pub use issuers::*;
+pub use stats::*;
 
 use crate::{
-    app::IssuerView,
     app::{
         JobView,
         views::{CertificateView, Deployed, Event},
@@ -500,6 +505,23 @@ pub struct RevokeWish {
     pub reason: Option<String>,
 }
 
+/// How a version is exported as PKCS#12. Has no `Debug`: the password must not reach a log.
+#[derive(Default, Deserialize, ToSchema)]
+pub struct Pkcs12Wish {
+    /// The file's password; may be empty.
+    #[serde(default)]
+    pub password: String,
+}
+
+/// The answer to one export too many of a caller.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ExportsSpent {
+    /// `rate_limit_exceeded`.
+    pub error: String,
+    /// When the next one is possible.
+    pub retry_after_seconds: u64,
+}
+
 /// What was done, in a word.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Status)]
@@ -529,115 +551,6 @@ pub struct ExportShape {
     pub full_pem: String,
 }
 
-/// A CA to bring in.
-#[derive(Deserialize, ToSchema)]
-pub struct IssuerNew {
-    /// Its id; made when absent.
-    #[serde(default)]
-    pub id: Option<String>,
-    /// Its name.
-    pub name: String,
-    /// `GenericCA`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The CA.
-    pub config: IssuerConfigNew,
-    /// A new issuer may be asked, whatever this says.
-    #[serde(default, skip_serializing)]
-    #[schema(ignore)]
-    pub enabled: Ignored,
-}
-
-/// The CA to bring in. Has no `Debug`: the key must not reach a log.
-#[derive(Deserialize, ToSchema)]
-pub struct IssuerConfigNew {
-    /// The CA's certificate, then those above it, PEM.
-    #[serde(default)]
-    pub ca_cert_pem: String,
-    /// The CA's private key, PEM.
-    #[serde(default)]
-    pub ca_key_pem: String,
-    /// The passphrase of an encrypted key.
-    #[serde(default)]
-    pub ca_key_passphrase: Option<String>,
-    /// Not taken.
-    #[serde(default)]
-    pub ca_cert_path: Option<String>,
-    /// Not taken.
-    #[serde(default)]
-    pub ca_key_path: Option<String>,
-}
-
-/// An issuer.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(as = Issuer)]
-pub struct IssuerShape {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The CA that signs.
-    pub config: IssuerConfigShape,
-    /// Whether it may be asked.
-    pub enabled: bool,
-    /// `database`.
-    pub source: String,
-    /// When it was made.
-    #[schema(format = DateTime)]
-    pub created_at: String,
-    /// When it was last edited.
-    #[schema(format = DateTime)]
-    pub updated_at: String,
-}
-
-/// The CA that signs for an issuer. Its key is not shown.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(as = IssuerConfig)]
-pub struct IssuerConfigShape {
-    /// The CA's subject.
-    pub ca_common_name: String,
-    /// The CA node, part of the address of its revocation list.
-    pub ca_node: String,
-    /// The CA's certificate, PEM.
-    pub ca_cert_pem: String,
-    /// Always `********`.
-    pub ca_key_pem: String,
-    /// The kind of its key.
-    pub key_algorithm: String,
-    /// SHA-256 of its certificate, lower hex.
-    pub fingerprint_sha256: String,
-    /// Its end.
-    #[schema(format = DateTime)]
-    pub expires_at: String,
-}
-
-impl From<&IssuerView> for IssuerShape {
-    fn from(view: &IssuerView) -> Self {
-        let (issuer, ca) = (&view.issuer, &view.certificate);
-        Self {
-            id: issuer.id.to_string(),
-            name: issuer.name.clone(),
-            kind: "GenericCA".into(),
-            config: IssuerConfigShape {
-                ca_common_name: ca.subject().to_owned(),
-                ca_node: view.node.to_string(),
-                ca_cert_pem: ca.pem(),
-                ca_key_pem: "********".into(),
-                key_algorithm: ca.key_algorithm().to_string(),
-                fingerprint_sha256: ca.fingerprint_sha256().to_owned(),
-                expires_at: ca.not_after().to_string(),
-            },
-            enabled: issuer.enabled,
-            source: "database".into(),
-            created_at: issuer.created_at.to_string(),
-            updated_at: issuer.updated_at.to_string(),
-        }
-    }
-}
-
 /// A target to make.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TargetNew {
@@ -658,6 +571,30 @@ pub struct TargetNew {
     #[serde(default, skip_serializing)]
     #[schema(ignore)]
     pub enabled: Ignored,
+}
+
+/// What is to change of a target; what is absent stays.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct TargetChange {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its type.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its agent, which does not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// Its configuration, whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+    /// True as long as it is not retired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+}
+
+impl Edits for TargetChange {
+    type Resource = TargetShape;
 }
 
 /// A target.
@@ -797,4 +734,18 @@ impl From<&Event> for EventShape {
             event_category: e.event.category,
         }
     }
+}
+
+/// Whether the audit log is as it was written.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AuditChain)]
+pub struct ChainShape {
+    /// Each entry follows from the one before it.
+    pub intact: bool,
+    /// How many there are, when it is intact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u64>,
+    /// The first that does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_fault: Option<String>,
 }

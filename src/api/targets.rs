@@ -3,10 +3,10 @@
 use super::{
     Problem,
     certificates::Paging,
-    extract::{Body, Caller, id_in_field, id_in_path, optional_id},
-    shapes::{JobShape, List, TargetNew, TargetShape, TestTriggered},
+    extract::{Body, Caller, Edit, id_in_field, id_in_path, optional_id},
+    shapes::{JobShape, List, TargetChange, TargetNew, TargetShape, TestTriggered},
 };
-use crate::app::{App, NewTarget, lists::REACH};
+use crate::app::{App, NewTarget, TargetEdit, lists::REACH};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -77,6 +77,46 @@ pub async fn show(
     let id = id_in_path("target", &id)?;
     let target = app.target(&who, &id).await?;
     let mut shape = TargetShape::from(&*target);
+    shape.tested(app.last_test(&id).await?.as_ref());
+    Ok(Json(shape))
+}
+
+/// Edits a target; another configuration is deployed to at once.
+#[utoipa::path(
+    put,
+    path = "/targets/{id}",
+    request_body = TargetChange,
+    responses((status = 200, body = TargetShape)),
+    security(("key" = ["target.edit"])),
+)]
+pub async fn edit(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    Edit(change): Edit<TargetChange>,
+) -> Result<Json<TargetShape>, Problem> {
+    let id = id_in_path("target", &id)?;
+    let shown = app.target(&who, &id).await?;
+    if let Some(agent) = change
+        .agent_id
+        .filter(|agent| *agent != shown.agent.as_str())
+    {
+        let message = format!("a target stays with its agent: make another target on {agent}");
+        return Err(Problem::bad("agent_id", message));
+    }
+    if change
+        .enabled
+        .is_some_and(|enabled| enabled != shown.retired.is_none())
+    {
+        let message = "a target is not switched off: take it from its certificates, or delete it";
+        return Err(Problem::bad("enabled", message));
+    }
+    let edit = TargetEdit {
+        name: change.name,
+        kind: change.kind,
+        config: change.config,
+    };
+    let mut shape = TargetShape::from(&app.edit_target(&who, &id, &edit).await?);
     shape.tested(app.last_test(&id).await?.as_ref());
     Ok(Json(shape))
 }

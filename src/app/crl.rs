@@ -59,6 +59,13 @@ pub struct Crls {
     making: tokio::sync::Mutex<()>,
 }
 
+impl Crls {
+    pub(super) fn forget(&self, node: &Id) {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.remove(node);
+    }
+}
+
 impl App {
     /// The list of a CA, by the id of the node or of an issuer that signs with it. It holds every
     /// revocation acknowledged before the call.

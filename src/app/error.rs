@@ -4,6 +4,7 @@ use crate::{
     access::Permission,
     clock::Time,
     domain::SessionEnd,
+    id::Id,
     store::{CERT_TARGET, CommitError, Refusal, StoreError},
 };
 use std::time::Duration;
@@ -50,6 +51,12 @@ pub enum AppError {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// An order is wanted of an issuer that may not be asked.
+    #[error(
+        "issuer {0} is switched off: enable it (`certctl issuers edit {0} --enable`), or give the \
+         certificate another one"
+    )]
+    IssuerOff(Id),
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),

@@ -1,36 +1,26 @@
-//! Issuers: those that are there, and CAs that were made elsewhere and are to sign here.
+//! Issuers: those that are there, how they stand, and their end.
 
-use super::{App, AppError, audit, birth::key_place, free, printable, require, require_on};
+use super::{
+    App, AppError, ISSUER_LOCAL, audit, birth::ROOT_NODE, need, printable, require, require_on,
+};
 use crate::{
     access::Permission,
-    crypt::PrivateKey,
-    domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal, Scope},
+    domain::{
+        AuditEvent, CaNode, Category, Issuer, IssuerKind, IssuerTest, Principal, Scope, Version,
+    },
     id::Id,
-    pki::{Certificate, Chain, subordinate},
-    store::{ISSUER_NAME, Loaded, Scan},
+    pki::Certificate,
+    store::{CERT_ISSUER, Facet, ISSUER_NAME, Key, Loaded, Scan, VERSION_SERIAL},
 };
-use secrecy::{ExposeSecret, SecretString};
-use std::sync::Arc;
 
 /// More issuers than anybody has.
 const MOST: usize = 1_000;
+/// Versions are read this many at a time.
+const PAGE: usize = 500;
+/// Before an issuer is deleted so many of its versions are looked at, at most.
+const MOST_VERSIONS: usize = 100_000;
 
-/// A CA to bring in.
-#[derive(Debug, Clone)]
-pub struct NewIssuer {
-    /// Its id; made when absent.
-    pub id: Option<Id>,
-    /// Its name, unique.
-    pub name: String,
-    /// The CA's certificate, then those of the CAs above it, PEM.
-    pub chain_pem: String,
-    /// The CA's private key, PEM.
-    pub key_pem: SecretString,
-    /// The passphrase of an encrypted key.
-    pub passphrase: Option<SecretString>,
-}
-
-/// An issuer and the certificate that it signs with.
+/// An issuer, the certificate that it signs with, and its last test.
 #[derive(Debug, Clone)]
 pub struct IssuerView {
     /// The issuer.
@@ -39,6 +29,17 @@ pub struct IssuerView {
     pub node: Id,
     /// The CA's certificate.
     pub certificate: Certificate,
+    /// Its last test.
+    pub test: Option<IssuerTest>,
+}
+
+/// What is to change of an issuer; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct IssuerEdit {
+    /// Its name.
+    pub name: Option<String>,
+    /// Whether it may be asked.
+    pub enabled: Option<bool>,
 }
 
 impl App {
@@ -61,95 +62,193 @@ impl App {
         self.issuer_view(row.into_value()).await
     }
 
-    async fn issuer_view(&self, issuer: Issuer) -> Result<IssuerView, AppError> {
+    pub(super) async fn issuer_view(&self, issuer: Issuer) -> Result<IssuerView, AppError> {
         let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
         let node = issuing_node.clone();
         let certificate = self.local_ca(&node).await?.certificate().clone();
+        let test = self.store.get::<IssuerTest>(&issuer.id).await?;
         Ok(IssuerView {
             issuer,
             node,
             certificate,
+            test: test.map(Loaded::into_value),
         })
     }
 
-    /// Brings in a CA that was made elsewhere. Its key is sealed before it is stored.
-    pub async fn import_issuer(
+    /// Renames an issuer, or switches it on or off. While it is off no order is opened for its
+    /// certificates; those that come due wait until it is on.
+    pub async fn edit_issuer(
         &self,
         who: &Principal,
-        new: &NewIssuer,
+        id: &Id,
+        edit: &IssuerEdit,
     ) -> Result<IssuerView, AppError> {
-        require(who, Permission::IssuerEdit)?;
-        printable("name", &new.name, 1..=255)?;
-        let chain = Chain::from_pem(&new.chain_pem);
-        let chain = chain.map_err(|e| AppError::invalid("config.ca_cert_pem", e))?;
-        let passphrase = new.passphrase.as_ref().map(ExposeSecret::expose_secret);
-        let key = PrivateKey::import(new.key_pem.expose_secret(), passphrase)
-            .map_err(|e| AppError::invalid("config.ca_key_pem", e))?;
-        subordinate::fit(&chain, key.public_key(), self.now())
-            .map_err(|e| AppError::invalid("config.ca_cert_pem", e))?;
-        let (chain, key) = (&chain, &Arc::new(key));
+        require_on(who, Permission::IssuerEdit, &Scope::Issuer(id.clone()))?;
+        if let Some(name) = &edit.name {
+            printable("name", name, 1..=255)?;
+        }
         let issuer = self
             .decide(|mut unit| async move {
                 let now = self.now();
-                if let Some(id) = &new.id {
-                    free::<Issuer>(&mut unit, "issuer", id).await?;
+                let mut issuer: Loaded<Issuer> = need(&mut unit, "issuer", id).await?;
+                let mut event = AuditEvent::new(
+                    who,
+                    Category::Config,
+                    "issuer_edited",
+                    ("issuer", id.as_str()),
+                    now,
+                );
+                let before = Issuer::clone(&issuer);
+                if let Some(name) = edit.name.as_ref().filter(|name| **name != issuer.name) {
+                    event = event.with("name", name).with("name_before", &issuer.name);
+                    issuer.name.clone_from(name);
                 }
-                let certificate = chain.leaf();
-                // One node for one CA, whatever its issuers are called: serial numbers and lists
-                // of revocations belong to it.
-                let node = CaNode {
-                    id: node_id(certificate),
-                    parent: None,
-                    certificate_pem: certificate.pem(),
-                    above_pem: chain.chain_pem(),
-                    sealed_key: String::new(),
-                    created_at: now,
-                };
-                if unit.load_opt::<CaNode>(&node.id).await?.is_some() {
-                    return Err(AppError::Conflict(format!(
-                        "config.ca_cert_pem: the CA {} is there already: `certctl issuers list` \
-                         shows it",
-                        certificate.subject()
-                    )));
+                if let Some(enabled) = edit.enabled.filter(|enabled| *enabled != issuer.enabled) {
+                    event = event.with("enabled", enabled);
+                    issuer.enabled = enabled;
                 }
-                let place = key_place(node.id.as_str());
-                let sealed = self.keyring.seal(place, key.pkcs8_der(), &*self.rng);
-                let issuer = Issuer {
-                    id: new.id.clone().unwrap_or_else(|| self.new_id("iss")),
-                    name: new.name.clone(),
-                    kind: IssuerKind::GenericCA {
-                        issuing_node: node.id.clone(),
-                    },
-                    enabled: true,
-                    created_at: now,
-                    updated_at: now,
-                };
-                let resource = ("issuer", issuer.id.as_str());
-                let event =
-                    AuditEvent::new(who, Category::Config, "issuer_imported", resource, now)
-                        .with("name", &issuer.name)
-                        .with("ca_node", &node.id)
-                        .with("subject", certificate.subject())
-                        .with("fingerprint_sha256", certificate.fingerprint_sha256());
+                if *issuer == before {
+                    return Ok((unit, before));
+                }
+                issuer.updated_at = now;
                 audit(&mut unit, &event);
-                unit.insert(CaNode {
-                    sealed_key: sealed.to_string(),
-                    ..node
-                });
-                unit.insert(issuer.clone());
-                Ok((unit, issuer))
+                let edited = Issuer::clone(&issuer);
+                unit.put(issuer);
+                Ok((unit, edited))
             })
             .await?;
         self.issuer_view(issuer).await
     }
-}
 
-/// A node is known by its CA: the subject and its key.
-fn node_id(ca: &Certificate) -> Id {
-    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-    hash.update(ca.subject().as_bytes());
-    hash.update(&[0]);
-    hash.update(ca.spki_sha256().as_bytes());
-    let digest = hash.finish();
-    Id::derived("ca", digest.as_ref().get(..16).unwrap_or_default())
+    /// Sees whether an issuer can issue, and writes that down.
+    ///
+    /// # Errors
+    /// [`AppError::Issuer`] with what is wrong.
+    pub async fn test_issuer(&self, who: &Principal, id: &Id) -> Result<(), AppError> {
+        require_on(who, Permission::IssuerEdit, &Scope::Issuer(id.clone()))?;
+        let issuer = self.store.get::<Issuer>(id).await?;
+        let issuer = issuer.ok_or_else(|| AppError::not_found("issuer", id))?;
+        let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
+        let mut nonce = [0; 16];
+        self.rng.fill(&mut nonce);
+        let examined = match self.local_ca(issuing_node).await {
+            Ok(ca) => ca.examine(nonce, self.now()).await,
+            Err(e) => Err(e.to_string()),
+        };
+        let fault = &examined.err();
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            need::<Issuer>(&mut unit, "issuer", id).await?;
+            let test = IssuerTest {
+                id: id.clone(),
+                at: now,
+                fault: fault.clone(),
+            };
+            match unit.load_opt::<IssuerTest>(id).await? {
+                Some(row) => unit.put(row.map(|_| test)),
+                None => unit.insert(test),
+            }
+            let resource = ("issuer", id.as_str());
+            let event = AuditEvent::new(who, Category::Config, "issuer_tested", resource, now)
+                .with("fault", fault.as_deref().unwrap_or("none"));
+            audit(&mut unit, &event);
+            Ok((unit, ()))
+        })
+        .await?;
+        fault
+            .clone()
+            .map_or(Ok(()), |fault| Err(AppError::Issuer(fault)))
+    }
+
+    /// Deletes an issuer that no certificate has and of which no version is good any more, with
+    /// its CA and the keys.
+    pub async fn delete_issuer(&self, who: &Principal, id: &Id) -> Result<(), AppError> {
+        require_on(who, Permission::IssuerDelete, &Scope::Issuer(id.clone()))?;
+        if id.as_str() == ISSUER_LOCAL {
+            return Err(AppError::Reserved(format!(
+                "issuer {id} is always there: switch it off instead (`certctl issuers edit {id} \
+                 --disable`)"
+            )));
+        }
+        let nodes = self
+            .decide(|mut unit| async move {
+                let issuer: Loaded<Issuer> = need(&mut unit, "issuer", id).await?;
+                let named = Key::new().text(id.as_str());
+                let certificates = Facet::is(CERT_ISSUER, named.clone());
+                let certificates = self.store.count(&certificates).await?;
+                if certificates > 0 {
+                    return Err(AppError::Conflict(format!(
+                        "issuer {id} is used by {certificates} certificate(s): give them another \
+                         issuer first, or switch it off"
+                    )));
+                }
+                self.no_version_is_good(id).await?;
+                // A certificate that takes it up meanwhile makes this decision again.
+                unit.none(CERT_ISSUER, named);
+                let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
+                let root = self.parent_of(issuing_node).await?;
+                let nodes: Vec<Id> = std::iter::once(issuing_node.clone())
+                    .chain(root.filter(|root| root.as_str() != ROOT_NODE))
+                    .collect();
+                for node in &nodes {
+                    let row: Loaded<CaNode> = need(&mut unit, "CA node", node).await?;
+                    unit.delete(row);
+                }
+                if let Some(test) = unit.load_opt::<IssuerTest>(id).await? {
+                    unit.delete(test);
+                }
+                let (resource, now) = (("issuer", id.as_str()), self.now());
+                let event = AuditEvent::new(who, Category::Config, "issuer_deleted", resource, now)
+                    .with("name", &issuer.name)
+                    .with("ca_node", issuing_node);
+                audit(&mut unit, &event);
+                self.keep_totals(&mut unit, &issuer).await?;
+                unit.delete(issuer);
+                Ok((unit, nodes))
+            })
+            .await?;
+        for node in &nodes {
+            self.nodes.forget(node);
+            self.crls.forget(node);
+        }
+        Ok(())
+    }
+
+    async fn parent_of(&self, node: &Id) -> Result<Option<Id>, AppError> {
+        let node = self.store.get::<CaNode>(node).await?;
+        Ok(node.and_then(|node| node.into_value().parent))
+    }
+
+    /// Refuses while a version of an issuer is good: it could not be revoked any more.
+    async fn no_version_is_good(&self, issuer: &Id) -> Result<(), AppError> {
+        let of = Key::new().text(issuer.as_str()).bytes();
+        let (now, mut after, mut looked_at) = (self.now(), None, 0);
+        loop {
+            let page = self
+                .store
+                .page::<Version>(Scan {
+                    after,
+                    ..Scan::under(VERSION_SERIAL, of.clone(), PAGE)
+                })
+                .await?;
+            if let Some(good) = page.rows.iter().find(|v| v.not_after > now) {
+                return Err(AppError::Conflict(format!(
+                    "issuer {issuer} has versions that are good, such as {} of certificate {} \
+                     until {}: delete it when they have ended, or switch it off",
+                    good.serial, good.certificate, good.not_after
+                )));
+            }
+            looked_at += page.rows.len();
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+            if looked_at >= MOST_VERSIONS {
+                return Err(AppError::Conflict(format!(
+                    "issuer {issuer} has issued more than {MOST_VERSIONS} versions: it is not \
+                     deleted, switch it off"
+                )));
+            }
+        }
+    }
 }

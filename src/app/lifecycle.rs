@@ -9,7 +9,10 @@ use crate::{
         Job, JobKind, Order, Plan, Principal, Version,
     },
     id::Id,
-    store::{CERT_AGENT, Key, Loaded, ORDER_OPEN, Scan, Unit, open_order_key},
+    store::{
+        CERT_AGENT, CERT_BLOCKED, Facet, ISSUER_NAME, Key, Loaded, ORDER_OPEN, Scan, Unit,
+        open_order_key,
+    },
 };
 use std::time::Duration;
 
@@ -23,6 +26,8 @@ const REQUEST_BURST: u32 = 1_000;
 const REQUEST_EVERY: Duration = Duration::from_millis(100);
 /// Certificates are read this many at a time.
 const PAGE: usize = 256;
+/// More issuers than anybody has.
+const MOST_ISSUERS: usize = 1_000;
 
 impl App {
     /// Asks for a new version for every holder that is an agent, now. Where an order is open
@@ -86,7 +91,15 @@ impl App {
                     .collect();
                 let mut orders = Vec::new();
                 for holder in &due {
-                    orders.push(self.open(&mut unit, who, &mut cert, holder).await?);
+                    match self.open(&mut unit, who, &mut cert, holder).await {
+                        Ok(order) => orders.push(order),
+                        Err(AppError::IssuerOff(issuer)) => {
+                            if let Some(line) = cert.holders.get_mut(holder) {
+                                line.block(&issuer, now);
+                            }
+                        }
+                        Err(e) => return Err(e),
+                    }
                 }
                 if !due.is_empty() {
                     unit.put(cert);
@@ -96,6 +109,48 @@ impl App {
             .await?;
         self.ring(&orders);
         Ok(orders.len())
+    }
+
+    /// Plans the orders that waited for an issuer which may be asked now, at once; for the
+    /// reconciler.
+    pub(crate) async fn unblock(&self) -> Result<(), AppError> {
+        if self.store.count(&Facet::any(CERT_BLOCKED)).await? == 0 {
+            return Ok(());
+        }
+        let issuers = Scan::all(ISSUER_NAME, MOST_ISSUERS);
+        for issuer in self.store.scan::<Issuer>(issuers).await? {
+            let blocked = Key::new().text(issuer.id.as_str()).bytes();
+            let mut after = None;
+            while issuer.enabled {
+                let page = self
+                    .store
+                    .page::<Certificate>(Scan {
+                        after,
+                        ..Scan::under(CERT_BLOCKED, blocked.clone(), PAGE)
+                    })
+                    .await?;
+                for certificate in &page.rows {
+                    self.unblock_lines(&certificate.id).await?;
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn unblock_lines(&self, certificate: &Id) -> Result<(), AppError> {
+        self.decide(|mut unit| async move {
+            let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", certificate).await?;
+            for line in cert.holders.values_mut() {
+                line.unblock(self.now());
+            }
+            unit.put(cert);
+            Ok((unit, ()))
+        })
+        .await
     }
 
     /// Plans new versions for all whose keys an agent has lost, at once; for the reconciler. What a
@@ -189,6 +244,9 @@ impl App {
             ));
         };
         let issuer: Loaded<Issuer> = need(unit, "issuer", &certificate.issuer_id).await?;
+        if !issuer.enabled {
+            return Err(AppError::IssuerOff(issuer.id.clone()));
+        }
         let Some(line) = certificate.holders.get_mut(holder) else {
             return Err(AppError::Conflict(format!(
                 "certificate {} has no holder {holder}",

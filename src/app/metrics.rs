@@ -13,7 +13,8 @@ use crate::{
     id::Id,
     store::{
         AGENT_ENROLLED, CERT_CREATED, DEPLOYMENT_RETRY, Facet, ISSUER_NAME, JOB_STATUS, Key,
-        PRESENCE_HEARD, Scan, StoreError, attempts_total, issued_total, jobs_total, refused_total,
+        PRESENCE_HEARD, Scan, StoreError, Unit, attempts_total, issued_total, jobs_total,
+        refused_total,
     },
     sys::Usage,
     telemetry::{Series, Sheet},
@@ -25,7 +26,7 @@ const ISSUERS: usize = 1_000;
 /// Agents read at a time.
 const PAGE: usize = 1_000;
 /// The statuses of jobs that have not ended, by their words on the wire.
-const OPEN_JOBS: [&str; 4] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
+pub(super) const OPEN_JOBS: [&str; 4] = ["Pending", "AwaitingCSR", "AwaitingApproval", "Running"];
 /// How attempts at deployments end, by the words on the wire.
 const ENDINGS: [&str; 6] = [
     "changed",
@@ -126,16 +127,53 @@ impl App {
         let mut by_kind = BTreeMap::new();
         let issuers = Scan::all(ISSUER_NAME, ISSUERS);
         for issuer in self.store.scan::<Issuer>(issuers).await? {
-            let of: &mut Issuance = by_kind.entry(issuer.kind.as_str()).or_default();
-            of.issued += self.store.total(issued_total(&issuer.id)).await?;
-            for class in ERROR_CLASSES {
-                for class in [class.to_owned(), format!("renewal_{class}")] {
-                    let total = self.store.total(refused_total(&issuer.id, &class)).await?;
-                    *of.failures.entry(class).or_default() += total;
-                }
+            let kind = issuer.kind.as_str();
+            if !by_kind.contains_key(kind) {
+                by_kind.insert(kind, self.issuance_of(&deleted(kind)).await?);
+            }
+            let of: &mut Issuance = by_kind.entry(kind).or_default();
+            let more = self.issuance_of(&issuer.id).await?;
+            of.issued += more.issued;
+            for (class, total) in more.failures {
+                *of.failures.entry(class).or_default() += total;
             }
         }
         Ok(by_kind)
+    }
+
+    async fn issuance_of(&self, issuer: &Id) -> Result<Issuance, StoreError> {
+        let mut of = Issuance {
+            issued: self.store.total(issued_total(issuer)).await?,
+            failures: BTreeMap::new(),
+        };
+        for class in ERROR_CLASSES {
+            for class in [class.to_owned(), format!("renewal_{class}")] {
+                let total = self.store.total(refused_total(issuer, &class)).await?;
+                of.failures.insert(class, total);
+            }
+        }
+        Ok(of)
+    }
+
+    /// Keeps what an issuer did that is deleted in this unit: totals never fall.
+    pub(super) async fn keep_totals(
+        &self,
+        unit: &mut Unit<'_>,
+        issuer: &Issuer,
+    ) -> Result<(), StoreError> {
+        let (did, keeper) = (
+            self.issuance_of(&issuer.id).await?,
+            deleted(issuer.kind.as_str()),
+        );
+        let mut totals = vec![(issued_total(&keeper), did.issued)];
+        let failures = did.failures.iter();
+        totals.extend(failures.map(|(class, n)| (refused_total(&keeper, class), *n)));
+        for (total, n) in totals {
+            if let Ok(n @ 1..) = i64::try_from(n) {
+                unit.add(total, n, i64::MAX);
+            }
+        }
+        Ok(())
     }
 
     /// Counts a failure that leaves no order behind: whoever sent the CSR is told, and asks again.
@@ -191,6 +229,11 @@ impl App {
             }
         }
     }
+}
+
+/// In whose name the totals of deleted issuers of a type are kept.
+fn deleted(kind: &str) -> Id {
+    Id::derived("deleted", kind.as_bytes())
 }
 
 /// One value by one label.

@@ -6,7 +6,10 @@
 
 mod access;
 mod agents;
+mod audit;
 mod birth;
+mod bulk;
+mod cas;
 mod certificates;
 mod configured;
 mod crl;
@@ -31,6 +34,7 @@ mod revoke;
 mod roles;
 mod sessions;
 mod start;
+mod stats;
 mod system_ca;
 mod targets;
 pub mod views;
@@ -38,12 +42,15 @@ mod work;
 
 pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
+pub use audit::{Chained, EventExport, EventFilter, EventPage};
+pub use bulk::{Bulk, MOST_NAMED, Selection};
+pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
 pub use crl::Crl;
 pub use demand::Demand;
 pub use error::AppError;
 pub use export::Export;
-pub use issuers::{IssuerView, NewIssuer};
+pub use issuers::{IssuerEdit, IssuerView};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
 pub use keys::{KeyMade, KeyView, MAX_OVERLAP, NewGrant, NewKey};
@@ -56,8 +63,9 @@ pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
 };
+pub use stats::{Day, Summary};
 pub use system_ca::SystemCa;
-pub use targets::{NewTarget, TargetView};
+pub use targets::{NewTarget, TargetEdit, TargetView};
 
 use crate::{
     access::Permission,

@@ -38,6 +38,11 @@ impl Nodes {
         Arc::clone(ca)
     }
 
+    pub(super) fn forget(&self, id: &Id) {
+        let mut nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.remove(id);
+    }
+
     pub(super) fn opened(&self) -> BTreeMap<Id, Arc<LocalCa>> {
         let nodes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         nodes.clone()

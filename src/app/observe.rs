@@ -284,71 +284,62 @@ impl App {
                 let last = self.watched.last(&observed.id);
                 last.max(Some(observed.seen_at))
             });
+            let unseen = ServedAt {
+                target: target.id,
+                target_name: target.name,
+                endpoint: None,
+                serial: None,
+                state: ServedState::NotSeen,
+                since: None,
+                seen_at: None,
+                fault: None,
+            };
             // Until somebody looks again, what the deployment saw is the newest there is.
             let last = deployed.deployment.as_ref().and_then(|d| d.last.as_ref());
             let newest = last.filter(|last| {
                 matches!(last.ending, Ending::Changed | Ending::Unchanged)
-                    && looked.flatten().is_some_and(|at| at < last.ended_at)
+                    && !last.served.is_empty()
+                    && looked.flatten().is_none_or(|at| at < last.ended_at)
             });
-            if let Some(last) = newest {
-                for seen in &last.served {
-                    let seen = Seen {
+            let (shown, drift, seen_at) = match (newest, deployed.observed) {
+                (Some(last), _) => {
+                    let shown = last.served.iter().map(|seen| Seen {
                         endpoint: seen.endpoint.clone(),
                         serial: seen.serial.clone(),
                         fingerprint_sha256: seen.fingerprint_sha256.clone(),
                         right: true,
                         error: seen.error.clone(),
                         since: last.ended_at,
-                    };
-                    places.push(ServedAt {
-                        target: target.id.clone(),
-                        target_name: target.name.clone(),
-                        state: self.state_of(certificate, current, &seen).await?,
-                        endpoint: Some(seen.endpoint),
-                        serial: seen.serial,
-                        since: Some(seen.since),
-                        seen_at: Some(last.ended_at),
-                        fault: seen.error,
                     });
+                    (shown.collect(), Vec::new(), Some(last.ended_at))
                 }
-                continue;
-            }
-            let Some(observed) = deployed.observed else {
-                places.push(ServedAt {
-                    target: target.id,
-                    target_name: target.name,
-                    endpoint: None,
-                    serial: None,
-                    state: ServedState::NotSeen,
-                    since: None,
-                    seen_at: None,
-                    fault: None,
-                });
-                continue;
+                (None, Some(observed)) => (
+                    observed.served.clone(),
+                    observed.drift.clone(),
+                    looked.flatten(),
+                ),
+                (None, None) => {
+                    places.push(unseen);
+                    continue;
+                }
             };
-            let seen_at = self.watched.last(&observed.id).max(Some(observed.seen_at));
-            for seen in &observed.served {
+            for seen in shown {
                 places.push(ServedAt {
-                    target: target.id.clone(),
-                    target_name: target.name.clone(),
-                    endpoint: Some(seen.endpoint.clone()),
-                    serial: seen.serial.clone(),
-                    state: self.state_of(certificate, current, seen).await?,
+                    state: self.state_of(certificate, current, &seen).await?,
+                    endpoint: Some(seen.endpoint),
+                    serial: seen.serial,
                     since: Some(seen.since),
                     seen_at,
-                    fault: seen.error.clone(),
+                    fault: seen.error,
+                    ..unseen.clone()
                 });
             }
-            for sentence in &observed.drift {
+            for sentence in drift {
                 places.push(ServedAt {
-                    target: target.id.clone(),
-                    target_name: target.name.clone(),
-                    endpoint: None,
-                    serial: None,
                     state: ServedState::Changed,
-                    since: None,
                     seen_at,
-                    fault: Some(sentence.clone()),
+                    fault: Some(sentence),
+                    ..unseen.clone()
                 });
             }
         }

@@ -89,12 +89,9 @@ impl App {
                         new.serial = Some(deployment.serial.clone());
                     }
                     settle(&mut job, &mut deployment, &report.outcome, now);
-                    if let Outcome::Failed {
-                        class: WireClass::KeyMissing,
-                        ..
-                    } = report.outcome
-                    {
-                        replace_keyless(&mut unit, &deployment, now).await?;
+                    if let Outcome::Failed { class, .. } = &report.outcome {
+                        let keyless = *class == WireClass::KeyMissing;
+                        replace_useless(&mut unit, &deployment, keyless, now).await?;
                     }
                     audit(
                         &mut unit,
@@ -230,16 +227,24 @@ impl App {
     }
 }
 
-/// Plans a version in place of one whose key is not on its host: at once, or when the present one
-/// is as old as a deployment's retry, so that a host that keeps no key asks for one each hour.
-async fn replace_keyless(
+/// Plans a version in place of one that is of no use. One whose key is not on its host: at once, or
+/// when the present one is as old as a deployment's retry, so that a host that keeps no key asks
+/// for one each hour. One that has not begun, since this server's clock was ahead when it was
+/// issued: at once.
+async fn replace_useless(
     unit: &mut Unit<'_>,
     deployment: &Deployment,
+    keyless: bool,
     now: Time,
 ) -> Result<(), AppError> {
+    let version: Loaded<Version> = show(unit, "version", &deployment.version).await?;
+    let at = match version.not_before > now {
+        true => now,
+        false if keyless => now.max(version.created_at.plus(deployment::RETRY)),
+        false => return Ok(()),
+    };
     let mut certificate: Loaded<Certificate> =
         need(unit, "certificate", &deployment.certificate).await?;
-    let version: Loaded<Version> = show(unit, "version", &deployment.version).await?;
     let line = certificate
         .holders
         .get_mut(&Holder::Agent(deployment.agent.clone()));
@@ -247,7 +252,7 @@ async fn replace_keyless(
         && let Some(current) = &line.current
         && current.version == version.id
     {
-        line.hasten(now.max(version.created_at.plus(deployment::RETRY)));
+        line.hasten(at);
         unit.put(certificate);
     }
     Ok(())

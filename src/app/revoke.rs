@@ -6,7 +6,7 @@ use crate::{
     clock::Time,
     domain::{
         AuditEvent, Category, Certificate, FailureClass, Issuer, IssuerKind, Job, JobKind, Order,
-        Plan, Principal, Revocation, Version,
+        Plan, Principal, Revocation, Revoked, Version,
     },
     id::Id,
     pki::Reason,
@@ -27,26 +27,33 @@ impl App {
         reason: Reason,
     ) -> Result<Certificate, AppError> {
         require(who, Permission::CertRevoke)?;
-        loop {
-            let (certificate, left) = self
-                .decide(|unit| self.revoke_some(unit, who, certificate, reason))
-                .await?;
-            if !left {
-                self.ring_holders(&certificate);
-                return Ok(certificate);
-            }
-        }
+        self.revoke_whole(who, certificate, reason).await
     }
 
-    /// Revokes the first versions that are not, and with the last of them the certificate; says
-    /// whether there are more.
-    async fn revoke_some<'a>(
+    pub(super) async fn revoke_whole(
+        &self,
+        who: &Principal,
+        certificate: &Id,
+        reason: Reason,
+    ) -> Result<Certificate, AppError> {
+        let revoked = self
+            .decide(|unit| self.begin_revocation(unit, who, certificate, reason))
+            .await?;
+        self.ring_holders(&revoked);
+        if revoked.revoked.as_ref().is_some_and(|r| r.unfinished) {
+            self.revoke_rest(who, certificate).await?;
+        }
+        Ok(revoked)
+    }
+
+    /// Ends a certificate and revokes its versions: as many as one commit can, the rest follows.
+    async fn begin_revocation<'a>(
         &self,
         mut unit: Unit<'a>,
         who: &Principal,
         id: &Id,
         reason: Reason,
-    ) -> Result<(Unit<'a>, (Certificate, bool)), AppError> {
+    ) -> Result<(Unit<'a>, Certificate), AppError> {
         let now = self.now();
         let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
         if let Some(ended) = cert.ended() {
@@ -59,54 +66,86 @@ impl App {
                 id: id.to_string(),
             });
         }
-        let (revocations, left) = self.revocations(&mut unit, &cert, reason, now).await?;
-        let count = revocations.len();
+        let why = "the certificate was revoked";
+        self.end_all(&mut unit, who, &mut cert, why, now).await?;
+        cert.revoke(reason, &who.name, now);
+        let event = AuditEvent::new(
+            who,
+            Category::CertLifecycle,
+            "certificate_revoked",
+            ("certificate", id.as_str()),
+            now,
+        );
+        audit(&mut unit, &event.with("reason", reason.as_str()));
+        let left = self.revoke_versions(&mut unit, who, &cert).await?;
+        if let Some(revoked) = &mut cert.revoked {
+            revoked.unfinished = left;
+        }
+        let shown = Certificate::clone(&cert);
+        unit.put(cert);
+        Ok((unit, shown))
+    }
+
+    /// Revokes the versions that a revocation has left, commit by commit.
+    async fn revoke_rest(&self, who: &Principal, id: &Id) -> Result<(), AppError> {
+        loop {
+            let left = self
+                .decide(|mut unit| async move {
+                    let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
+                    if !cert.revoked.as_ref().is_some_and(|r| r.unfinished) {
+                        return Ok((unit, false));
+                    }
+                    let left = self.revoke_versions(&mut unit, who, &cert).await?;
+                    if let Some(revoked) = cert.revoked.as_mut().filter(|_| !left) {
+                        revoked.unfinished = false;
+                        unit.put(cert);
+                    }
+                    Ok((unit, left))
+                })
+                .await?;
+            if !left {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes on with a revocation that was cut; for the reconciler.
+    pub(crate) async fn finish_revocation(&self, id: &Id) -> Result<(), AppError> {
+        self.revoke_rest(&Principal::system("revocations"), id)
+            .await
+    }
+
+    /// Revokes the first versions of a revoked certificate that are good and not revoked; says
+    /// whether there are more.
+    async fn revoke_versions(
+        &self,
+        unit: &mut Unit<'_>,
+        who: &Principal,
+        cert: &Certificate,
+    ) -> Result<bool, AppError> {
+        let Some(Revoked { at, reason, .. }) = cert.revoked else {
+            return Ok(false);
+        };
+        let (revocations, left) = self.revocations(unit, cert, reason, at).await?;
         for revocation in revocations {
             let event = AuditEvent::new(
                 who,
                 Category::CertLifecycle,
                 "version_revoked",
-                ("certificate", id.as_str()),
-                now,
+                ("certificate", cert.id.as_str()),
+                self.now(),
             )
             .with("serial", &revocation.serial)
             .with("ca_node", &revocation.node)
             .with("reason", reason.as_str());
-            audit(&mut unit, &event);
+            audit(unit, &event);
             unit.insert(revocation);
         }
-        if !left {
-            self.end_all(
-                &mut unit,
-                who,
-                &mut cert,
-                "the certificate was revoked",
-                now,
-            )
-            .await?;
-            cert.revoke(reason, &who.name, now);
-            let event = AuditEvent::new(
-                who,
-                Category::CertLifecycle,
-                "certificate_revoked",
-                ("certificate", id.as_str()),
-                now,
-            )
-            .with("reason", reason.as_str())
-            .with("versions", count);
-            audit(&mut unit, &event);
-        }
-        let shown = Certificate::clone(&cert);
-        if left {
-            // The decision rests on the certificate all the same: it was loaded.
-            return Ok((unit, (shown, true)));
-        }
-        unit.put(cert);
-        Ok((unit, (shown, false)))
+        Ok(left)
     }
 
-    /// Rows for versions that are good and not revoked, [`AT_ONCE`] at most; whether there are
-    /// more. A new version changes the certificate, which the decision rests on.
+    /// Rows for versions that are good and not revoked, [`AT_ONCE`] at most, as of `now`; whether
+    /// there are more. A new version changes the certificate, which the decision rests on.
     async fn revocations(
         &self,
         unit: &mut Unit<'_>,

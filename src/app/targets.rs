@@ -3,14 +3,19 @@
 use super::{App, AppError, JobView, audit, free, need, printable, require};
 use crate::{
     access::Permission,
+    clock::Time,
     deploy::config::{ConfigError, TargetConfig},
-    domain::{Agent, AuditEvent, Category, Certificate, Principal, Target},
+    domain::{
+        Agent, AuditEvent, Category, Certificate, Deployment, Holder, Job, Principal, Target,
+    },
     id::Id,
-    store::{CERT_TARGET, Facet, Key, Loaded, Scan, TARGET_NAME},
+    store::{CERT_TARGET, Facet, Key, Loaded, Scan, TARGET_NAME, Unit},
 };
 
 /// So many certificates are named that keep a target from being deleted.
 const SHOWN: usize = 5;
+/// A target with more certificates is not moved: all of them are deployed anew in one commit.
+const MOST_MOVED: usize = 300;
 
 /// A target to make.
 #[derive(Debug, Clone)]
@@ -25,6 +30,17 @@ pub struct NewTarget {
     pub agent: Id,
     /// Its configuration.
     pub config: serde_json::Value,
+}
+
+/// What is to change of a target; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct TargetEdit {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its type.
+    pub kind: Option<String>,
+    /// Its configuration, whole.
+    pub config: Option<serde_json::Value>,
 }
 
 /// A target, as people see it.
@@ -65,10 +81,7 @@ impl App {
     ) -> Result<Target, AppError> {
         require(who, Permission::TargetEdit)?;
         printable("name", &new.name, 1..=255)?;
-        TargetConfig::parse(&new.kind, &new.config).map_err(|e| match e {
-            ConfigError::UnknownType(_) => AppError::invalid("type", e),
-            _ => AppError::invalid("config", e),
-        })?;
+        sound(&new.kind, &new.config)?;
         self.decide(|mut unit| async move {
             let now = self.now();
             if let Some(id) = &new.id {
@@ -105,6 +118,121 @@ impl App {
             Ok((unit, target))
         })
         .await
+    }
+
+    /// Edits a target. Another type or configuration is deployed to at once: what its certificates
+    /// have there now goes where the new one says.
+    pub async fn edit_target(
+        &self,
+        who: &Principal,
+        id: &Id,
+        edit: &TargetEdit,
+    ) -> Result<Target, AppError> {
+        require(who, Permission::TargetEdit)?;
+        if let Some(name) = &edit.name {
+            printable("name", name, 1..=255)?;
+        }
+        let target = self
+            .decide(|mut unit| async move {
+                let now = self.now();
+                let mut target: Loaded<Target> = need(&mut unit, "target", id).await?;
+                if let Some(retired) = &target.retired {
+                    let message = format!("target {id} was retired at {}", retired.at);
+                    return Err(AppError::Conflict(message));
+                }
+                let before = Target::clone(&target);
+                let mut event = AuditEvent::new(
+                    who,
+                    Category::Config,
+                    "target_edited",
+                    ("target", id.as_str()),
+                    now,
+                );
+                if let Some(name) = edit.name.as_ref().filter(|name| **name != target.name) {
+                    event = event.with("name", name).with("name_before", &target.name);
+                    target.name.clone_from(name);
+                }
+                target.kind = edit.kind.clone().unwrap_or_else(|| target.kind.clone());
+                target.config = edit.config.clone().unwrap_or_else(|| target.config.clone());
+                let moved = (&target.kind, &target.config) != (&before.kind, &before.config);
+                if moved {
+                    let config = sound(&target.kind, &target.config)?;
+                    let deployed = self
+                        .deploy_to(&mut unit, &target, config.is_exclusive(), now)
+                        .await?;
+                    event = event
+                        .with("type", &target.kind)
+                        .with("deployments", deployed);
+                }
+                if *target == before {
+                    return Ok((unit, before));
+                }
+                target.updated_at = now;
+                audit(&mut unit, &event);
+                let edited = Target::clone(&target);
+                unit.put(target);
+                Ok((unit, edited))
+            })
+            .await?;
+        self.doorbell.ring(&target.agent);
+        Ok(target)
+    }
+
+    /// Deploys anew what a target's certificates have now; says how many there are.
+    async fn deploy_to(
+        &self,
+        unit: &mut Unit<'_>,
+        target: &Target,
+        exclusive: bool,
+        now: Time,
+    ) -> Result<usize, AppError> {
+        let id = &target.id;
+        let used = Key::new().text(id.as_str()).bytes();
+        let certificates = Scan::under(CERT_TARGET, used, MOST_MOVED + 1);
+        let certificates = self.store.scan::<Certificate>(certificates).await?;
+        let n = certificates.len();
+        if n > MOST_MOVED {
+            return Err(AppError::Conflict(format!(
+                "target {id} has more than {MOST_MOVED} certificates: make another target, and \
+                 move them there"
+            )));
+        }
+        if exclusive && n > 1 {
+            return Err(AppError::Conflict(format!(
+                "a target of type Site serves one certificate, and {id} has {n}"
+            )));
+        }
+        let mut deployed = 0;
+        for certificate in certificates {
+            unit.rely_on(&certificate);
+            let line = certificate
+                .holders
+                .get(&Holder::Agent(target.agent.clone()));
+            let current = line.and_then(|line| line.current.as_ref());
+            let Some(current) = current.filter(|_| certificate.ended().is_none()) else {
+                continue;
+            };
+            let deployment = Deployment::id_of(&current.version, id);
+            let Some(mut deployment) = unit.load_opt::<Deployment>(&deployment).await? else {
+                continue;
+            };
+            deployed += 1;
+            if !deployment.is_pending() {
+                self.deploy_again(unit, &mut deployment, now);
+                unit.put(deployment);
+                continue;
+            }
+            // One that has not begun will find the new configuration.
+            let job: Loaded<Job> = need(unit, "job", &deployment.job).await?;
+            if job.lease().is_some() {
+                return Err(AppError::Conflict(format!(
+                    "a deployment of certificate {} on target {id} is going on: try again when \
+                     job {} has ended",
+                    certificate.id, job.id
+                )));
+            }
+        }
+        Ok(deployed)
     }
 
     /// Deletes a target that no certificate has.
@@ -161,4 +289,12 @@ impl App {
         require(who, Permission::TargetRead)?;
         Ok(self.store.scan(Scan::all(TARGET_NAME, limit)).await?)
     }
+}
+
+/// A configuration as its type reads it.
+fn sound(kind: &str, config: &serde_json::Value) -> Result<TargetConfig, AppError> {
+    TargetConfig::parse(kind, config).map_err(|e| match e {
+        ConfigError::UnknownType(_) => AppError::invalid("type", e),
+        _ => AppError::invalid("config", e),
+    })
 }

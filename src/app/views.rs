@@ -281,6 +281,11 @@ impl App {
         limit: usize,
     ) -> Result<Vec<Event>, AppError> {
         require(who, Permission::AuditRead)?;
+        self.entries(before, limit).await
+    }
+
+    /// As [`events`](Self::events), for what is allowed otherwise.
+    pub(super) async fn entries(&self, before: u64, limit: usize) -> Result<Vec<Event>, AppError> {
         let entries = self.store.tail(AUDIT, before, limit).await?;
         let events = entries.into_iter().map(|entry| {
             let event = serde_json::from_slice(&entry.doc)
@@ -315,8 +320,9 @@ fn problem(certificate: &Certificate, deployed: &[Deployed]) -> Option<String> {
     if let Some(failure) = failure {
         return Some(format!("the last attempt failed: {}", failure.message));
     }
-    let ended = certificate.holders.values().find(|h| h.ended_at.is_some());
-    if let Some(Plan::Exempt { reason, .. }) = ended.map(|h| &h.plan) {
+    let mut lines = certificate.holders.values();
+    let stopped = lines.find(|h| h.ended_at.is_some() || h.blocked_since.is_some());
+    if let Some(Plan::Exempt { reason, .. }) = stopped.map(|h| &h.plan) {
         return Some(reason.clone());
     }
     let failed = deployed

@@ -146,6 +146,7 @@ impl Model {
             plan,
             failure: None,
             ended_at: None,
+            blocked_since: None,
         };
         let environment = ENVIRONMENTS[usize::try_from(scattered % 10).unwrap_or(0)];
         let certificate = Certificate {

@@ -6,7 +6,8 @@ use crate::{
     crypt::{Crypto, InvalidPrivateKey, PrivateKey},
     pki::{
         Certificate, Chain, KeyAlgorithm, Serial, Signer, constraints,
-        issue::{self, Authority, Leaf, Lifetime, Pointers},
+        issue::{self, Authority, Intermediate, Leaf, Lifetime, Pointers, Subtrees},
+        subordinate,
     },
 };
 use async_trait::async_trait;
@@ -98,6 +99,29 @@ impl LocalCa {
         })
     }
 
+    /// Sees whether it can sign at `now`: its certificate and those above it are good, each signed
+    /// by the next, with room for leaves below, and its key makes signatures that its certificate
+    /// verifies. `nonce` is random.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, for a person.
+    pub async fn examine(&self, nonce: [u8; 16], now: Time) -> Result<(), String> {
+        let chain = Chain::new(self.certificate.clone(), self.above.clone());
+        subordinate::fit(&chain, self.signer.public_key(), now).map_err(|e| e.to_string())?;
+        // What begins so is no certificate and no list.
+        let message = [b"certctl issuer test ".as_slice(), &nonce].concat();
+        let signature = self.signer.sign(&message).await;
+        let signature = signature.map_err(|e| e.to_string())?;
+        if !self
+            .certificate
+            .public_key()
+            .has_signed(&message, &signature)
+        {
+            return Err("what its key signs is not verified by its certificate".into());
+        }
+        Ok(())
+    }
+
     /// The CA's certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
@@ -147,28 +171,78 @@ impl Issuer for LocalCa {
     }
 }
 
-/// Makes a root (10 years, path length 1) and an issuing CA below it (5 years, path length 0).
+/// A hierarchy to make: a root (path length 1) and an issuing CA below it (path length 0).
+#[derive(Debug, Clone)]
+pub struct Hierarchy {
+    /// The root's common name.
+    pub root_name: String,
+    /// The issuing CA's.
+    pub issuing_name: String,
+    /// How long the root lasts.
+    pub root_lifetime: Duration,
+    /// How long the issuing CA lasts, with its root at most.
+    pub issuing_lifetime: Duration,
+    /// What the issuing CA's certificate lets leaves be called.
+    pub names: Subtrees,
+}
+
+impl Default for Hierarchy {
+    /// That of the local CA: 10 and 5 years.
+    fn default() -> Self {
+        Self {
+            root_name: "certctl local root CA".into(),
+            issuing_name: "certctl local issuing CA".into(),
+            root_lifetime: ROOT_YEARS * YEAR,
+            issuing_lifetime: ISSUING_YEARS * YEAR,
+            names: Subtrees::default(),
+        }
+    }
+}
+
+impl Hierarchy {
+    /// Makes it, with these keys of root and issuing CA.
+    pub async fn make(
+        &self,
+        [root_key, key]: [PrivateKey; 2],
+        serials: [[u8; 16]; 2],
+        now: Time,
+    ) -> Result<(NewNode, NewNode), CreateError> {
+        let serial = Serial::random(serials[0]);
+        let lifetime = widely(now, self.root_lifetime);
+        let certificate = issue::root(&root_key, &self.root_name, &serial, lifetime, 1).await?;
+        let root = NewNode {
+            certificate,
+            key: root_key,
+        };
+        let by = Authority {
+            certificate: &root.certificate,
+            signer: &root.key,
+        };
+        let certificate = issue::intermediate(
+            by,
+            &Intermediate {
+                public_key: key.public_key(),
+                common_name: &self.issuing_name,
+                serial: &Serial::random(serials[1]),
+                lifetime: widely(now, self.issuing_lifetime),
+                path_length: 0,
+                names: &self.names,
+            },
+        )
+        .await?;
+        Ok((root, NewNode { certificate, key }))
+    }
+}
+
+/// Makes the hierarchy of the local CA, by keys of P-256.
 pub async fn create_hierarchy(
     crypto: &dyn Crypto,
     serials: [[u8; 16]; 2],
     now: Time,
 ) -> Result<(NewNode, NewNode), CreateError> {
-    let root = self_signed(crypto, "certctl local root CA", serials[0], now, 1).await?;
-    let key = crypto.generate_key(KeyAlgorithm::EcdsaP256)?;
-    let by = Authority {
-        certificate: &root.certificate,
-        signer: &root.key,
-    };
-    let certificate = issue::intermediate(
-        by,
-        key.public_key(),
-        "certctl local issuing CA",
-        &Serial::random(serials[1]),
-        widely(now, ISSUING_YEARS * YEAR),
-        0,
-    )
-    .await?;
-    Ok((root, NewNode { certificate, key }))
+    let key = || crypto.generate_key(KeyAlgorithm::EcdsaP256);
+    let keys = [key()?, key()?];
+    Hierarchy::default().make(keys, serials, now).await
 }
 
 /// Makes the system CA (10 years, path length 0), which signs the server's own certificate.
@@ -177,20 +251,10 @@ pub async fn create_system_ca(
     serial: [u8; 16],
     now: Time,
 ) -> Result<NewNode, CreateError> {
-    self_signed(crypto, "certctl system CA", serial, now, 0).await
-}
-
-async fn self_signed(
-    crypto: &dyn Crypto,
-    name: &str,
-    serial: [u8; 16],
-    now: Time,
-    path_length: u8,
-) -> Result<NewNode, CreateError> {
     let key = crypto.generate_key(KeyAlgorithm::EcdsaP256)?;
     let serial = Serial::random(serial);
     let lifetime = widely(now, ROOT_YEARS * YEAR);
-    let certificate = issue::root(&key, name, &serial, lifetime, path_length).await?;
+    let certificate = issue::root(&key, "certctl system CA", &serial, lifetime, 0).await?;
     Ok(NewNode { certificate, key })
 }
 

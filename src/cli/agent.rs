@@ -115,8 +115,7 @@ fn show_policy(policy: &Policy, output: Output) -> Result<(), CliError> {
         ("binaries", paths(&policy.binaries)),
         (
             "configs",
-            configs
-                .unwrap_or_else(|| "those that only root and the agent's user can change".into()),
+            configs.unwrap_or_else(|| "those below /etc/nginx".into()),
         ),
     ] {
         let says = if says.is_empty() { "none".into() } else { says };

@@ -2,9 +2,10 @@
 
 use super::{
     CliError, Global, Output, attempts,
+    bulk::{self, Filtered},
     client::Client,
     follow::{self, Step, Wait},
-    output, served,
+    host, output, served,
 };
 use crate::{
     api::served::{PlaceShape, ServedShape},
@@ -16,7 +17,7 @@ use crate::{
     id::Id,
     sys::{Disk, Files},
 };
-use clap::Subcommand;
+use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::{path::PathBuf, time::Duration};
 
@@ -35,10 +36,14 @@ pub enum Certs {
         /// The certificate's id
         certificate: Id,
     },
-    /// Renew a certificate now, and see the new version served
+    /// Renew a certificate now, and see the new version served; or all that fit a filter, without
+    /// waiting
     Renew {
         /// The certificate's id
-        certificate: Id,
+        #[arg(required_unless_present = "filter", conflicts_with = "filter")]
+        certificate: Option<Id>,
+        #[command(flatten)]
+        many: Filtered,
         #[command(flatten)]
         wait: Wait,
     },
@@ -55,28 +60,64 @@ pub enum Certs {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Revoke every version of a certificate; this cannot be undone
+    /// Revoke every version of a certificate, or of all that fit a filter; this cannot be undone
     Revoke {
         /// The certificate's id
-        certificate: Id,
+        #[arg(required_unless_present = "filter", conflicts_with = "filter")]
+        certificate: Option<Id>,
+        #[command(flatten)]
+        many: Filtered,
         /// Why: unspecified, keyCompromise, caCompromise, affiliationChanged, superseded,
         /// cessationOfOperation, certificateHold or privilegeWithdrawn
         #[arg(long, default_value = "unspecified")]
         reason: String,
+    },
+    /// Give certificates another owner
+    Reassign {
+        /// The certificates' ids
+        #[arg(required = true)]
+        certificates: Vec<Id>,
+        /// The owner
+        #[arg(long, value_name = "ID")]
+        owner: String,
+        /// The owner's team; it stays when absent
+        #[arg(long, value_name = "ID")]
+        team: Option<String>,
     },
     /// Put a certificate away: nothing is issued or deployed for it any more
     Archive {
         /// The certificate's id
         certificate: Id,
     },
-    /// Print the newest version and its issuers, PEM
-    Export {
-        /// The certificate's id
-        certificate: Id,
-        /// Write them to this file instead
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
+    /// Print the newest version and its issuers, or write them to a file. No private key is among
+    /// them: the server has none
+    Export(Export),
+}
+
+/// What is exported, and how.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The certificate's id
+    certificate: Id,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Format::Pem)]
+    format: Format,
+    /// Write to this file; PKCS#12 must be
+    #[arg(long, value_name = "FILE", required_if_eq("format", "pkcs12"))]
+    out: Option<PathBuf>,
+    /// File of the password of a PKCS#12 file; one line end at its end is left out [default: an
+    /// empty password]
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+/// How a version is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// PEM blocks.
+    Pem,
+    /// PKCS#12, as Java and Windows read it.
+    Pkcs12,
 }
 
 /// Runs it.
@@ -86,17 +127,29 @@ pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(
         Certs::List => list(&client, global.output).await,
         Certs::Show { certificate } => show(&client, &certificate, global.output).await,
         Certs::Check { certificate } => served::check(&client, &certificate, global.output).await,
-        Certs::Renew { certificate, wait } => {
-            renew(&client, &certificate, wait.limit(), global.output).await
-        }
+        Certs::Renew {
+            certificate,
+            many,
+            wait,
+        } => match certificate {
+            Some(id) => renew(&client, &id, wait.limit(), global.output).await,
+            None => bulk::renew(&client, &many, global.output).await,
+        },
         Certs::Revoke {
             certificate,
+            many,
             reason,
-        } => revoke(&client, &certificate, reason, global.output).await,
+        } => match certificate {
+            Some(id) => revoke(&client, &id, reason, global.output).await,
+            None => bulk::revoke(&client, &many, reason, global.output).await,
+        },
+        Certs::Reassign {
+            certificates,
+            owner,
+            team,
+        } => bulk::reassign(&client, &certificates, owner, team, global.output).await,
         Certs::Archive { certificate } => archive(&client, &certificate, global.output).await,
-        Certs::Export { certificate, out } => {
-            export(&client, &certificate, out, global.output).await
-        }
+        Certs::Export(wish) => export(&client, wish, global.output).await,
         Certs::Deploy {
             certificate,
             target,
@@ -139,22 +192,37 @@ async fn archive(client: &Client, id: &Id, output: Output) -> Result<(), CliErro
     Ok(())
 }
 
-async fn export(
-    client: &Client,
-    id: &Id,
-    out: Option<PathBuf>,
-    output: Output,
-) -> Result<(), CliError> {
-    let path = format!("/certificates/{id}/export/pem");
-    let export: ExportShape = client.get(&path).await?;
-    if let Some(out) = out {
-        let written = Disk.write_durable(&out, export.full_pem.as_bytes(), 0o644);
-        return written.map_err(|e| CliError::Storage(e.to_string()));
-    }
+async fn export(client: &Client, wish: Export, output: Output) -> Result<(), CliError> {
+    let path = format!("/certificates/{}/export", wish.certificate);
+    let bytes = match wish.format {
+        Format::Pem => {
+            let export: ExportShape = client.get(&format!("{path}/pem")).await?;
+            if wish.out.is_none() {
+                if output == Output::Json {
+                    return output::json(&export);
+                }
+                output::line(export.full_pem.trim_end());
+                return Ok(());
+            }
+            export.full_pem.into()
+        }
+        Format::Pkcs12 => {
+            let password = wish.password_file.as_deref().map(host::read_secret);
+            let password = password.transpose()?.unwrap_or_default();
+            let body = serde_json::json!({"password": *password});
+            client
+                .post_for_bytes(&format!("{path}/pkcs12"), &body)
+                .await?
+        }
+    };
+    let Some(out) = wish.out else { return Ok(()) };
+    let written = Disk.write_durable(&out, &bytes, 0o644);
+    written.map_err(|e| CliError::Storage(e.to_string()))?;
+    let file = out.display();
     if output == Output::Json {
-        return output::json(&export);
+        return output::json(&serde_json::json!({"file": file.to_string()}));
     }
-    output::line(export.full_pem.trim_end());
+    output::line(&format!("{} is written to {file}", wish.certificate));
     Ok(())
 }
 

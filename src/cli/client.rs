@@ -90,14 +90,19 @@ impl Client {
         self.call(Method::POST, path, body.into()).await
     }
 
-    /// Changes something.
-    pub async fn put<T: DeserializeOwned>(
+    /// Reads a file.
+    pub async fn bytes(&self, path: &str) -> Result<Bytes, CliError> {
+        self.answer(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Does something that answers with a file.
+    pub async fn post_for_bytes(
         &self,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<T, CliError> {
+    ) -> Result<Bytes, CliError> {
         let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
-        self.call(Method::PUT, path, body.into()).await
+        self.answer(Method::POST, path, body.into()).await
     }
 
     /// Does something, to which "no content" is an answer too.
@@ -109,6 +114,16 @@ impl Client {
         let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
         let answer = self.answer(Method::POST, path, body.into()).await?;
         (!answer.is_empty()).then(|| read(&answer)).transpose()
+    }
+
+    /// Changes something.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, CliError> {
+        let body = serde_json::to_vec(body).map_err(|e| CliError::Failed(e.to_string()))?;
+        self.call(Method::PUT, path, body.into()).await
     }
 
     /// Deletes.

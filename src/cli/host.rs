@@ -25,7 +25,10 @@ use std::{
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
+/// The longest secret in a file, in bytes.
+const MAX_SECRET: usize = 4 << 10;
 /// Work in progress has this long to end when the process is told to.
 const GRACE: Duration = Duration::from_secs(25);
 /// The longest certificate file, in bytes.
@@ -283,6 +286,16 @@ pub fn hold(state: &Path) -> Result<Lock, CliError> {
 pub fn read(path: &Path, max: usize) -> Result<Vec<u8>, CliError> {
     Disk.read(path, max)
         .map_err(|e| CliError::Storage(e.to_string()))
+}
+
+/// The secret in a file named on the command line; one line end at its end is left out.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, CliError> {
+    let bytes = Zeroizing::new(read(path, MAX_SECRET)?);
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| CliError::Failed(format!("{} is no text", path.display())))?;
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    Ok(Zeroizing::new(line.to_owned()))
 }
 
 /// A line of standard input, of `max` bytes at most; asks for it where somebody sits there.

@@ -4,7 +4,9 @@
 mod agent;
 mod agents;
 mod attempts;
+mod audit;
 mod bench;
+mod bulk;
 mod certs;
 mod client;
 mod config;
@@ -20,6 +22,7 @@ mod quickstart;
 mod roles;
 mod served;
 mod server;
+mod status;
 mod targets;
 
 pub use error::{CliError, EXIT_CODES};
@@ -103,10 +106,10 @@ enum Command {
     /// List, show, renew and deploy certificates
     #[command(subcommand)]
     Certs(certs::Certs),
-    /// List, show, make, test and delete targets
+    /// List, show, make, edit, test and delete targets
     #[command(subcommand)]
     Targets(targets::Targets),
-    /// List, show and import issuers
+    /// List, show, make, import, edit, test and delete issuers
     #[command(subcommand)]
     Issuers(issuers::Issuers),
     /// List, show and cancel jobs
@@ -118,6 +121,11 @@ enum Command {
     /// List, make, edit and delete roles; list permissions
     #[command(subcommand)]
     Roles(roles::Roles),
+    /// List, show and export the audit log, and verify its links
+    #[command(subcommand)]
+    Audit(audit::Audit),
+    /// How things stand: certificates, what expires and fails, agents, jobs
+    Status(status::Status),
     /// Check, show and list the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -250,6 +258,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Jobs(command) => {
             env.sound()?;
             runtime(false, jobs::run(command, &global, &env))
+        }
+        Command::Audit(command) => {
+            env.sound()?;
+            runtime(false, audit::run(command, &global, &env))
+        }
+        Command::Status(command) => {
+            env.sound()?;
+            runtime(false, status::run(command, &global, &env))
         }
         Command::Config(command) => config::run(&command, &global, env),
         Command::Bench(command) => {

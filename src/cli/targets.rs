@@ -7,14 +7,14 @@ use super::{
     output,
 };
 use crate::{
-    api::shapes::{Ignored, List, TargetNew, TargetShape, TestTriggered},
+    api::shapes::{Ignored, List, TargetChange, TargetNew, TargetShape, TestTriggered},
     config::Environment,
     id::Id,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-/// List, show, make, test and delete targets.
+/// List, show, make, edit, test and delete targets.
 #[derive(Debug, Subcommand)]
 pub enum Targets {
     /// List targets, by name
@@ -26,6 +26,18 @@ pub enum Targets {
     },
     /// Make a target
     Create(Create),
+    /// Rename a target, or configure it anew: what its certificates have there is deployed again
+    Edit {
+        /// The target's id
+        target: Id,
+        /// Its new name
+        #[arg(long)]
+        name: Option<String>,
+        /// What is to change of its configuration: a JSON object, or name=value, which may be
+        /// repeated; a value `null` takes a field away
+        #[arg(long, value_name = "JSON|NAME=VALUE")]
+        set: Vec<String>,
+    },
     /// Have its agent see whether a target can be used, and what it serves; changes nothing
     Test {
         /// The target's id
@@ -65,6 +77,7 @@ pub async fn run(command: Targets, global: &Global, env: &Environment) -> Result
     // Before a server is asked for anything.
     let made = match &command {
         Targets::Create(new) => Some(settings(&new.set)?),
+        Targets::Edit { set, .. } => Some(settings(set)?),
         _ => None,
     };
     let client = Client::new(global, env)?;
@@ -94,6 +107,27 @@ pub async fn run(command: Targets, global: &Global, env: &Environment) -> Result
                 global.program, target.id
             ));
             Ok(())
+        }
+        Targets::Edit { target, name, set } => {
+            if name.is_none() && set.is_empty() {
+                let message = "nothing is to change: give --name or --set";
+                return Err(CliError::Usage(message.into()));
+            }
+            let path = format!("/targets/{target}");
+            let config = match set.is_empty() {
+                true => None,
+                false => {
+                    let shown: TargetShape = client.get(&path).await?;
+                    Some(changed(shown.config, made.unwrap_or_default()))
+                }
+            };
+            let change = TargetChange {
+                name,
+                config,
+                ..TargetChange::default()
+            };
+            let target: TargetShape = client.put(&path, &change).await?;
+            show(&client, &target, output).await
         }
         Targets::Test { target, wait } => test(&client, &target, &wait, output).await,
         Targets::Delete { target } => {
@@ -128,6 +162,20 @@ fn settings(config: &[String]) -> Result<Value, CliError> {
         }
     }
     Ok(Value::Object(fields))
+}
+
+/// A configuration with these fields set, or taken away where they are null.
+fn changed(config: Value, set: Value) -> Value {
+    let (Value::Object(mut config), Value::Object(set)) = (config, set) else {
+        return Value::Null;
+    };
+    for (name, value) in set {
+        match value {
+            Value::Null => config.remove(&name),
+            value => config.insert(name, value),
+        };
+    }
+    Value::Object(config)
 }
 
 async fn list(client: &Client, output: Output) -> Result<(), CliError> {

@@ -1,5 +1,6 @@
 //! Private keys.
 
+use super::rsa;
 use crate::pki::{KeyAlgorithm, PublicKey, SignError, Signer};
 use async_trait::async_trait;
 use ring::{
@@ -42,9 +43,9 @@ pub enum InvalidPrivateKey {
     /// No random bytes.
     #[error("the system gives no random bytes")]
     Random,
-    /// Keys of this kind are not made here.
-    #[error("keys of kind {0} are not made here: ECDSA-P256, ECDSA-P384 and Ed25519 are")]
-    NotMade(KeyAlgorithm),
+    /// No primes.
+    #[error("no RSA key could be made: {0}")]
+    Rsa(&'static str),
 }
 
 impl PrivateKey {
@@ -179,7 +180,7 @@ fn spki(prefix: &[u8], key: &[u8]) -> Vec<u8> {
 
 /// Makes private keys. A simulation makes them from a seed.
 pub trait Crypto: Send + Sync {
-    /// A new key of this kind.
+    /// A new key of this kind. Of RSA that takes seconds of a processor: on a thread that may block.
     fn generate_key(&self, algorithm: KeyAlgorithm) -> Result<PrivateKey, InvalidPrivateKey>;
 }
 
@@ -200,7 +201,9 @@ impl Crypto for RingCrypto {
                 let der = Zeroizing::new([&ED25519_PKCS8[..], &*seed].concat());
                 PrivateKey::from_pkcs8_der(&der)
             }
-            other => Err(InvalidPrivateKey::NotMade(other)),
+            KeyAlgorithm::Rsa2048 => rsa::generate(2048),
+            KeyAlgorithm::Rsa3072 => rsa::generate(3072),
+            KeyAlgorithm::Rsa4096 => rsa::generate(4096),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod import;
 mod key;
 mod keyring;
+mod rsa;
 pub mod secret;
 
 pub use import::InvalidImport;

@@ -17,6 +17,8 @@ const MAX_BYTES: usize = 64 << 10;
 /// More links than this on the way to a file are a circle.
 const MAX_LINKS: usize = 40;
 const NGINX: &str = "/usr/sbin/nginx";
+/// Where distributions keep nginx's configuration.
+const NGINX_CONFIGS: &str = "/etc/nginx";
 
 /// What no server may have written, whatever else the policy says: who may log in and as what,
 /// what runs by itself and what it loads, and the machine's own insides. A `*` ends a name.
@@ -118,8 +120,8 @@ pub struct Policy {
     pub commands: Vec<Vec<String>>,
     /// Programs that are nginx.
     pub binaries: Vec<PathBuf>,
-    /// Configuration files of nginx that may be used; none allows those that only root and the
-    /// agent's user can change.
+    /// Configuration files of nginx that may be used; none allows those below `/etc/nginx`. Only
+    /// root and the agent's user may be able to change them.
     pub configs: Option<Vec<PathBuf>>,
     /// The user the agent acts as, to whom its files belong.
     #[serde(skip)]
@@ -311,13 +313,15 @@ impl Policy {
     }
 
     fn may_use(&self, files: &dyn Files, config: &Path) -> Result<(), Fault> {
-        match &self.configs {
-            Some(allowed) if allowed.iter().any(|c| c == config) => Ok(()),
-            Some(_) => {
-                Err(self.refuse(format!("the configuration {}", config.display()), "configs"))
-            }
-            None => self.unchanged(files, config),
+        let allowed = match &self.configs {
+            Some(allowed) => allowed.iter().any(|c| c == config),
+            None => resolve(files, config)?.starts_with(resolve(files, NGINX_CONFIGS.as_ref())?),
+        };
+        if !allowed {
+            let what = format!("the configuration {}", config.display());
+            return Err(self.refuse(what, "configs"));
         }
+        self.unchanged(files, config)
     }
 
     /// Refuses a file that others than root and the agent's user can change.

@@ -38,6 +38,27 @@ pub enum Category {
     Config,
 }
 
+impl Category {
+    /// Every category.
+    pub const ALL: [Self; 3] = [Self::CertLifecycle, Self::Auth, Self::Config];
+
+    /// The category of a word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|category| category.as_str() == word)
+    }
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CertLifecycle => "cert_lifecycle",
+            Self::Auth => "auth",
+            Self::Config => "config",
+        }
+    }
+}
+
 impl AuditEvent {
     /// An event without details.
     pub fn new(

@@ -60,6 +60,9 @@ pub struct Revoked {
     pub at: Time,
     /// Why.
     pub reason: Reason,
+    /// More versions of it are good than one commit could revoke: the rest is to follow.
+    #[serde(default)]
+    pub unfinished: bool,
 }
 
 /// Where the private key of a line of versions lives.
@@ -117,6 +120,10 @@ pub struct HolderState {
     /// When its holder was retired: the line is history.
     #[serde(default)]
     pub ended_at: Option<Time>,
+    /// Since when its order is due while the issuer is switched off: the line is exempt until the
+    /// issuer may be asked again.
+    #[serde(default)]
+    pub blocked_since: Option<Time>,
 }
 
 /// The newest version of a holder.
@@ -261,7 +268,11 @@ impl Certificate {
 
     /// Revokes it: nothing is due for any holder from now on.
     pub fn revoke(&mut self, reason: Reason, who: &str, now: Time) {
-        self.revoked = Some(Revoked { at: now, reason });
+        self.revoked = Some(Revoked {
+            at: now,
+            reason,
+            unfinished: false,
+        });
         self.end(&format!("revoked: {}", reason.as_str()), who, now);
     }
 
@@ -277,6 +288,7 @@ impl Certificate {
                 reason: reason.to_owned(),
                 owner: who.to_owned(),
             };
+            line.blocked_since = None;
         }
         self.updated_at = now;
     }
@@ -301,6 +313,7 @@ impl HolderState {
             plan: Plan::Scheduled { at },
             failure: None,
             ended_at: None,
+            blocked_since: None,
         }
     }
 
@@ -314,6 +327,7 @@ impl HolderState {
             },
             failure: None,
             ended_at: None,
+            blocked_since: None,
         }
     }
 
@@ -339,6 +353,7 @@ impl HolderState {
 
     /// An order was opened.
     pub fn begin(&mut self, order: &Order) {
+        self.blocked_since = None;
         self.plan = Plan::InFlight {
             order: order.id.clone(),
         };
@@ -352,6 +367,24 @@ impl HolderState {
         }
     }
 
+    /// An order is due, and its issuer is switched off.
+    pub fn block(&mut self, issuer: &Id, now: Time) {
+        self.plan = Plan::Exempt {
+            reason: format!(
+                "issuer {issuer} is switched off: an order is opened when it is enabled"
+            ),
+            owner: "operator".into(),
+        };
+        self.blocked_since = Some(now);
+    }
+
+    /// Its issuer may be asked again: the order is due now. Lines that were not blocked stay.
+    pub fn unblock(&mut self, now: Time) {
+        if self.blocked_since.take().is_some() {
+            self.plan = Plan::Scheduled { at: now };
+        }
+    }
+
     /// Its holder is retired: nothing follows the present version until somebody gives the
     /// certificate another target.
     pub fn end(&mut self, reason: String, now: Time) {
@@ -361,11 +394,13 @@ impl HolderState {
         };
         self.failure = None;
         self.ended_at = Some(now);
+        self.blocked_since = None;
     }
 
     /// An order ended in a version; the next one is due at `next`.
     pub fn issued(&mut self, current: Current, next: Plan) {
         self.current = Some(current);
+        self.blocked_since = None;
         self.plan = next;
         self.failure = None;
     }

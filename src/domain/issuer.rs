@@ -40,6 +40,17 @@ impl IssuerKind {
     }
 }
 
+/// The last test of an issuer. A row apart: who issues rests on the issuer's own row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuerTest {
+    /// The issuer's id.
+    pub id: Id,
+    /// When it was tested.
+    pub at: Time,
+    /// Why it cannot issue; none when it can.
+    pub fault: Option<String>,
+}
+
 /// A certification authority whose key we hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaNode {

@@ -28,7 +28,7 @@ pub use certificate::{
     Certificate, Current, EXPIRING_WITHIN, Holder, HolderState, Plan, Revoked, Status,
 };
 pub use deployment::{Deployment, DeploymentState};
-pub use issuer::{CaNode, Issuer, IssuerKind};
+pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
 pub use key::{
     ApiKey, CustomRole, Former, Grant, KeyUse, RolePermission, SESSION_IDLE, SESSION_LIFETIME,

@@ -15,7 +15,7 @@ use rustls::{
     crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -55,6 +55,9 @@ impl FromStr for Endpoint {
             let host = authority.host().trim_matches(['[', ']']);
             let port = authority.port_u16().filter(|port| *port != 0)?;
             let plain = (1..=MAX_HOST).contains(&host.len()) && !place.contains('@');
+            // What an authority takes beside a name or an address (RFC 3986, section 3.2.2).
+            let odd = host.contains(['[', ']', ':']) && host.parse::<Ipv6Addr>().is_err();
+            let plain = plain && !odd;
             plain.then(|| Self {
                 protocol,
                 host: host.to_owned(),

@@ -27,8 +27,9 @@ use x509_cert::{
         Extension, Extensions,
         pkix::{
             AccessDescription, AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints,
-            CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, SubjectAltName,
-            SubjectKeyIdentifier,
+            CrlDistributionPoints, ExtendedKeyUsage, KeyUsage, KeyUsages, NameConstraints,
+            SubjectAltName, SubjectKeyIdentifier,
+            constraints::name::GeneralSubtree,
             crl::dp::DistributionPoint,
             name::{DistributionPointName, GeneralName},
         },
@@ -164,29 +165,78 @@ pub async fn root(
     sign(fields, signer).await
 }
 
+/// A CA below another one, to make.
+#[derive(Debug, Clone)]
+pub struct Intermediate<'a> {
+    /// Its key.
+    pub public_key: &'a PublicKey,
+    /// The subject's common name.
+    pub common_name: &'a str,
+    /// The serial number.
+    pub serial: &'a Serial,
+    /// When it is good.
+    pub lifetime: Lifetime,
+    /// How many CAs may stand below it.
+    pub path_length: u8,
+    /// What those below it may be called.
+    pub names: &'a Subtrees,
+}
+
+/// Name constraints by DNS names (RFC 5280, section 4.2.1.10): a name stands for itself and for
+/// all below it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subtrees {
+    /// Only these, of all DNS names; none: every one.
+    pub permitted: Vec<String>,
+    /// Not these.
+    pub excluded: Vec<String>,
+}
+
+impl Subtrees {
+    fn extension(&self) -> Result<Option<Extension>, IssueError> {
+        let subtrees = |names: &[String]| -> Result<Option<Vec<GeneralSubtree>>, der::Error> {
+            let subtrees = names.iter().map(|name| {
+                Ok(GeneralSubtree {
+                    base: GeneralName::DnsName(Ia5String::new(name)?),
+                    minimum: 0,
+                    maximum: None,
+                })
+            });
+            let subtrees: Vec<_> = subtrees.collect::<Result<_, der::Error>>()?;
+            Ok(Some(subtrees).filter(|subtrees| !subtrees.is_empty()))
+        };
+        if self.permitted.is_empty() && self.excluded.is_empty() {
+            return Ok(None);
+        }
+        let constraints = NameConstraints {
+            permitted_subtrees: subtrees(&self.permitted)?,
+            excluded_subtrees: subtrees(&self.excluded)?,
+        };
+        extension(true, &constraints).map(Some)
+    }
+}
+
 /// Makes the certificate of a CA below `by`. Its lifetime never exceeds that CA's, and its path
 /// length must be smaller.
 pub async fn intermediate(
     by: Authority<'_>,
-    public_key: &PublicKey,
-    common_name: &str,
-    serial: &Serial,
-    lifetime: Lifetime,
-    path_length: u8,
+    new: &Intermediate<'_>,
 ) -> Result<Certificate, IssueError> {
     let ca = Ca::of(by)?;
-    if ca.path_length.is_some_and(|above| above <= path_length) {
+    if ca.path_length.is_some_and(|above| above <= new.path_length) {
         return Err(IssueError::Ca(
             "its path length has no room for this CA below it".into(),
         ));
     }
+    let mut extensions = ca_extensions(new.public_key, ca.key_identifier, new.path_length)?;
+    extensions.extend(new.names.extension()?);
     let fields = Fields {
-        serial,
+        serial: new.serial,
         issuer: ca.name,
-        subject: name_of(Some(common_name))?,
-        lifetime: within(lifetime, by.certificate)?,
-        public_key,
-        extensions: ca_extensions(public_key, ca.key_identifier, path_length)?,
+        subject: name_of(Some(new.common_name))?,
+        lifetime: within(new.lifetime, by.certificate)?,
+        public_key: new.public_key,
+        extensions,
     };
     sign(fields, by.signer).await
 }

@@ -8,12 +8,12 @@ use const_oid::db::{
     },
     rfc8410::ID_ED_25519,
 };
-use der::{Decode, asn1::UintRef};
+use der::{Decode, Encode as _, asn1::UintRef};
 use serde::{Deserialize, Serialize};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoRef};
 use std::{fmt, str::FromStr};
 use x509_parser::{
-    asn1_rs::{BitString, Class, Tag},
+    asn1_rs::{BitString, Class, FromDer as _, Tag},
     oid_registry::{OID_PKCS1_RSASSAPSS, OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA},
     verify::verify_signature,
     x509::{AlgorithmIdentifier, SubjectPublicKeyInfo},
@@ -125,6 +125,19 @@ impl PublicKey {
     /// SHA-256 of the DER, lower hex.
     pub fn sha256(&self) -> String {
         super::sha256_hex(&self.spki)
+    }
+
+    /// Whether `signature` is what its private half makes of `message`, as [`Signer::sign`] does.
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Ok(algorithm) = signature_algorithm(self.algorithm).to_der() else {
+            return false;
+        };
+        let key = SubjectPublicKeyInfo::from_der(&self.spki);
+        let algorithm = AlgorithmIdentifier::from_der(&algorithm);
+        let (Ok((_, key)), Ok((_, algorithm))) = (key, algorithm) else {
+            return false;
+        };
+        is_signed_by(&key, message, &algorithm, &BitString::new(0, signature))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod csr;
 pub mod issue;
 mod key;
 mod name;
+pub mod pkcs12;
 mod serial;
 pub mod subordinate;
 

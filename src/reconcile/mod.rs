@@ -7,8 +7,8 @@ use crate::{
     domain::{Agent, Certificate, Deployment, Job},
     id::Id,
     store::{
-        AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, DEPLOYMENT_RETRY, Document, Index, JOB_LEASE,
-        Key, Scan,
+        AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, CERT_UNFINISHED, DEPLOYMENT_RETRY, Document,
+        Index, JOB_LEASE, Key, Scan,
     },
 };
 use futures_util::FutureExt;
@@ -45,7 +45,14 @@ pub fn start(app: &Arc<App>) {
 pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "lost keys", tick, lost_keys);
     looking(app, "retirement", tick, retirement);
+    every(
+        app,
+        "issuers",
+        tick,
+        |app| async move { app.unblock().await },
+    );
     looking(app, "renewals", tick, renewals);
+    looking(app, "revocations", tick, revocations);
     looking(app, "leases", tick, leases);
     looking(app, "deployments", tick, deployments);
     every(app, "revocation lists", tick, |app| async move {
@@ -87,7 +94,9 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     lost_keys(Arc::clone(app)).await;
     retirement(Arc::clone(app)).await;
+    app.unblock().await?;
     renewals(Arc::clone(app)).await;
+    revocations(Arc::clone(app)).await;
     leases(Arc::clone(app)).await;
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
@@ -116,6 +125,13 @@ async fn retirement(app: Arc<App>) {
 async fn renewals(app: Arc<App>) {
     due::<Certificate, _>(&app, "renewals", CERT_DUE, |app, id| async move {
         app.open_due(&id).await.map(|_| ())
+    })
+    .await;
+}
+
+async fn revocations(app: Arc<App>) {
+    due::<Certificate, _>(&app, "revocations", CERT_UNFINISHED, |app, id| async move {
+        app.finish_revocation(&id).await
     })
     .await;
 }

@@ -7,8 +7,9 @@ use crate::{
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
-        DeploymentState, Holder, Issuer, Job, JoinToken, KeyUse, Observation, Order, OrderState,
-        Plan, Presence, Profile, RenewalPolicy, Revocation, Session, Target, Version, job::JobKind,
+        DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Observation, Order,
+        OrderState, Plan, Presence, Profile, RenewalPolicy, Revocation, Session, Target, Version,
+        job::JobKind,
     },
     id::Id,
 };
@@ -70,6 +71,10 @@ pub const CERT_OWNER: Index = Index::new(Certificate::COLL, "cert.owner").counte
 pub const CERT_TEAM: Index = Index::new(Certificate::COLL, "cert.team").counted();
 /// Certificates by the agents that hold keys and are not retired: (agent id).
 pub const CERT_AGENT: Index = Index::new(Certificate::COLL, "cert.agent").counted();
+/// Certificates whose orders are due while their issuer is switched off: (issuer id).
+pub const CERT_BLOCKED: Index = Index::new(Certificate::COLL, "cert.blocked").counted_by(0);
+/// Revoked certificates of which versions are still to be revoked: (time).
+pub const CERT_UNFINISHED: Index = Index::new(Certificate::COLL, "cert.unfinished");
 document!(
     Certificate,
     "certificate",
@@ -85,7 +90,9 @@ document!(
         CERT_PROFILE,
         CERT_OWNER,
         CERT_TEAM,
-        CERT_AGENT
+        CERT_AGENT,
+        CERT_BLOCKED,
+        CERT_UNFINISHED
     ],
     |self, keys| {
         let text = |text: &str| Key::new().text(text);
@@ -116,6 +123,13 @@ document!(
             {
                 keys.put(CERT_AGENT, text(agent.as_str()));
             }
+        }
+        if let Some(revoked) = self.revoked.as_ref().filter(|r| r.unfinished) {
+            keys.put(CERT_UNFINISHED, Key::new().time(revoked.at));
+        }
+        let mut lines = self.holders.values();
+        if lines.any(|line| line.blocked_since.is_some()) {
+            keys.put(CERT_BLOCKED, text(self.issuer_id.as_str()));
         }
     }
 );
@@ -245,7 +259,9 @@ document!(
         match &self.state {
             _ if before.is_some_and(|before| !before.is_open()) => Vec::new(),
             OrderState::Open => Vec::new(),
-            OrderState::Issued { .. } => vec![issued_total(&self.issuer)],
+            OrderState::Issued { at, .. } => {
+                vec![issued_total(&self.issuer), issued_on(day_of(*at))]
+            }
             OrderState::Failed { class, .. } => {
                 let class = class.error_class(self.is_renewal());
                 vec![refused_total(&self.issuer, &class)]
@@ -257,6 +273,11 @@ document!(
 /// The total of what an issuer has issued.
 pub fn issued_total(issuer: &Id) -> Key {
     total("issuance").text(issuer.as_str())
+}
+
+/// The total of versions that were issued on a day.
+pub fn issued_on(day: i64) -> Key {
+    total("issuance_day").i64(day)
 }
 
 /// The total of what an issuer, or the way to it, has refused, by the class of the error.
@@ -335,10 +356,12 @@ document!(
         }
     },
     |self, before| {
-        if self.is_open() || before.is_some_and(|before| !before.is_open()) {
-            Vec::new()
-        } else {
-            vec![jobs_total(self.wire_status())]
+        match self.ended_at() {
+            Some(at) if before.is_none_or(Job::is_open) => {
+                let status = self.wire_status();
+                vec![jobs_total(status), jobs_ended_on(status, day_of(at))]
+            }
+            _ => Vec::new(),
         }
     }
 );
@@ -346,6 +369,16 @@ document!(
 /// The total of jobs that ended in a status, by its word on the wire.
 pub fn jobs_total(status: &str) -> Key {
     total("job").text(status)
+}
+
+/// The total of jobs that ended in a status on a day.
+pub fn jobs_ended_on(status: &str, day: i64) -> Key {
+    total("job_day").text(status).i64(day)
+}
+
+/// The number of a moment's day of UTC, since 1970.
+pub fn day_of(at: Time) -> i64 {
+    at.seconds().div_euclid(86_400)
 }
 
 /// The key under which an open job stands: its order, its deployment, a version's trial on a
@@ -589,6 +622,8 @@ document!(Issuer, "issuer", [ISSUER_NAME], |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
 });
 
+document!(IssuerTest, "issuer_test", [], |self, _keys| {});
+
 document!(CaNode, "ca_node", [], |self, _keys| {});
 
 /// The key ring; there is one.
@@ -628,6 +663,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Profile>(),
     Collection::of::<RenewalPolicy>(),
     Collection::of::<Issuer>(),
+    Collection::of::<IssuerTest>(),
     Collection::of::<CaNode>(),
     Collection::of::<RingRow>(),
 ];

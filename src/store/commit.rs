@@ -504,11 +504,17 @@ fn count(op: CounterOp, value: i64) -> Result<i64, Option<Time>> {
             now,
         } => {
             let now = now.micros();
-            let full = tokens(per, burst);
-            // An empty bucket owes all it holds and no more: a clock that ran ahead once, or a
-            // bucket made smaller, does not block beyond that.
-            let owed_until = value.clamp(now, now.saturating_add(full));
-            let next = owed_until.saturating_add(tokens(per, cost));
+            let (full, taken) = (tokens(per, burst), tokens(per, cost));
+            // More than an empty bucket can owe is from a clock that was ahead, or from a bucket
+            // that was larger: this once, what is asked for is given, and leaves the bucket empty.
+            // A refusal would change nothing, and so be the answer until that clock's time.
+            let most = now.saturating_add(full);
+            let owed_until = if value > most {
+                most.saturating_sub(taken)
+            } else {
+                value.max(now)
+            };
+            let next = owed_until.saturating_add(taken);
             if next.saturating_sub(now) <= full {
                 Ok(next)
             } else if cost <= burst {

@@ -222,6 +222,12 @@ fn commands_are_allowed_word_for_word_and_nginx_by_name() {
         configs: vec![config],
         ..Needs::default()
     };
+    let reason = refused(&host, &policy, runs(&nginx, &conf));
+    assert!(reason.contains("`configs`"), "{reason}");
+    let policy = Policy {
+        configs: Some(vec![conf.clone()]),
+        ..policy
+    };
     assert_eq!(refused(&host, &policy, runs(&nginx, &conf)), "");
     let reason = refused(&host, &policy, runs(Path::new("/bin/sh"), &conf));
     assert!(reason.contains("`binaries`"), "{reason}");

@@ -44,9 +44,13 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("DELETE /api/v1/certificates/{id}", Needs(CertDelete), 204),
     ("POST /api/v1/certificates/{id}/revoke", Needs(CertRevoke), 200),
     ("GET /api/v1/certificates/{id}/export/pem", Needs(CertRead), 200),
+    ("POST /api/v1/certificates/{id}/export/pkcs12", Needs(CertRead), 200),
     ("GET /api/v1/issuers", Needs(IssuerRead), 200),
     ("POST /api/v1/issuers", Needs(IssuerEdit), 201),
     ("GET /api/v1/issuers/{id}", Needs(IssuerRead), 200),
+    ("PUT /api/v1/issuers/{id}", Needs(IssuerEdit), 200),
+    ("DELETE /api/v1/issuers/{id}", Needs(IssuerDelete), 204),
+    ("POST /api/v1/issuers/{id}/test", Needs(IssuerEdit), 200),
     ("GET /.well-known/pki/crl/{ca}", Open, 200),
     ("GET /.well-known/pki/crl/{ca}/{shard}", Open, 200),
     ("GET /.well-known/pki/ca/{file}", Open, 200),
@@ -58,6 +62,7 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /api/v1/targets", Needs(TargetRead), 200),
     ("POST /api/v1/targets", Needs(TargetEdit), 201),
     ("GET /api/v1/targets/{id}", Needs(TargetRead), 200),
+    ("PUT /api/v1/targets/{id}", Needs(TargetEdit), 200),
     ("DELETE /api/v1/targets/{id}", Needs(TargetDelete), 204),
     ("POST /api/v1/targets/{id}/test", Needs(TargetEdit), 202),
     ("GET /api/v1/agents/tokens", Needs(AgentRead), 200),
@@ -100,6 +105,17 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("DELETE /api/v1/auth/roles/{id}", Needs(AuthRoleDelete), 204),
     ("POST /api/v1/auth/roles/{id}/permissions", Needs(AuthRoleEdit), 204),
     ("DELETE /api/v1/auth/roles/{id}/permissions/{permission}", Needs(AuthRoleEdit), 204),
+    ("GET /api/v1/audit/{id}", Needs(AuditRead), 200),
+    ("GET /api/v1/audit/export", Needs(AuditExport), 200),
+    ("POST /api/v1/audit/verify", Needs(AuditExport), 200),
+    ("GET /api/v1/stats/summary", Needs(StatsRead), 200),
+    ("GET /api/v1/stats/certificates-by-status", Needs(StatsRead), 200),
+    ("GET /api/v1/stats/expiration-timeline", Needs(StatsRead), 200),
+    ("GET /api/v1/stats/job-trends", Needs(StatsRead), 200),
+    ("GET /api/v1/stats/issuance-rate", Needs(StatsRead), 200),
+    ("POST /api/v1/certificates/bulk-revoke", Needs(CertBulkRevoke), 200),
+    ("POST /api/v1/certificates/bulk-renew", Needs(CertIssue), 200),
+    ("POST /api/v1/certificates/bulk-reassign", Needs(CertEdit), 200),
     ("GET /api/v1/metrics", Needs(MetricsRead), 200),
     ("GET /api/v1/metrics/prometheus", Needs(MetricsRead), 200),
 ];
@@ -284,6 +300,13 @@ impl World {
         name
     }
 
+    /// An issuer that nothing rests on.
+    async fn issuer(&self, name: &str) -> String {
+        let body = json!({"id": name, "name": name, "type": "GenericCA", "config": {}});
+        self.app.post("/api/v1/issuers", body).await.expect(201);
+        name.to_owned()
+    }
+
     /// A request to the route that the right caller would be granted.
     async fn request(&mut self, route: &str) -> (String, Value) {
         self.made += 1;
@@ -302,7 +325,30 @@ impl World {
             "POST /api/v1/certificates/{id}/revoke" => {
                 (of(&self.issued().await), json!({"reason": "superseded"}))
             }
+            "POST /api/v1/certificates/{id}/export/pkcs12" => {
+                (of(&self.issued().await), json!({"password": "x"}))
+            }
             "GET /api/v1/certificates/{id}/export/pem" => (of(&self.issued().await), Value::Null),
+            "GET /api/v1/audit/{id}" => (of("audit-1"), Value::Null),
+            "GET /api/v1/audit/export" => {
+                let time = "from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z";
+                (format!("{path}?{time}"), Value::Null)
+            }
+            "POST /api/v1/certificates/bulk-revoke" => {
+                let id = self.issued().await;
+                (
+                    path.into(),
+                    json!({"reason": "superseded", "certificate_ids": [id]}),
+                )
+            }
+            "POST /api/v1/certificates/bulk-renew" => (path.into(), json!({"team_id": "none"})),
+            "POST /api/v1/certificates/bulk-reassign" => (
+                path.into(),
+                json!({"certificate_ids": ["web"], "owner_id": fresh}),
+            ),
+            "DELETE /api/v1/issuers/{id}" => (of(&self.issuer(&fresh).await), Value::Null),
+            "PUT /api/v1/issuers/{id}" => (of("iss-local"), json!({"name": fresh})),
+            "POST /api/v1/issuers/{id}/test" => (of("iss-local"), Value::Null),
             "GET /api/v1/issuers/{id}" => (of("iss-local"), Value::Null),
             "POST /api/v1/issuers" => {
                 let (cert, key) = foreign_ca(&fresh);
@@ -337,26 +383,22 @@ impl World {
                     self.app.admin("DELETE", &gone).send().await.expect(204);
                 }
                 let path = of(&name).replace("{role}", "r-auditor");
-                let grant = route.starts_with("POST") && path.ends_with("/roles");
-                let body = if grant {
-                    json!({"role_id": "r-viewer"})
-                } else {
-                    json!({})
+                let wish = match path.rsplit('/').next() {
+                    Some("roles") => json!({"role_id": "r-viewer"}),
+                    _ => json!({}),
                 };
-                (path, body)
+                (path, wish)
             }
             "POST /api/v1/auth/roles" => (path.into(), json!({"name": fresh})),
             _ if path.starts_with("/api/v1/auth/roles/") => {
                 let wish = json!({"name": fresh, "permissions": [{"permission": "cert.read"}]});
                 let made = self.app.post("/api/v1/auth/roles", wish).await.expect(201);
                 let path = of(&text(&made["id"])).replace("{permission}", "cert.read");
-                {
-                    let body = match route.split_once(' ').unwrap().0 {
-                        "POST" => json!({"permission": "cert.edit"}),
-                        _ => json!({"description": "more"}),
-                    };
-                    (path, body)
-                }
+                let wish = match path.rsplit('/').next() {
+                    Some("permissions") => json!({"permission": "cert.edit"}),
+                    _ => json!({"description": "more"}),
+                };
+                (path, wish)
             }
             "POST /api/v1/targets" => {
                 let body = json!({
@@ -385,6 +427,7 @@ impl World {
                 (of(self.leased().await.id.as_str()), Value::Null)
             }
             "GET /api/v1/orders/{id}" => (of(&self.order), Value::Null),
+            "PUT /api/v1/targets/{id}" => (of(&self.target), json!({"name": fresh})),
             "GET /api/v1/targets/{id}" | "POST /api/v1/targets/{id}/test" => {
                 (of(&self.target), Value::Null)
             }

@@ -2,6 +2,9 @@
 
 mod access;
 mod agents;
+mod audit;
+mod bulk;
+mod exports;
 mod issuers;
 mod jobs;
 mod join;
@@ -16,5 +19,7 @@ mod roles;
 mod routes;
 mod sessions;
 mod shapes;
+mod stats;
+mod targets;
 
 pub use access::foreign_ca;

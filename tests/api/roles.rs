@@ -29,15 +29,17 @@ async fn built_in_roles_are_listed_with_what_they_hold_and_stay_as_they_are() {
             "{}",
             role.id()
         );
+        let other = json!({"description": "mine"});
+        let more = json!({"permission": "cert.read"});
         for (method, path, body) in [
-            ("PUT", path.clone(), json!({"description": "mine"})),
-            ("DELETE", path.clone(), json!({})),
+            ("PUT", path.clone(), other),
+            ("DELETE", path.clone(), Value::Null),
+            ("POST", format!("{path}/permissions"), more),
             (
-                "POST",
-                format!("{path}/permissions"),
-                json!({"permission": "cert.read"}),
+                "DELETE",
+                format!("{path}/permissions/cert.read"),
+                Value::Null,
             ),
-            ("DELETE", format!("{path}/permissions/cert.read"), json!({})),
         ] {
             let call = app.admin(method, &path).json(&body);
             let message = call.send().await.refused(409);

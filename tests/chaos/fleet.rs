@@ -117,6 +117,8 @@ impl Fleet {
         for n in 0..AGENTS {
             let token = api.post("/agents/tokens", json!({"name": "chaos"})).await;
             let text = |field: &str| token[field].as_str().unwrap().to_owned();
+            let config = fleet.nginx_dir(n).join("nginx.conf");
+            std::fs::write(fleet.policy(n), format!("configs = [{config:?}]\n")).unwrap();
             let mut enrol = fleet.agent_command(n);
             enrol.args(["enrol", "--name", &format!("host-{n}"), "--server"]);
             enrol.arg(format!("https://{}", fleet.home.control()));
@@ -129,8 +131,7 @@ impl Fleet {
                 .at_nginx(n)
                 .map(|p| (named(p.certificate), fleet.address(p)));
             let sites: Vec<_> = sites.collect();
-            let dir = fleet.home.beside(&format!("nginx-{n}"));
-            fleet.nginx.push(Nginx::start(dir, &sites));
+            fleet.nginx.push(Nginx::start(fleet.nginx_dir(n), &sites));
         }
         fleet
     }
@@ -195,7 +196,16 @@ impl Fleet {
     fn agent_command(&self, agent: usize) -> std::process::Command {
         let mut command = certctl(["agent", "--state-dir"]);
         command.arg(self.state(agent));
+        command.env("CERTCTL_AGENT_POLICY", self.policy(agent));
         command
+    }
+
+    fn policy(&self, agent: usize) -> PathBuf {
+        self.home.beside(&format!("policy-{agent}.toml"))
+    }
+
+    fn nginx_dir(&self, agent: usize) -> PathBuf {
+        self.home.beside(&format!("nginx-{agent}"))
     }
 
     fn kept<'a>(&self, name: &'a str, agent: usize) -> Kept<'a> {

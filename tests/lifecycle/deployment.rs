@@ -104,6 +104,32 @@ async fn a_version_without_its_key_is_replaced_within_the_hour(mut app: TestApp)
 }
 
 #[tokio::test]
+async fn a_version_from_a_clock_that_was_ahead_is_replaced_once_the_clock_is_right() {
+    let mut app = TestApp::start().await;
+    let right = app.now();
+    app.advance(365 * DAY);
+    let (agent, job) = leased(&mut app).await;
+    app.set_back(365 * DAY);
+    // What the agent says, whose clock was right all along.
+    let not_yet = Outcome::Failed {
+        class: FailureClass::Operator,
+        reason: "it is valid from a day that has not come: set the clock".into(),
+    };
+    agent.report(&app, &job, &not_yet).await.expect(200);
+    app.tick().await;
+    assert_eq!(app.status("web").await, "RenewalInProgress");
+    agent.run(&app).await;
+    let shown = app.shown("web").await;
+    assert_eq!(shown["status"], "Active");
+    assert!(
+        time(&shown["expires_at"]) < right.plus(365 * DAY),
+        "{shown}"
+    );
+    assert_eq!(deployment(&app).await["state"], "confirmed");
+    app.check().await;
+}
+
+#[tokio::test]
 async fn a_site_serves_one_certificate() {
     let app = TestApp::start().await;
     let agent = app.agent("host").await;

@@ -5,6 +5,7 @@ mod attention;
 mod budget;
 mod demand;
 mod deployment;
+mod issuers;
 mod loss;
 mod observation;
 mod renewal;

@@ -54,7 +54,8 @@ async fn place(app: &TestApp) -> Value {
 story!(what_is_served_is_named_and_a_wrong_one_is_a_problem_until_it_is_gone);
 async fn what_is_served_is_named_and_a_wrong_one_is_a_problem_until_it_is_gone(mut app: TestApp) {
     let (agent, job) = placed(&mut app).await;
-    assert_eq!(place(&app).await["state"], "not_seen");
+    // What the deployment has seen is the first look.
+    assert_eq!(place(&app).await["state"], "this_version");
     let version = job.version.clone().unwrap();
     let good = right(&job);
     tell(&mut app, &agent, found(&job, good.clone(), &[])).await;
@@ -150,6 +151,7 @@ async fn an_agent_tells_of_its_own_targets_alone() {
     let (agent, job) = placed(&mut app).await;
     let other = app.agent("other").await;
     let good = found(&job, right(&job), &[]);
+    let as_deployed = place(&app).await;
     let before = app.seq();
     let body = json!({ "observations": [good] });
     let call = other.call(&app, "POST", "observations").json(&body);
@@ -168,7 +170,7 @@ async fn an_agent_tells_of_its_own_targets_alone() {
         call.send().await.expect(200);
     }
     assert_eq!(app.seq(), before);
-    assert_eq!(place(&app).await["state"], "not_seen");
+    assert_eq!(place(&app).await, as_deployed);
 }
 
 #[tokio::test]

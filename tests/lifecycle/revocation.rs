@@ -254,7 +254,7 @@ async fn the_versions_of_all_holders_are_revoked() {
     app.check().await;
 }
 
-/// A requester's many versions are revoked in several commits, the certificate with the last.
+/// A requester's many versions are revoked in several commits, the certificate with the first.
 #[tokio::test]
 async fn more_versions_than_fit_one_commit_are_all_revoked() {
     let app = TestApp::start().await;
@@ -268,9 +268,42 @@ async fn more_versions_than_fit_one_commit_are_all_revoked() {
     revoke(&app, "web", "keyCompromise").await;
     assert_eq!(list_of(&app, ISSUER).await.revoked.len(), 501);
     assert_eq!(app.status("web").await, "Revoked");
-    let actions = app.actions().await;
-    let ended = actions.iter().filter(|a| *a == "certificate_revoked");
-    assert_eq!(ended.count(), 1);
+    let ended = app.list("/api/v1/audit?action=certificate_revoked").await;
+    assert_eq!(ended.len(), 1);
+    app.check().await;
+}
+
+/// Whichever of the commits is the last before the process dies, the rest follows by itself.
+#[tokio::test]
+async fn a_revocation_that_was_cut_is_finished() {
+    let mut app = TestApp::start().await;
+    app.certificate("web", &[]).await;
+    let csr = csr();
+    for _ in 0..1_001 {
+        app.post("/api/v1/certificates/web/versions", json!({"csr_pem": csr}))
+            .await
+            .expect(201);
+        app.advance(MINUTE / 600);
+    }
+    app.cut_after(1);
+    let path = "/api/v1/certificates/web/revoke";
+    let cut = app.post(path, json!({"reason": "keyCompromise"})).await;
+    assert_eq!(cut.status, 500);
+    app.restart().await;
+    assert_eq!(app.status("web").await, "Revoked");
+    assert_eq!(list_of(&app, ISSUER).await.revoked.len(), 500);
+    let path = "/api/v1/certificates/web/versions";
+    app.post(path, json!({"csr_pem": csr})).await.refused(409);
+    // The loop is cut, too.
+    app.cut_after(1);
+    let _ = certctl::reconcile::look(&app.app).await;
+    app.restart().await;
+    app.tick().await;
+    let list = list_of(&app, ISSUER).await;
+    assert_eq!(list.revoked.len(), 1_001);
+    assert!(list.revoked.values().all(|reason| *reason == Some(1)));
+    let ended = app.list("/api/v1/audit?action=certificate_revoked").await;
+    assert_eq!(ended.len(), 1);
     app.check().await;
 }
 

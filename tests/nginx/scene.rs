@@ -147,9 +147,13 @@ impl Scene {
 
     /// No nginx runs, and it has no files.
     pub fn dark() -> Self {
-        let host = Host::new();
+        let mut host = Host::new();
         let old = host.version("cert-1", 1);
         let nginx = Nginx::new();
+        host.policy = Arc::new(Policy {
+            configs: Some(vec![nginx.path("nginx.conf")]),
+            ..Policy::default()
+        });
         Self { host, nginx, old }
     }
 
@@ -183,6 +187,7 @@ impl Scene {
         let commands = config.needs().commands.into_iter().map(<[_]>::to_vec);
         let policy = Policy {
             commands: commands.collect(),
+            configs: Some(vec![nginx.path("nginx.conf")]),
             ..Policy::default()
         };
         let files = self.host.files.clone();

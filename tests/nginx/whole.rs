@@ -3,7 +3,7 @@
 use super::scene::{Nginx, fingerprint};
 use crate::cli::{
     home::{Home, leaf, served},
-    process::run,
+    process::{Process, run},
     standalone::agent_of,
 };
 use serde_json::json;
@@ -15,10 +15,15 @@ async fn issued_deployed_renewed_and_brought_back_with_the_real_server() {
     let _server = home.server();
     let token = home.token().await;
     let agent = agent_of(&run(&mut home.enrol(&token, &[])).good_with_log());
-    let _agent = home.agent_process();
+    let mut nginx = Nginx::new();
+    let policy = home.beside("policy.toml");
+    let config = nginx.path("nginx.conf");
+    fs::write(&policy, format!("configs = [{config:?}]\n")).unwrap();
+    let mut agent_command = home.host("");
+    agent_command.env("CERTCTL_AGENT_POLICY", policy);
+    let _agent = Process::start(&mut agent_command);
 
     // nginx serves something already: here, what another CA has issued.
-    let mut nginx = Nginx::new();
     let key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned()];
     let old = rcgen::CertificateParams::new(names).unwrap();

@@ -5,7 +5,7 @@ use certctl::{
     crypt::RingCrypto,
     pki::{
         Certificate, Chain, Serial,
-        issue::{self, Authority, IssueError},
+        issue::{self, Authority, Intermediate, IssueError, Subtrees},
     },
 };
 use std::time::Duration;
@@ -140,11 +140,14 @@ fn there_is_no_room_below_an_issuing_ca() {
                 certificate,
                 signer,
             },
-            p256().public_key(),
-            "another CA",
-            &Serial::random(random()),
-            local::from(NOW, YEAR),
-            path_length,
+            &Intermediate {
+                public_key: p256().public_key(),
+                common_name: "another CA",
+                serial: &Serial::random(random()),
+                lifetime: local::from(NOW, YEAR),
+                path_length,
+                names: &Subtrees::default(),
+            },
         ))
     };
     let below_issuing = intermediate(&ca.issuing, &*ca.issuing_key, 0);
@@ -175,11 +178,14 @@ fn an_intermediate_ends_with_its_root_at_the_latest() {
             certificate: &ca.root,
             signer: &ca.root_key,
         },
-        p256().public_key(),
-        "a long-lived CA",
-        &Serial::random(random()),
-        local::from(NOW, 50 * YEAR),
-        0,
+        &Intermediate {
+            public_key: p256().public_key(),
+            common_name: "a long-lived CA",
+            serial: &Serial::random(random()),
+            lifetime: local::from(NOW, 50 * YEAR),
+            path_length: 0,
+            names: &Subtrees::default(),
+        },
     ));
     assert_eq!(certificate.unwrap().not_after(), ca.root.not_after());
 }

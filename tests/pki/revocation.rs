@@ -8,7 +8,7 @@ use certctl::{
     pki::{
         Certificate, Chain, KeyAlgorithm, Reason, Serial,
         crl::{self, Entry, Issue},
-        issue::{self, Authority, Lifetime, Pointers},
+        issue::{self, Authority, Intermediate, Lifetime, Pointers, Subtrees},
         subordinate::{self, Unfit},
     },
 };
@@ -69,9 +69,15 @@ fn pair(desk: &Desk, kind: &str) -> Pair {
         certificate: &root,
         signer: &root_key,
     };
-    let public = issuing_key.public_key().clone();
-    let number = serial();
-    let issuing = issue::intermediate(by, &public, "Test issuing", &number, years(5), 0);
+    let new = Intermediate {
+        public_key: issuing_key.public_key(),
+        common_name: "Test issuing",
+        serial: &serial(),
+        lifetime: years(5),
+        path_length: 0,
+        names: &Subtrees::default(),
+    };
+    let issuing = issue::intermediate(by, &new);
     let issuing = at_once(issuing).unwrap();
     let pointers = Pointers {
         crl: "http://pki.example.org/.well-known/pki/crl/ca-1/0.crl".into(),

@@ -554,9 +554,12 @@ async fn buckets(ask: &Ask<'_>) {
         retry(None),
         "more than the bucket holds"
     );
-    // A clock that runs back finds an empty bucket, not one that owes years.
+    // A clock that runs back finds a bucket for once, then an empty one, and never one that owes
+    // years.
     ask.accepted(take(3, 10_000)).await;
+    ask.accepted(take(1, 0)).await;
     assert_eq!(ask.refused(take(1, 0)).await, retry(Some(10)));
+    ask.accepted(take(1, 10)).await;
 }
 
 async fn streams(ask: &Ask<'_>) {

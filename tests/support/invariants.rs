@@ -8,7 +8,7 @@ use certctl::{
     },
     id::Id,
     store::{
-        AGENT_RETIRED, AUDIT, CERT_AGENT, CERT_CREATED, CERT_DUE, DEPLOYMENT_CERT,
+        AGENT_RETIRED, AUDIT, CERT_AGENT, CERT_BLOCKED, CERT_CREATED, CERT_DUE, DEPLOYMENT_CERT,
         DEPLOYMENT_RETRY, Document, Facet, Index, JOB_DUE, JOB_LEASE, JOB_LEASED, JOB_OPEN,
         JOB_STOPPING, Key, Loaded, ORDER_OPEN, Scan, Store, TARGET_AGENT, VERSION_CERT,
     },
@@ -54,6 +54,12 @@ impl Stored<'_> {
             .iter()
             .map(|c| c.id.clone())
             .collect();
+        let blocked: BTreeSet<Id> = self
+            .all::<Certificate>(CERT_BLOCKED)
+            .await
+            .iter()
+            .map(|c| c.id.clone())
+            .collect();
         for certificate in self.all::<Certificate>(CERT_CREATED).await {
             let id = &certificate.id;
             assert!(!certificate.holders.is_empty(), "{id} has no plan");
@@ -77,6 +83,11 @@ impl Stored<'_> {
                     Plan::Exempt { reason, owner } => {
                         assert!(open.is_empty());
                         assert!(!reason.is_empty() && !owner.is_empty());
+                        let waits = line.blocked_since.is_some();
+                        assert!(
+                            !waits || blocked.contains(&certificate.id),
+                            "nobody would look"
+                        );
                     }
                 }
                 self.check_line(&certificate, holder, line).await;

@@ -201,10 +201,20 @@ impl TestApp {
     /// The process dies, without a last word, and another starts on what was stored.
     pub async fn restart(&mut self) {
         self.app.tasks.abort_all();
+        let left = &self.world.engine.commits_left;
+        left.store(u64::MAX, Ordering::SeqCst);
         let Started { app, admin_key } = self.start_again().await.unwrap();
         assert_eq!(admin_key, None, "a later start made another administrator");
         self.router = api::router(app.clone());
         self.app = app;
+    }
+
+    /// The store fails after so many commits, until [`restart`](Self::restart).
+    pub fn cut_after(&self, commits: u64) {
+        self.world
+            .engine
+            .commits_left
+            .store(commits, Ordering::SeqCst);
     }
 
     /// Another process starts on what is stored.
@@ -237,6 +247,12 @@ impl TestApp {
     pub fn advance(&self, by: Duration) {
         let micros = i64::try_from(by.as_micros()).unwrap();
         self.world.clock.0.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    /// Sets the clock back, as somebody does who finds it ahead.
+    pub fn set_back(&self, by: Duration) {
+        let micros = i64::try_from(by.as_micros()).unwrap();
+        self.world.clock.0.fetch_sub(micros, Ordering::SeqCst);
     }
 
     /// Moves the clock to `at`, which lies ahead.

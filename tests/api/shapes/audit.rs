@@ -8,7 +8,7 @@ async fn the_audit_log() {
     let (app, agent, target) = world().await;
     agent.run(&app).await;
     let list = app.get("/api/v1/audit?per_page=3").await;
-    fields(&list, &["data", "total", "page", "per_page"]);
+    fields(&list, &["data", "total", "page", "per_page", "next_cursor"]);
     let total = list["total"].as_u64().unwrap();
     let events = list["data"].as_array().unwrap();
     for (event, n) in events.iter().zip((0..=total).rev()) {
