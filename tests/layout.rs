@@ -47,7 +47,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "api app reconcile agent pki clock config crypt net sys",
     ),
     ("cli/quickstart.rs", "api app agent config net sys"),
-    ("cli/agent.rs", "agent clock config net sys"),
+    ("cli/agent.rs", "agent clock config crypt id net sys"),
     ("cli/error.rs", "app agent config net"),
     ("cli", "api app bench clock config id net sys telemetry"),
     ("protocol", "api::Problem app clock id"),

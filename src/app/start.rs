@@ -8,6 +8,7 @@ use super::{
     crl::Crls,
     limits::Limits,
     nodes::Nodes,
+    rules::Rules,
 };
 use crate::{
     ca::{LocalCa, local},
@@ -242,6 +243,7 @@ impl App {
             keyring,
             nodes: Nodes::with(super::known(ISSUING_NODE), local),
             crls: Crls::default(),
+            rules: Rules::default(),
             system_ca,
             identity: ServerIdentity::new(identity),
             doorbell: Doorbell::default(),

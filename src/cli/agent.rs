@@ -3,12 +3,15 @@
 use super::{CliError, Global, Output, client, host, output};
 use crate::{
     agent::{
-        Agent, AgentExit, EnrolWish, Identity, POLICY_FILE, Paths, Policy, Step, Ways, enrol, ping,
+        self, Agent, AgentExit, EnrolWish, Identity, POLICY_FILE, Paths, Policy, Step, Ways, enrol,
+        ping,
     },
     clock::SystemClock,
     config::Environment,
+    crypt::OsRng,
+    id::Id,
     net::{HttpClient, Resolver, Trust},
-    sys::{Disk, Machine, Tasks, notify},
+    sys::{Disk, Files, Machine, Tasks, notify},
 };
 use clap::{Args, Subcommand};
 use std::{
@@ -46,6 +49,9 @@ enum Action {
     Enrol(EnrolArgs),
     /// Show what the agent may do on this host, and where that is written
     Policy,
+    /// Write a certificate's version in use and its private key to a PKCS#12 file, for software
+    /// that reads no PEM
+    Export(ExportArgs),
     /// Try this host's way to its server, step by step; it does not disturb a running agent
     Ping,
 }
@@ -67,6 +73,21 @@ struct EnrolArgs {
     name: Option<String>,
 }
 
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// The certificate's id
+    certificate: Id,
+    /// File of the password; one line end at its end is left out
+    #[arg(long, value_name = "FILE")]
+    password_file: PathBuf,
+    /// The file to write, for its owner alone
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Where the agent keeps its links to versions [default: live, in the state directory]
+    #[arg(long, value_name = "DIR")]
+    live_dir: Option<PathBuf>,
+}
+
 /// Runs it.
 pub async fn run(
     command: AgentCommand,
@@ -76,6 +97,7 @@ pub async fn run(
     match &command.action {
         Some(Action::Enrol(args)) => enrol_host(&command, args, global, env).await,
         Some(Action::Policy) => show_policy(&policy(&command, env)?, global.output),
+        Some(Action::Export(args)) => export_version(&command, args, global.output),
         Some(Action::Ping) => try_way(&command, global, env).await,
         None => serve(&command, global, env).await,
     }
@@ -85,6 +107,36 @@ pub async fn run(
 fn policy(command: &AgentCommand, env: &Environment) -> Result<Policy, CliError> {
     let named = env.get("CERTCTL_AGENT_POLICY").map(Path::new);
     Ok(Policy::read(command.policy.as_deref().or(named))?)
+}
+
+fn export_version(
+    command: &AgentCommand,
+    args: &ExportArgs,
+    output: Output,
+) -> Result<(), CliError> {
+    let live = args.live_dir.clone();
+    let live = live.unwrap_or_else(|| command.state_dir.join("live"));
+    let paths = host::paths(&command.state_dir, &live)?;
+    let password = host::read_secret(&args.password_file)?;
+    if password.is_empty() {
+        let file = args.password_file.display();
+        return Err(CliError::Failed(format!(
+            "{file} is empty: the file would hold the private key for everyone"
+        )));
+    }
+    let certificate = &args.certificate;
+    let file = agent::export(&Disk, &paths, certificate, &password, &OsRng);
+    let file = file.map_err(|e| CliError::Failed(e.to_string()))?;
+    Disk.write_durable(&args.out, &file, 0o600)
+        .map_err(|e| CliError::Storage(e.to_string()))?;
+    let out = args.out.display().to_string();
+    if output == Output::Json {
+        return output::json(&serde_json::json!({"file": out}));
+    }
+    output::line(&format!(
+        "{certificate} and its private key are written to {out}"
+    ));
+    Ok(())
 }
 
 fn show_policy(policy: &Policy, output: Output) -> Result<(), CliError> {

@@ -85,7 +85,7 @@ pub async fn revoke(
     output: Output,
 ) -> Result<(), CliError> {
     let selected = filtered.confirmed(client, "revoked").await?;
-    let wish = SelectedRevoke { reason, selected };
+    let wish = SelectedRevoke::of(selected, reason);
     let done: BulkRevoked = client.post("/certificates/bulk-revoke", &wish).await?;
     if output == Output::Json {
         output::json(&done)?;

@@ -155,6 +155,7 @@ pub async fn run(command: Roles, global: &Global, env: &Environment) -> Result<(
             permissions,
         } => {
             let wish = RoleWish {
+                id: Default::default(),
                 name: Some(name),
                 description: Some(description),
                 permissions: Some(permissions.iter().map(PermissionArg::wish).collect()),
@@ -191,6 +192,7 @@ async fn edit(client: &Client, args: EditArgs, output: Output) -> Result<(), Cli
     held.retain(|one| !args.remove.contains(one));
     held.extend(args.add);
     let wish = RoleWish {
+        id: Default::default(),
         name: args.name,
         description: args.description,
         permissions: changes.then(|| held.iter().map(PermissionArg::wish).collect()),

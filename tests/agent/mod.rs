@@ -9,6 +9,7 @@ mod deploy;
 mod enrol;
 mod fleet;
 mod jobs;
+mod kinds;
 mod load;
 mod look;
 mod policy;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use certctl::{
     agent::{Agent, EnrolWish, enrol},
     clock::{Clock, Time},
+    crypt::{Crypto, RingCrypto},
     net::{CallError, Peer, Transport},
 };
 use http::{Request, Response};
@@ -99,8 +100,14 @@ impl RealHost {
     }
 
     pub async fn start(&self) -> Running {
+        self.start_with(Arc::new(RingCrypto)).await
+    }
+
+    /// Starts it with another maker of keys.
+    pub async fn start_with(&self, crypto: Arc<dyn Crypto>) -> Running {
         let (mut env, sites) = self.host.env();
         env.clock = self.clock.clone();
+        env.crypto = crypto;
         let (paths, door) = (self.host.paths.clone(), self.door.clone());
         let agent = Agent::open(env.clone(), paths, door).await.unwrap();
         let (ended, exit) = oneshot::channel();

@@ -1,6 +1,6 @@
 //! The REST API through its real router: who may call what, what is refused, what is answered.
 
-mod access;
+pub mod access;
 mod agents;
 mod audit;
 mod bulk;
@@ -11,8 +11,10 @@ mod join;
 mod keys;
 mod leases;
 mod limits;
+mod lists;
 mod metrics;
 mod observe;
+mod once;
 mod openapi;
 mod publication;
 mod roles;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod certificates;
+mod ending;
 mod failure;
 mod files;
 mod html;

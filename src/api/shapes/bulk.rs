@@ -28,13 +28,55 @@ pub struct Selected {
 }
 
 /// Which certificates are revoked, and why.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct SelectedRevoke {
     /// A word of RFC 5280, section 5.3.1.
     pub reason: String,
+    /// Those of a profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile_id: Option<String>,
+    /// Those of an owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_id: Option<String>,
+    /// Those with a key on an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// Those of an issuer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_id: Option<String>,
+    /// Those of a team.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team_id: Option<String>,
+    /// These.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificate_ids: Vec<String>,
+}
+
+impl SelectedRevoke {
+    /// Revokes those of a selection.
+    pub fn of(selected: Selected, reason: String) -> Self {
+        Self {
+            reason,
+            profile_id: selected.profile_id,
+            owner_id: selected.owner_id,
+            agent_id: selected.agent_id,
+            issuer_id: selected.issuer_id,
+            team_id: selected.team_id,
+            certificate_ids: selected.certificate_ids,
+        }
+    }
+
     /// Which.
-    #[serde(flatten)]
-    pub selected: Selected,
+    pub fn selected(self) -> Selected {
+        Selected {
+            profile_id: self.profile_id,
+            owner_id: self.owner_id,
+            agent_id: self.agent_id,
+            issuer_id: self.issuer_id,
+            team_id: self.team_id,
+            certificate_ids: self.certificate_ids,
+        }
+    }
 }
 
 /// Which certificates get another owner.
