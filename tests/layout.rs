@@ -53,7 +53,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("protocol", "api::Problem app clock id"),
     (
         "web",
-        "api::Caller api::Problem api::SESSION_COOKIE api::session_cookie app domain access clock id telemetry",
+        "api::Caller api::Client api::Problem api::SESSION_COOKIE api::session_cookie app domain access clock id telemetry",
     ),
     // The middle decides and commits.
     (

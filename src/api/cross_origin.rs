@@ -1,8 +1,14 @@
 //! Pages of other origins that may call the API from a browser (CORS, the Fetch standard).
 
 use crate::app::App;
-use axum::http::{HeaderName, HeaderValue, Method, header, request::Parts};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Method, header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
 use std::time::Duration;
+use tower::{Layer, ServiceExt};
 use tower_http::{
     cors::{AllowOrigin, CorsLayer},
     csrf::CsrfLayer,
@@ -46,6 +52,15 @@ pub fn allowed(app: &App) -> CorsLayer {
             own("x-request-id"),
         ])
         .max_age(REMEMBERED)
+}
+
+/// Tells a page of another origin what it may. Requests that come from no page are left alone.
+pub async fn told(State(allowed): State<CorsLayer>, request: Request, next: Next) -> Response {
+    if !request.headers().contains_key(header::ORIGIN) {
+        return next.run(request).await;
+    }
+    let Ok(answer) = allowed.layer(next).oneshot(request).await;
+    answer
 }
 
 /// Refuses what a page of another origin would change, but of those that are listed by name. `*`

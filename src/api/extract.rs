@@ -2,9 +2,9 @@
 
 pub(super) use super::body::{AgentBody, Body, Edit, New, OptionalBody, once_key};
 
-use super::Problem;
+use super::{Problem, limit};
 use crate::{
-    app::{App, AppError, Credential},
+    app::{AGENT_CREDENTIAL, App, AppError, Credential},
     domain::Principal,
     id::Id,
     net::Peer,
@@ -26,7 +26,9 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let credential = credential(parts)?;
-        Ok(Self(app.authenticate(credential).await?))
+        let who = app.authenticate(credential, limit::address(parts)).await?;
+        app.admit_key(&who)?;
+        Ok(Self(who))
     }
 }
 
@@ -47,6 +49,13 @@ fn credential(parts: &Parts) -> Result<Credential<'_>, Problem> {
         return Ok(Credential::Local(*uid));
     }
     Err(AppError::Unauthenticated("Authorization header required").into())
+}
+
+/// Whether an agent's credential is shown, good or not.
+pub fn is_agent(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::AUTHORIZATION);
+    let token = value.and_then(|v| v.to_str().ok()).and_then(bearer);
+    token.is_some_and(|token| token.starts_with(AGENT_CREDENTIAL))
 }
 
 fn bearer(value: &str) -> Option<&str> {

@@ -15,6 +15,7 @@ mod issuers;
 mod job_shapes;
 mod jobs;
 mod keys;
+mod limit;
 mod metrics;
 mod observe;
 mod openapi;
@@ -33,6 +34,7 @@ mod targets;
 mod teams;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
+pub use limit::Client;
 pub use openapi::document;
 pub use problem::Problem;
 pub use router::{plain_router, router};

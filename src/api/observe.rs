@@ -20,6 +20,13 @@ const MAX_ID: usize = 128;
 /// Called all the time by machines that look whether we live, or for work; told only at `debug`.
 const QUIET: [&str; 3] = ["/health", "/ready", "/api/v1/agents/{id}/work"];
 
+/// Refused calls, of which others decide how many there are.
+const REFUSALS: [StatusCode; 3] = [
+    StatusCode::UNAUTHORIZED,
+    StatusCode::FORBIDDEN,
+    StatusCode::TOO_MANY_REQUESTS,
+];
+
 /// A request's id: the caller's own where it is sane, else one of ours. A request extension.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
@@ -55,7 +62,7 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
                 )
             };
         }
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        if REFUSALS.contains(&status) {
             if let Some(untold) = app.refusals.tell() {
                 let message = response.extensions().get::<Message>();
                 let reason = message.map(|m| m.0.as_str()).unwrap_or_default();

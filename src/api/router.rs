@@ -2,8 +2,8 @@
 
 use super::{
     agents, audit, auth, bulk, certificates, conditional, cross_origin, ending, issuers, jobs,
-    keys, metrics, observe, openapi, owners, policies, problem, profiles, renewal_policies, roles,
-    served, shapes::StatusShape, stats, targets, teams,
+    keys, limit, metrics, observe, openapi, owners, policies, problem, profiles, renewal_policies,
+    roles, served, shapes::StatusShape, stats, targets, teams,
 };
 use crate::{
     app::{App, NotReady},
@@ -162,8 +162,9 @@ pub fn plain_router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(0))
         .layer(
             ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(app, problem::dress))
+                .layer(middleware::from_fn_with_state(app.clone(), problem::dress))
                 .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .layer(middleware::from_fn_with_state(app, limit::by_address))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -184,8 +185,11 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(
             ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(app, observe::observe))
-                .layer(allowed)
+                .layer(middleware::from_fn_with_state(
+                    app.clone(),
+                    observe::observe,
+                ))
+                .layer(middleware::from_fn_with_state(allowed, cross_origin::told))
                 .layer(middleware::from_fn(problem::dress))
                 .layer(header_layer(header::CACHE_CONTROL, "no-store"))
                 .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
@@ -197,6 +201,7 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
                 .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
                 .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
+                .layer(middleware::from_fn_with_state(app, limit::by_address))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,

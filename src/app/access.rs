@@ -6,11 +6,12 @@ use crate::{
     crypt::secret,
     domain::{
         Access, Agent, ApiKey, CustomRole, Grant, Holdings, Principal, PrincipalKind, Retired,
-        Scope, agent::SecretIs,
+        Scope, SessionEnd, agent::SecretIs,
     },
     id::Id,
     store::{KEY_SECRET, Key, Loaded},
 };
+use std::net::IpAddr;
 
 /// The beginning of every key that is made here.
 pub const API_KEY: &str = "ctl_";
@@ -53,13 +54,34 @@ impl Shown {
 impl App {
     /// Says who a caller is and what it may do now: whatever is changed in keys and roles counts
     /// from the next request on.
-    pub async fn authenticate(&self, credential: Credential<'_>) -> Result<Principal, AppError> {
+    ///
+    /// # Errors
+    /// When the credential is none of ours; and when there were too many such from this address.
+    pub async fn authenticate(
+        &self,
+        credential: Credential<'_>,
+        from: Option<IpAddr>,
+    ) -> Result<Principal, AppError> {
+        match self.known(credential, from).await {
+            Err(
+                wrong
+                @ (AppError::Unauthenticated(_) | AppError::SessionEnded(SessionEnd::Unknown)),
+            ) => Err(self.guessed(from, wrong)),
+            other => other,
+        }
+    }
+
+    async fn known(
+        &self,
+        credential: Credential<'_>,
+        from: Option<IpAddr>,
+    ) -> Result<Principal, AppError> {
         match credential {
             Credential::Bearer(text) if text.starts_with(AGENT_CREDENTIAL) => {
                 self.agent_principal(text).await
             }
             Credential::Bearer(text) => {
-                let key = self.key_shown(text).await?;
+                let key = self.key_shown(text, from).await?;
                 self.keys_used.see(&key.id, self.now());
                 Ok(key.principal(PrincipalKind::APIKey))
             }
@@ -72,8 +94,15 @@ impl App {
     }
 
     /// The key that a caller shows.
-    pub(super) async fn key_shown(&self, text: &str) -> Result<Shown, AppError> {
+    pub(super) async fn key_shown(
+        &self,
+        text: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Shown, AppError> {
         const INVALID: AppError = AppError::Unauthenticated("Invalid API key");
+        if !text.starts_with(API_KEY) {
+            self.may_guess(from)?;
+        }
         let sha256 = secret::hash(text);
         if let Some(key) = self.configured.of_hash(&sha256) {
             let access = self.access_of(std::slice::from_ref(&key.grant)).await?;

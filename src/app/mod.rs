@@ -25,6 +25,7 @@ mod jobs;
 mod join;
 mod keys;
 mod lifecycle;
+mod limits;
 pub mod lists;
 mod metrics;
 mod nodes;
@@ -44,7 +45,7 @@ mod targets;
 pub mod views;
 mod work;
 
-pub use access::Credential;
+pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use audit::{Chained, EventExport, EventFilter, EventPage};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
@@ -128,6 +129,8 @@ pub struct App {
     sessions_used: Seen,
     /// The keys that the configuration brings.
     configured: configured::Configured,
+    /// How often callers may call.
+    limits: limits::Limits,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.

@@ -12,7 +12,7 @@ use crate::{
     id::Id,
     store::{Key, Loaded, SESSION_EXPIRY, SESSION_KEY, SESSION_SECRET, Scan},
 };
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 /// The beginning of every session's secret.
 const SESSION: &str = "cts_";
@@ -25,11 +25,11 @@ const MAX_SESSIONS: usize = 500;
 /// The longest name of a browser that is kept, in characters.
 const MAX_USER_AGENT: usize = 256;
 
-/// From where a browser signs in, as far as it is known. Both may be empty.
+/// From where a browser signs in, as far as it is known.
 #[derive(Debug, Clone, Default)]
 pub struct Browser {
     /// Its address.
-    pub address: String,
+    pub address: Option<IpAddr>,
     /// What it calls itself.
     pub user_agent: String,
 }
@@ -70,7 +70,12 @@ impl App {
 
     /// Opens a browser session for the holder of a key; returns the cookie's value.
     pub async fn sign_in(&self, key: &str, browser: &Browser) -> Result<String, AppError> {
-        let key = &self.key_shown(key.trim()).await?;
+        let key = match self.key_shown(key.trim(), browser.address).await {
+            Err(wrong @ AppError::Unauthenticated(_)) => {
+                return Err(self.guessed(browser.address, wrong));
+            }
+            shown => &shown?,
+        };
         let who = &key.principal(PrincipalKind::User);
         let cookie = &secret::generate(SESSION, &*self.rng);
         self.decide(|mut unit| async move {
@@ -95,7 +100,7 @@ impl App {
                 key: key.id.clone(),
                 key_sha256: Some(key.sha256.clone()),
                 actor: key.name.clone(),
-                address: browser.address.clone(),
+                address: browser.address.map(|a| a.to_string()).unwrap_or_default(),
                 user_agent: printable(&browser.user_agent),
                 last_seen_at: Some(now),
                 expires_at: now.plus(SESSION_LIFETIME),

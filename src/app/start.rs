@@ -6,6 +6,7 @@ use super::{
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
+    limits::Limits,
     nodes::Nodes,
     rules::Rules,
 };
@@ -255,6 +256,7 @@ impl App {
             keys_used: Seen::default(),
             sessions_used: Seen::default(),
             configured,
+            limits: Limits::new(&config),
             config,
         };
         app.remember_heard().await?;

@@ -89,7 +89,7 @@ pub async fn run(place: &Place, agents: usize, jobs: usize, time: Duration) -> R
 
 /// Enrols agents as their hosts do, each with a target.
 async fn enrol(app: &App, agents: usize) -> Result<Vec<Enrolled>> {
-    let operator = &app.authenticate(Credential::Local(0)).await?;
+    let operator = &app.authenticate(Credential::Local(0), None).await?;
     let token = NewToken {
         name: "bench".into(),
         lifetime: Duration::from_secs(3_600),

@@ -64,6 +64,7 @@ impl Server {
             .arg(place.path())
             .env_clear()
             .env("CERTCTL_LOG_FORMAT", "json")
+            .env("CERTCTL_RATE_LIMIT_ENABLED", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

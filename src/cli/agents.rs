@@ -122,7 +122,7 @@ pub async fn run(command: Agents, global: &Global, env: &Environment) -> Result<
 }
 
 /// A time as `90s`, `30m`, `12h` or `7d`.
-fn time(text: &str) -> Result<Duration, String> {
+pub fn time(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = match text.strip_suffix('d').map(str::parse::<i64>) {
         Some(Ok(days)) => jiff::SignedDuration::from_hours(days.saturating_mul(24).min(1 << 20)),
         _ => text

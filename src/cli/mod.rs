@@ -17,6 +17,7 @@ mod follow;
 mod host;
 mod issuers;
 mod jobs;
+mod keys;
 mod manual;
 mod output;
 mod owners;
@@ -24,6 +25,7 @@ mod policies;
 mod profiles;
 mod quickstart;
 mod renewal_policies;
+mod roles;
 mod served;
 mod server;
 mod status;
@@ -134,6 +136,12 @@ enum Command {
     /// List, show and cancel jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
+    /// Make, list, rotate and end keys; grant them roles
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// List, make, edit and delete roles; list permissions
+    #[command(subcommand)]
+    Roles(roles::Roles),
     /// List, show and export the audit log, and verify its links
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -259,6 +267,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Issuers(command) => {
             env.sound()?;
             runtime(false, issuers::run(command, &global, &env))
+        }
+        Command::Keys(command) => {
+            env.sound()?;
+            runtime(false, keys::run(command, &global, &env))
+        }
+        Command::Roles(command) => {
+            env.sound()?;
+            runtime(false, roles::run(command, &global, &env))
         }
         Command::Profiles(command) => {
             env.sound()?;

@@ -4,10 +4,14 @@ use super::{
     SOCKET_NAME,
     environment::Environment,
     fault::ConfigError,
-    settings::{ip, origins, port, url_host},
+    settings::{count, ip, origins, port, rate, switch, url_host},
 };
 use crate::{
-    access::configured::{ConfiguredKey, admin_keys, named_keys},
+    access::{
+        configured::{ConfiguredKey, admin_keys, named_keys},
+        limit::Rate,
+        proxies::Networks,
+    },
     telemetry::{Format, Level},
 };
 use secrecy::SecretString;
@@ -33,6 +37,19 @@ pub struct ServerConfig {
     pub cors_origins: Vec<String>,
     /// The keys it takes beside those it stores.
     pub keys: Vec<KeySource>,
+    /// How often callers may call; `None`: as they please.
+    pub rates: Option<Rates>,
+    /// The proxies whose word on who calls is believed.
+    pub trusted_proxies: Networks,
+}
+
+/// How often callers may call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// From one address.
+    pub address: Rate,
+    /// With one key.
+    pub key: Rate,
 }
 
 impl ServerConfig {
@@ -47,6 +64,8 @@ impl ServerConfig {
             pki_http: None,
             cors_origins: Vec::new(),
             keys: Vec::new(),
+            rates: None,
+            trusted_proxies: Networks::default(),
         }
     }
 }
@@ -120,8 +139,33 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .and_then(|text| text.parse().ok()),
         cors_origins: origins(env.get("CERTCTL_CORS_ORIGINS").unwrap_or_default()),
         keys: key_sources(env),
+        rates: rates(env),
+        trusted_proxies: env
+            .get("CERTCTL_TRUSTED_PROXIES")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
     };
     Ok((config, log))
+}
+
+fn rates(env: &Environment) -> Option<Rates> {
+    let on = switch(env.or_default("CERTCTL_RATE_LIMIT_ENABLED"));
+    // What is given was checked; the defaults are good.
+    let address = Rate {
+        per_second: rate(env.or_default("CERTCTL_RATE_LIMIT_RPS")).unwrap_or(50.0),
+        burst: count(env.or_default("CERTCTL_RATE_LIMIT_BURST")).unwrap_or(100),
+    };
+    let key = Rate {
+        per_second: env
+            .get("CERTCTL_RATE_LIMIT_PER_USER_RPS")
+            .and_then(rate)
+            .unwrap_or(address.per_second),
+        burst: env
+            .get("CERTCTL_RATE_LIMIT_PER_USER_BURST")
+            .and_then(count)
+            .unwrap_or(address.burst),
+    };
+    (on != Some(false)).then_some(Rates { address, key })
 }
 
 fn key_sources(env: &Environment) -> Vec<KeySource> {

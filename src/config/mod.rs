@@ -12,8 +12,8 @@ mod page;
 mod settings;
 
 pub use check::{
-    Flags, KeyList, KeySource, LogConfig, ReadKeys, ServerConfig, data_dir, logging, public_host,
-    server,
+    Flags, KeyList, KeySource, LogConfig, Rates, ReadKeys, ServerConfig, data_dir, logging,
+    public_host, server,
 };
 pub use environment::{Environment, Reader, Shown, Source};
 pub use fault::{ConfigError, Fault};

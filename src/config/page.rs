@@ -20,7 +20,9 @@ pub fn page() -> String {
          config show` says which value is in force and where it comes from. Variables that \
          Kubernetes sets for services (`CERTCTL_*_SERVICE_*`, `CERTCTL_*_PORT_*`, values that begin \
          with `tcp://`) are passed over.\n\n\
-         All are read at the start.\n\n\
+         All are read at the start; the files of `CERTCTL_AUTH_SECRET` and \
+        `CERTCTL_API_KEYS_NAMED` again every 5 seconds, and what cannot be taken then changes \
+        nothing and is told of in the log and by `certctl keys list`.\n\n\
          | Variable | Key | Kind | Default | Says |\n\
          |---|---|---|---|---|\n"
     );

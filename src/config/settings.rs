@@ -1,7 +1,10 @@
 //! The table of settings. Names, file keys, checks, help and the reference page follow from it.
 
 use crate::{
-    access::configured::{admin_keys, named_keys},
+    access::{
+        configured::{admin_keys, named_keys},
+        proxies::Networks,
+    },
     telemetry::{Format, Level},
 };
 use serde::Serialize;
@@ -40,6 +43,14 @@ pub enum Kind {
     Url,
     /// Origins of pages, or `*`.
     Origins,
+    /// Yes or no.
+    Switch,
+    /// So many a second.
+    Rate,
+    /// A number from 1 on.
+    Count,
+    /// Networks in CIDR form.
+    Networks,
     /// Keys, each an administrator's.
     Keys,
     /// Keys with names and roles.
@@ -128,6 +139,42 @@ pub const SETTINGS: &[Setting] = &[
         "such keys with names and roles: name:key or name:key:role, the role r-viewer where none is named; a name may come twice, with the same role, while its key is replaced",
     ),
     public(
+        "CERTCTL_RATE_LIMIT_ENABLED",
+        Kind::Switch,
+        "true",
+        "whether callers are limited to a rate; agents, by their credential, and the local socket never are",
+    ),
+    public(
+        "CERTCTL_RATE_LIMIT_RPS",
+        Kind::Rate,
+        "50",
+        "calls a second from one address, on average; an IPv6 address counts as its /64",
+    ),
+    public(
+        "CERTCTL_RATE_LIMIT_BURST",
+        Kind::Count,
+        "100",
+        "calls at once from one address",
+    ),
+    public(
+        "CERTCTL_RATE_LIMIT_PER_USER_RPS",
+        Kind::Rate,
+        "",
+        "calls a second with one key, on average; as CERTCTL_RATE_LIMIT_RPS when not set",
+    ),
+    public(
+        "CERTCTL_RATE_LIMIT_PER_USER_BURST",
+        Kind::Count,
+        "",
+        "calls at once with one key; as CERTCTL_RATE_LIMIT_BURST when not set",
+    ),
+    public(
+        "CERTCTL_TRUSTED_PROXIES",
+        Kind::Networks,
+        "",
+        "proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8,192.0.2.1; without them everybody behind a proxy shares its rate",
+    ),
+    public(
         "CERTCTL_LOG_LEVEL",
         Kind::LogLevel,
         "info",
@@ -209,6 +256,10 @@ impl Kind {
             Self::Socket => "address and port",
             Self::Url => "https URL",
             Self::Origins => "list of origins",
+            Self::Switch => "true or false",
+            Self::Rate => "number a second",
+            Self::Count => "number",
+            Self::Networks => "list of networks",
             Self::Keys => "list of keys",
             Self::NamedKeys => "list of name:key:role",
             Self::LogLevel => "log level",
@@ -233,6 +284,15 @@ impl Kind {
             Self::Origins if !origins(text).iter().all(|origin| is_origin(origin)) => {
                 "origins such as https://console.example, separated by commas, or * are expected"
             }
+            Self::Switch if switch(text).is_none() => "true or false is expected",
+            Self::Rate if rate(text).is_none() => "a number above 0 is expected, e.g. 50 or 0.5",
+            Self::Count if count(text).is_none() => "a number from 1 to 1000000 is expected",
+            Self::Networks => {
+                return text
+                    .parse::<Networks>()
+                    .map(drop)
+                    .map_err(|e| e.to_string());
+            }
             Self::Keys => return admin_keys(text).map(drop),
             Self::NamedKeys => return named_keys(text).map(drop),
             Self::LogLevel if text.parse::<Level>().is_err() => {
@@ -243,6 +303,27 @@ impl Kind {
         };
         Err(expected.to_owned())
     }
+}
+
+/// Yes or no.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// So many a second.
+pub(super) fn rate(text: &str) -> Option<f64> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let rate = text.parse().ok().filter(|_| digits);
+    rate.filter(|rate| (0.001..=1e6).contains(rate))
+}
+
+/// A number from 1 on.
+pub(super) fn count(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|n| (1..=1_000_000).contains(n))
 }
 
 /// An IP address, or `localhost`.

@@ -2,20 +2,20 @@
 
 use super::{HOME, Page, assets};
 use crate::{
-    api::{Caller, Problem, SESSION_COOKIE, session_cookie},
+    api::{Caller, Client, Problem, SESSION_COOKIE, session_cookie},
     app::{App, Browser},
     domain::{Principal, SESSION_LIFETIME},
 };
 use askama::Template;
 use axum::{
-    Form,
+    Extension, Form,
     extract::{FromRequestParts, Query, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
 use cookie::{Cookie, SameSite};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 /// The longest address to come back to.
 const MAX_RETURN: usize = 2048;
@@ -122,11 +122,13 @@ pub struct SignIn {
 /// `POST /login`
 pub async fn sign_in(
     State(app): State<Arc<App>>,
+    from: Option<Extension<Client>>,
     headers: HeaderMap,
     Form(form): Form<SignIn>,
 ) -> Response {
     let ReturnTo(next) = ReturnTo::or_home(form.next.as_deref());
-    let problem = match app.sign_in(&form.key, &browser(&headers)).await {
+    let from = from.map(|Extension(Client(from))| from);
+    let problem = match app.sign_in(&form.key, &browser(from, &headers)).await {
         Ok(secret) => {
             if let Some(older) = session_cookie(&headers)
                 && let Err(e) = app.sign_out(older).await
@@ -145,12 +147,12 @@ pub async fn sign_in(
     page
 }
 
-fn browser(headers: &HeaderMap) -> Browser {
+fn browser(address: Option<IpAddr>, headers: &HeaderMap) -> Browser {
     let name = headers
         .get(header::USER_AGENT)
         .and_then(|v| v.to_str().ok());
     Browser {
-        address: String::new(),
+        address,
         user_agent: name.unwrap_or_default().to_owned(),
     }
 }

@@ -10,6 +10,7 @@ mod jobs;
 mod join;
 mod keys;
 mod leases;
+mod limits;
 mod lists;
 mod metrics;
 mod observe;

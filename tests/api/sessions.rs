@@ -8,7 +8,7 @@ const SESSIONS: &str = "/api/v1/auth/sessions";
 
 async fn open(app: &TestApp, key: &str) -> String {
     let browser = Browser {
-        address: "192.0.2.7".into(),
+        address: Some([192, 0, 2, 7].into()),
         user_agent: "Firefox\n".into(),
     };
     app.app.sign_in(key, &browser).await.unwrap()

@@ -90,7 +90,7 @@ async fn pages_of_other_origins_are_told_nothing() {
 
 #[tokio::test]
 async fn pages_of_a_listed_origin_may_call() {
-    let app = TestApp::start_for_pages_of(CONSOLE).await;
+    let app = TestApp::start_with(|s| s.cors_origins = vec![CONSOLE.into()]).await;
     let preflight = asked(&app, "/api/v1/certificates", CONSOLE).await;
     assert!(preflight.status.is_success(), "{}", preflight.status);
     assert_eq!(preflight.headers["access-control-allow-origin"], CONSOLE);

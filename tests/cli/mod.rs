@@ -12,6 +12,7 @@ mod disk;
 mod ending;
 mod faults;
 mod govern;
+mod keys;
 mod logs;
 mod manual;
 mod proxy;

@@ -10,8 +10,14 @@ use std::{fs, process::Command};
 
 impl Home {
     pub fn server(&self) -> Process {
-        let server =
-            Process::start(&mut self.command(&format!("server --listen {}", self.control())));
+        self.server_with(&[])
+    }
+
+    /// A server with these settings.
+    pub fn server_with(&self, settings: &[(&str, &str)]) -> Process {
+        let mut command = self.command(&format!("server --listen {}", self.control()));
+        command.envs(settings.iter().copied());
+        let server = Process::start(&mut command);
         server.line(" ready ");
         server
     }

@@ -38,6 +38,14 @@ impl<'a> Call<'a> {
         self.header("cookie", format!("__Host-certctl_session={cookie}"))
     }
 
+    /// From this address.
+    pub fn from(mut self, address: &str) -> Self {
+        let address = (address.parse::<std::net::IpAddr>().unwrap(), 50_000);
+        let peer = Peer::Tcp(address.into());
+        self.request.extensions_mut().insert(peer);
+        self
+    }
+
     /// Through the local socket, as this user of the machine.
     pub fn local(mut self, uid: u32) -> Self {
         self.request.extensions_mut().insert(Peer::Unix { uid });

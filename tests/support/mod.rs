@@ -103,13 +103,13 @@ struct World {
     engine: Arc<TestEngine>,
     clock: Arc<ManualClock>,
     rng: Arc<CountedRng>,
-    /// Origins whose pages may call.
-    cors_origins: Vec<String>,
+    settings: fn(&mut ServerConfig),
 }
 
 impl World {
     fn new() -> Self {
         Self {
+            settings: |_| (),
             dir: tempfile::tempdir().unwrap(),
             engine: Arc::new(TestEngine {
                 memory: Counting::new(Memory::new()),
@@ -117,7 +117,6 @@ impl World {
             }),
             clock: Arc::new(ManualClock(AtomicI64::new(BEGINNING * 1_000_000))),
             rng: Arc::default(),
-            cors_origins: Vec::new(),
         }
     }
 
@@ -125,6 +124,8 @@ impl World {
         let engine: Arc<dyn Engine> = self.engine.clone();
         let store = Store::start(engine, Committer::Inline, Box::new(|_| ())).unwrap();
         let data_dir = self.dir.path().to_owned();
+        let mut config = ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into());
+        (self.settings)(&mut config);
         App::start(Parts {
             store,
             clock: self.clock.clone(),
@@ -132,10 +133,7 @@ impl World {
             crypto: Arc::new(RingCrypto),
             files: Arc::new(Disk),
             tasks: Tasks::new(),
-            config: ServerConfig {
-                cors_origins: self.cors_origins.clone(),
-                ..ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into())
-            },
+            config,
             names: Vec::new(),
         })
         .await
@@ -158,10 +156,10 @@ impl TestApp {
         Self::first(World::new()).await
     }
 
-    /// As [`start`](Self::start), with pages of this origin let in.
-    pub async fn start_for_pages_of(origin: &str) -> Self {
+    /// As [`start`](Self::start), with these settings.
+    pub async fn start_with(settings: fn(&mut ServerConfig)) -> Self {
         Self::first(World {
-            cors_origins: vec![origin.into()],
+            settings,
             ..World::new()
         })
         .await
