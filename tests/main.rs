@@ -10,6 +10,7 @@ mod clock;
 mod docs;
 mod e2e;
 mod fuzz;
+mod govern;
 mod layout;
 mod lifecycle;
 mod net;

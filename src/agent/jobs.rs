@@ -19,7 +19,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -93,6 +93,11 @@ impl Jobs {
     pub async fn room(&self) {
         // The semaphore is never closed.
         let _ = self.0.in_hand.acquire_many(JOBS_A_POLL).await;
+    }
+
+    /// The jobs in hand.
+    pub fn in_hand(&self) -> BTreeSet<Id> {
+        self.0.running().keys().cloned().collect()
     }
 
     /// Takes a leased job and starts it; false when it was not taken.

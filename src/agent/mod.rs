@@ -27,6 +27,7 @@ use crate::{
     clock::{Clock, Rng},
     crypt::Crypto,
     deploy::{Deployer, Host, Sites, Vault},
+    id::Id,
     net::{Probe, Transport},
     sys::{Exec, Files, Reach, Tasks, remove_temporaries},
 };
@@ -37,6 +38,7 @@ use outbox::Outbox;
 use rotation::Rotation;
 use server::{Of, Refusal, Server};
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::{
         Arc,
@@ -100,6 +102,8 @@ pub struct Agent {
 const UNDOING: Duration = Duration::from_secs(60);
 /// Between polls that bring nothing and did not wait.
 const PACE: Duration = Duration::from_secs(1);
+/// Jobs that a poll names, at most.
+const MOST_HELD: usize = 64;
 
 impl Agent {
     /// Reads the identity, clears away what a crash left half written, closes the journals of
@@ -230,23 +234,34 @@ impl Agent {
         });
     }
 
+    /// The jobs whose leases this agent has: those in hand, and those whose reports the server has
+    /// not taken. `None` when they are too many to be named in a poll.
+    fn holds(&self) -> Option<BTreeSet<Id>> {
+        let mut holds = self.jobs.in_hand();
+        holds.extend(self.outbox.jobs());
+        Some(holds).filter(|holds| holds.len() <= MOST_HELD)
+    }
+
     /// Asks for work until the agent is retired; returns why. The poll is the heartbeat too.
     async fn poll(&self) -> String {
         let mut backoff = Backoff::default();
         // Leases of an earlier run would keep their jobs from this one until they lapse.
         let mut fresh = true;
+        // So would those of an answer that was lost on the way.
+        let mut lost = false;
         loop {
             self.jobs.room().await;
             let began = Instant::now();
             let wait = backoff::poll_wait(&*self.env.rng);
             let of = Of {
                 fresh,
+                holds: lost.then(|| self.holds()).flatten(),
                 time: self.env.clock.now(),
                 restoring: !self.restored.load(Ordering::Relaxed),
             };
             match self.server.work(wait, of).await {
                 Ok(answered) => {
-                    fresh = false;
+                    (fresh, lost) = (false, false);
                     if backoff.failures() > 0 {
                         tracing::info!(failures = backoff.failures(), "the server answers again");
                     }
@@ -268,6 +283,7 @@ impl Agent {
                 }
                 Err(Refusal::Retired(why)) => return why,
                 Err(error) => {
+                    lost = true;
                     let pause = backoff.next(&*self.env.rng, error.retry_after());
                     if backoff.is_news() {
                         tracing::warn!(%error, ?pause, "no work from the server");

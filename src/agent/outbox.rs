@@ -39,6 +39,11 @@ impl Outbox {
         }
     }
 
+    /// The jobs whose reports wait.
+    pub fn jobs(&self) -> Vec<Id> {
+        self.waiting().keys().cloned().collect()
+    }
+
     /// Adds the report of a job, in place of an earlier one.
     pub fn add(&self, job: &Id, report: Report) {
         if let Err(error) = self.write(job, &report) {

@@ -4,7 +4,7 @@
 //! | call | body | answer |
 //! |---|---|---|
 //! | `POST agents/enrol` | [`Enrol`] | 201 [`Enrolled`]; 401 bad token, 409 name alive |
-//! | `GET agents/{id}/work?wait=50` | | [`Work`]; without `wait` at once; with `fresh=true` the leases it has are ended first; `version`, `time` (RFC 3339) and `restoring` tell of the agent |
+//! | `GET agents/{id}/work?wait=50` | | [`Work`]; without `wait` at once; with `fresh=true` the leases it has are ended first, with `holds=job,...` those of other jobs; `version`, `time` (RFC 3339) and `restoring` tell of the agent |
 //! | `GET agents/{id}/ping` | | [`Pong`]; it does not count as a poll |
 //! | `POST agents/{id}/credential` | [`NextSecret`] | 204: that secret takes the place of the present one when it is first used |
 //! | `POST agents/{id}/jobs/{job}/lease` | [`Renew`] | [`Renewed`]; 409 the lease is lost: drop the job |

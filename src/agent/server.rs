@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,10 +27,12 @@ pub struct Server {
 }
 
 /// What an agent says of itself with each poll.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Of {
     /// It holds no lease, whatever the server has given to it.
     pub fresh: bool,
+    /// An answer may have been lost: it holds the leases of these jobs alone.
+    pub holds: Option<BTreeSet<Id>>,
     /// Its clock.
     pub time: Time,
     /// Not every target is as its journal says.
@@ -139,13 +142,19 @@ impl Server {
         let deadline = Duration::from_secs(wait + 20);
         let Of {
             fresh,
+            holds,
             time,
             restoring,
         } = of;
-        let path = format!(
+        let mut path = format!(
             "work?wait={wait}&fresh={fresh}&version={}&time={time}&restoring={restoring}",
             env!("CARGO_PKG_VERSION")
         );
+        if let Some(holds) = holds {
+            let holds: Vec<&str> = holds.iter().map(Id::as_str).collect();
+            path.push_str("&holds=");
+            path.push_str(&holds.join(","));
+        }
         let mut request = self.request(Method::GET, &path, Bytes::new())?;
         request.extensions_mut().insert(Deadline(deadline));
         json(self.call(request).await?)

@@ -3,8 +3,8 @@
 
 use super::{
     Problem,
-    certificates::Paging,
-    extract::{AgentBody, Body, Caller, id_in_path},
+    extract::{AgentBody, Body, Caller, New, id_in_field, id_in_path},
+    pages::{Pages, given},
     shapes::{
         AgentDetailShape, AgentShape, BlockedShape, List, Retire, RetiredShape, StatusShape,
         TokenMadeShape, TokenNew, TokenShape,
@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     agent::protocol::{Csr, Enrol, Enrolled, NextSecret, Pong, Renew, Renewed, Report, Work},
-    app::{AgentFilter, App, NewToken, Retirement, lists::REACH},
+    app::{AgentFilter, App, NewToken, Retirement},
     clock::Time,
     domain::{AgentStatus, NameScope, Said},
+    id::Id,
 };
 use axum::{
     Json,
@@ -23,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use utoipa::IntoParams;
 
 /// Makes a join token.
@@ -39,7 +40,7 @@ pub async fn create_token(
     Caller(who): Caller,
     uri: Uri,
     headers: HeaderMap,
-    Body(new): Body<TokenNew>,
+    New(new, once): New<TokenNew>,
 ) -> Result<Response, Problem> {
     let names = new.names.as_deref().map(str::parse::<NameScope>);
     let names = names.transpose().map_err(|e| Problem::bad("for", e))?;
@@ -57,6 +58,7 @@ pub async fn create_token(
                 replace: new.replace,
                 names,
             },
+            once.as_ref(),
         )
         .await?;
     let host = own_address(&uri, &headers, app.config.listen);
@@ -96,70 +98,6 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// A page: by number, or after a cursor.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct Pages {
-    /// The page, from 1.
-    #[param(value_type = Option<u32>, minimum = 1)]
-    page: Option<String>,
-    /// Rows a page, 50 where this is none of 1 to 500.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    per_page: Option<String>,
-    /// Rows a page, where it is asked for by cursor.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    page_size: Option<String>,
-    /// The `next_cursor` of the page before, asked for with the same filter.
-    cursor: Option<String>,
-}
-
-/// Where a page begins and how long it is.
-struct Place<'a> {
-    cursor: Option<&'a str>,
-    skip: usize,
-    limit: usize,
-    numbers: (usize, usize),
-}
-
-impl Pages {
-    fn place(&self) -> Result<Place<'_>, Problem> {
-        let cursor = self.cursor.as_deref().filter(|text| !text.is_empty());
-        let per_page = self.page_size.clone().or_else(|| self.per_page.clone());
-        let (page, limit) = Paging::new(self.page.clone(), per_page).numbers();
-        let skip = (page - 1).saturating_mul(limit);
-        if cursor.is_none() && skip > REACH {
-            return Err(Problem::bad(
-                "page",
-                format!("pages reach {REACH} rows: follow next_cursor beyond them"),
-            ));
-        }
-        Ok(Place {
-            cursor,
-            skip: if cursor.is_some() { 0 } else { skip },
-            limit,
-            numbers: (page, limit),
-        })
-    }
-}
-
-impl Place<'_> {
-    fn list<T>(&self, data: Vec<T>, total: Option<u64>, next_cursor: Option<String>) -> List<T> {
-        let list = List::numbered(data, total, self.numbers);
-        if self.cursor.is_none() {
-            return List {
-                next_cursor,
-                ..list
-            };
-        }
-        List {
-            page: None,
-            per_page: None,
-            page_size: Some(self.limit),
-            next_cursor,
-            ..list
-        }
-    }
-}
-
 /// Join tokens, newest first.
 #[utoipa::path(
     get,
@@ -172,11 +110,11 @@ pub async fn tokens(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Query(pages): Query<Pages>,
-) -> Result<Json<List<TokenShape>>, Problem> {
-    let at = pages.place()?;
+) -> Result<Response, Problem> {
+    let at = pages.place();
     let page = app.join_tokens(&who, at.cursor, at.skip, at.limit).await?;
     let rows = page.rows.iter().map(TokenShape::from).collect();
-    Ok(Json(at.list(rows, page.total, page.next)))
+    Ok(pages.answer(at.list(rows, page.total, page.next)))
 }
 
 /// One join token.
@@ -227,19 +165,19 @@ pub struct Which {
 }
 
 impl Which {
-    fn filter(self) -> Result<AgentFilter, Problem> {
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let status = given(self.status).map(|word| {
-            AgentStatus::of_word(&word).ok_or_else(|| {
+    fn filter(&self) -> Result<AgentFilter, Problem> {
+        let text = |text: &Option<String>| given(text.as_deref()).map(str::to_owned);
+        let status = given(self.status.as_deref()).map(|word| {
+            AgentStatus::of_word(word).ok_or_else(|| {
                 let words = AgentStatus::ALL.map(AgentStatus::as_str).join(", ");
                 Problem::bad("status", format!("{word:?} is none of {words}"))
             })
         });
         Ok(AgentFilter {
             status: status.transpose()?,
-            name: given(self.name),
-            version: given(self.version),
-            os: given(self.os),
+            name: text(&self.name),
+            version: text(&self.version),
+            os: text(&self.os),
             retired: false,
         })
     }
@@ -258,7 +196,7 @@ pub async fn list(
     Caller(who): Caller,
     Query(which): Query<Which>,
     Query(pages): Query<Pages>,
-) -> Result<Json<List<AgentShape>>, Problem> {
+) -> Result<Response, Problem> {
     page(&app, &who, &which.filter()?, &pages).await
 }
 
@@ -274,7 +212,7 @@ pub async fn retired(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Query(pages): Query<Pages>,
-) -> Result<Json<List<AgentShape>>, Problem> {
+) -> Result<Response, Problem> {
     let filter = AgentFilter {
         retired: true,
         ..AgentFilter::default()
@@ -287,13 +225,13 @@ async fn page(
     who: &crate::domain::Principal,
     filter: &AgentFilter,
     pages: &Pages,
-) -> Result<Json<List<AgentShape>>, Problem> {
-    let at = pages.place()?;
+) -> Result<Response, Problem> {
+    let at = pages.place();
     let page = app
         .agents(who, filter, at.cursor, at.skip, at.limit)
         .await?;
     let rows = page.rows.iter().map(AgentShape::from).collect();
-    Ok(Json(at.list(rows, page.total, page.next)))
+    Ok(pages.answer(at.list(rows, page.total, page.next)))
 }
 
 /// One agent, and what hangs on it.
@@ -448,6 +386,9 @@ pub struct Poll {
     #[serde(default)]
     #[param(default = false)]
     fresh: bool,
+    /// An answer may have been lost: of the agent's leases, only those of these jobs, with commas
+    /// between, are not to be ended.
+    holds: Option<String>,
     /// Its version.
     version: Option<String>,
     /// Its clock, RFC 3339.
@@ -482,8 +423,14 @@ pub async fn work(
     };
     app.hear_of(&who, &id, said, poll.version.as_deref())
         .await?;
-    if poll.fresh {
-        app.end_leases(&who, &id).await?;
+    match &poll.holds {
+        _ if poll.fresh => app.end_leases(&who, &id, &BTreeSet::new()).await?,
+        Some(jobs) => {
+            let jobs = jobs.split(',').filter(|job| !job.is_empty());
+            let jobs: Result<BTreeSet<Id>, _> = jobs.map(|id| id_in_field("holds", id)).collect();
+            app.end_leases(&who, &id, &jobs?).await?;
+        }
+        None => {}
     }
     let wait = Duration::from_secs(poll.wait);
     Ok(Json(app.work(&who, &id, wait).await?))

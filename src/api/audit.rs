@@ -2,8 +2,8 @@
 
 use super::{
     Problem,
-    certificates::{Paging, given},
     extract::Caller,
+    pages::{Pages, given, moment},
     shapes::{ChainShape, EventShape, List},
 };
 use crate::{
@@ -45,19 +45,13 @@ pub struct EventQuery {
     resource_type: Option<String>,
     /// Those on this thing.
     resource_id: Option<String>,
-    /// The page, from 1.
-    page: Option<String>,
-    /// Rows a page, 500 at most; 50 when absent.
-    per_page: Option<String>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// Events, newest first.
 #[utoipa::path(
     get,
     path = "/audit",
-    params(EventQuery),
+    params(EventQuery, Pages),
     responses((status = 200, body = List<EventShape>)),
     security(("key" = ["audit.read"])),
 )]
@@ -65,42 +59,31 @@ pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Query(query): Query<EventQuery>,
-) -> Result<Json<List<EventShape>>, Problem> {
-    let paging = Paging::new(query.page, query.per_page);
-    let (page, per_page) = paging.numbers();
-    let cursor = given(query.cursor);
-    let before = match &cursor {
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
+    let place = pages.place();
+    let before = match place.cursor {
         Some(cursor) => number_of(cursor).ok_or_else(|| {
-            Problem::bad(
-                "cursor",
-                "it is none of this list: leave it out to begin anew",
-            )
+            let message = "it is none of this list: leave it out to begin anew";
+            Problem::bad("cursor", message)
         })?,
         None => u64::MAX,
     };
+    let text = |text: &Option<String>| given(text.as_deref()).map(str::to_owned);
     let filter = EventFilter {
-        category: category(query.category)?,
-        since: moment("since", given(query.since))?,
-        until: moment("until", given(query.until))?,
-        actor: given(query.actor),
-        action: given(query.action),
-        resource_type: given(query.resource_type),
-        resource_id: given(query.resource_id),
+        category: category(query.category.as_deref())?,
+        since: moment("since", query.since.as_deref())?,
+        until: moment("until", query.until.as_deref())?,
+        actor: text(&query.actor),
+        action: text(&query.action),
+        resource_type: text(&query.resource_type),
+        resource_id: text(&query.resource_id),
     };
-    let skip = match cursor {
-        Some(_) => 0,
-        None => (page - 1).saturating_mul(per_page),
-    };
-    let found = app
-        .list_events(&who, &filter, before, skip, per_page)
-        .await?;
+    let found = app.list_events(&who, &filter, before, place.skip, place.limit);
+    let found = found.await?;
     let data = found.events.iter().map(EventShape::from).collect();
-    let mut list = List::numbered(data, found.total, (page, per_page));
-    if cursor.is_some() {
-        (list.page, list.per_page, list.page_size) = (None, None, Some(per_page));
-    }
-    list.next_cursor = found.next.map(|number| format!("audit-{number}"));
-    Ok(Json(list))
+    let next = found.next.map(|number| format!("audit-{number}"));
+    Ok(pages.answer(place.list(data, found.total, next)))
 }
 
 /// One event.
@@ -149,12 +132,12 @@ pub async fn export(
     Caller(who): Caller,
     Query(query): Query<AuditExportQuery>,
 ) -> Result<Response, Problem> {
-    let needed = |field, text| {
+    let needed = |field, text: Option<String>| {
         let needed = || Problem::bad(field, "it is needed: a time such as 2026-01-31T12:00:00Z");
-        moment(field, given(text))?.ok_or_else(needed)
+        moment(field, text.as_deref())?.ok_or_else(needed)
     };
     let (from, to) = (needed("from", query.from)?, needed("to", query.to)?);
-    let limit = match given(query.limit) {
+    let limit = match given(query.limit.as_deref()) {
         None => EXPORTED,
         Some(text) => text
             .parse()
@@ -162,7 +145,7 @@ pub async fn export(
             .filter(|n| (1..=MOST_EXPORTED).contains(n))
             .ok_or_else(|| Problem::bad("limit", format!("1 to {MOST_EXPORTED} is accepted")))?,
     };
-    let category = category(query.category)?;
+    let category = category(query.category.as_deref())?;
     let export = app.export_events(&who, (from, to), category, limit).await?;
     let day = |t: Time| t.to_string().chars().take(10).collect::<String>();
     let name = format!("certctl-audit-{}_to_{}.ndjson", day(from), day(to));
@@ -229,14 +212,9 @@ fn number_of(id: &str) -> Option<u64> {
     id.strip_prefix("audit-")?.parse().ok()
 }
 
-fn moment(field: &'static str, text: Option<String>) -> Result<Option<Time>, Problem> {
-    let parsed = text.map(|text| text.parse::<Time>());
-    parsed.transpose().map_err(|e| Problem::bad(field, e))
-}
-
-fn category(word: Option<String>) -> Result<Option<Category>, Problem> {
+fn category(word: Option<&str>) -> Result<Option<Category>, Problem> {
     let parsed = given(word).map(|word| {
-        Category::of_word(&word).ok_or_else(|| {
+        Category::of_word(word).ok_or_else(|| {
             let words = Category::ALL.map(Category::as_str).join(", ");
             Problem::bad("category", format!("{word:?} is none of {words}"))
         })

@@ -1,11 +1,14 @@
 //! JSON bodies, read strictly: what would be passed over is refused by its name.
 
 use super::{Problem, router::MAX_BODY};
+use crate::domain::once::{Once, OnceKey};
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request, rejection::BytesRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
 };
+use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
 use std::error::Error;
@@ -39,6 +42,50 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
             bytes => strict(&bytes).map(Self),
         }
     }
+}
+
+/// What is to be made, as [`Body`] reads it, and the name that the caller gives to the request by
+/// `Idempotency-Key`.
+pub struct New<T>(pub T, pub Option<Once>);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for New<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let key = once_key(request.headers())?;
+        let mut hash = Context::new(&SHA256);
+        for part in [request.method().as_str(), request.uri().path()] {
+            hash.update(part.as_bytes());
+            hash.update(&[0]);
+        }
+        let bytes = whole(request, state).await?;
+        let value = strict(&bytes)?;
+        let once = key.map(|key| {
+            hash.update(&bytes);
+            let request_sha256 = HEXLOWER.encode(hash.finish().as_ref());
+            Once {
+                key,
+                request_sha256,
+            }
+        });
+        Ok(Self(value, once))
+    }
+}
+
+/// The caller's name for the request.
+pub fn once_key(headers: &HeaderMap) -> Result<Option<OnceKey>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Problem::bad("Idempotency-Key", "it is there twice"));
+    }
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let key = text
+        .parse()
+        .map_err(|e| Problem::bad("Idempotency-Key", e))?;
+    Ok(Some(key))
 }
 
 /// What is to change of a resource, as a JSON object. A client may send back the whole of what it was

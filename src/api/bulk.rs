@@ -2,7 +2,6 @@
 
 use super::{
     Problem,
-    certificates::given,
     extract::{Body, Caller, id_in_field},
     shapes::{
         BulkError, BulkJob, BulkReassigned, BulkRenewed, BulkRevoked, ReassignWish, Selected,
@@ -102,6 +101,11 @@ pub async fn reassign(
         total_failed: bulk.failed,
         errors: errors(&bulk),
     }))
+}
+
+/// A field that is there, and not empty.
+fn given(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 fn selection(wish: Selected) -> Result<Selection, Problem> {

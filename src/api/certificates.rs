@@ -2,15 +2,18 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller, OptionalBody, id_in_field, id_in_path, optional_id},
+    extract::{
+        Body, Caller, Edit, New, OptionalBody, id_in_field, id_in_path, once_key, optional_id,
+    },
+    pages::{Pages, given, moment},
     shapes::{
-        CertificateNew, CertificateShape, DeployTriggered, DeployWish, JobShape, List, OrderShape,
-        RenewalTriggered, TargetShape, VersionNew, VersionShape,
+        CertificateNew, CertificateShape, CertificateWish, DeployTriggered, DeployWish, JobShape,
+        List, OrderShape, RenewalTriggered, TargetShape, VersionNew, VersionShape,
     },
 };
 use crate::{
     app::{
-        App, Demand, NewCertificate,
+        App, CertificateEdit, Demand, NewCertificate,
         lists::{CertificateFilter, CertificateList, CertificatePage, Order},
     },
     clock::Time,
@@ -26,45 +29,11 @@ use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::IntoParams;
 
-/// Paging, as the query says it. What is no number counts as not given.
-#[derive(Debug, Deserialize, IntoParams)]
-pub struct Paging {
-    /// The page, from 1.
-    #[param(value_type = Option<u32>, minimum = 1)]
-    pub(super) page: Option<String>,
-    /// Rows a page, 50 where this is none of 1 to 500.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    pub(super) per_page: Option<String>,
-}
+/// The most labels that a list is filtered by.
+const MOST_TAGS: usize = 8;
 
-impl Paging {
-    /// As two parameters of a query say it.
-    pub fn new(page: Option<String>, per_page: Option<String>) -> Self {
-        Self { page, per_page }
-    }
-
-    /// (page, rows a page)
-    pub fn numbers(&self) -> (usize, usize) {
-        let number = |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok());
-        let page = number(&self.page).filter(|p| *p >= 1).unwrap_or(1);
-        let per_page = number(&self.per_page)
-            .filter(|n| (1..=500).contains(n))
-            .unwrap_or(50);
-        (page, per_page)
-    }
-
-    /// The rows of the page.
-    pub fn list<T, U>(&self, rows: &[T], shape: impl Fn(&T) -> U) -> List<U> {
-        let (page, per_page) = self.numbers();
-        let skipped = (page - 1).saturating_mul(per_page);
-        let data = rows.iter().skip(skipped).take(per_page).map(shape);
-        let total = Some(rows.len() as u64);
-        List::numbered(data.collect(), total, (page, per_page))
-    }
-}
-
-/// Which certificates, in what order, from where on.
-#[derive(Debug, Deserialize, IntoParams)]
+/// Which certificates, in what order. An empty parameter counts as not given.
+#[derive(Debug, Default, Deserialize, IntoParams)]
 pub struct CertificateQuery {
     /// Those of which this is true: a predicate, not the status shown.
     status: Option<String>,
@@ -78,48 +47,64 @@ pub struct CertificateQuery {
     issuer_id: Option<String>,
     /// Those of a profile.
     profile_id: Option<String>,
+    /// Those of a renewal policy.
+    renewal_policy_id: Option<String>,
+    /// Those with a label: `name` or `name:value`, several with commas between.
+    tag: Option<String>,
     /// Those with a key on an agent.
     agent_id: Option<String>,
+    /// Those in force whose version ends before this moment: neither revoked nor archived.
+    #[param(format = DateTime)]
+    expires_before: Option<String>,
+    /// Those in force whose version ends after this moment.
+    #[param(format = DateTime)]
+    expires_after: Option<String>,
+    /// Those made after this moment.
+    #[param(format = DateTime)]
+    created_after: Option<String>,
+    /// Those last edited after this moment.
+    #[param(format = DateTime)]
+    updated_after: Option<String>,
     /// `deployment`: those whose deployment failed and is tried again.
     problem: Option<String>,
-    /// `name`, `expiresAt` (or `notAfter`) or `createdAt`; with `-` before it, the last first.
+    /// `name`, `commonName`, `environment`, `createdAt`, `updatedAt` or `expiresAt` (also
+    /// `notAfter`); with `-` before it, the last first. Anything else is `createdAt`, but `status`
+    /// is refused: it is derived, and can be filtered by.
     sort: Option<String>,
     /// `true`: the last first.
     sort_desc: Option<String>,
-    /// Rows a page, where it is asked for by cursor.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    page_size: Option<String>,
-    /// The `next_cursor` of the page before, asked for with the same filter and order.
-    cursor: Option<String>,
-    /// The page, from 1.
-    #[param(value_type = Option<u32>, minimum = 1)]
-    page: Option<String>,
-    /// Rows a page, 50 where this is none of 1 to 500.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    per_page: Option<String>,
 }
 
 impl CertificateQuery {
-    fn filter(&mut self) -> Result<CertificateFilter, Problem> {
-        let status = given(self.status.take()).map(|word| {
-            Status::of_word(&word).ok_or_else(|| {
+    fn filter(&self) -> Result<CertificateFilter, Problem> {
+        let status = given(self.status.as_deref()).map(|word| {
+            Status::of_word(word).ok_or_else(|| {
                 let words = Status::ALL.map(Status::as_str).join(", ");
+                let word: String = word.chars().take(64).collect();
                 Problem::bad("status", format!("{word:?} is none of {words}"))
             })
         });
+        let text = |text: &Option<String>| given(text.as_deref()).map(str::to_owned);
+        let time = |field, text: &Option<String>| moment(field, text.as_deref());
         Ok(CertificateFilter {
             status: status.transpose()?,
-            environment: given(self.environment.take()),
-            owner_id: given(self.owner_id.take()),
-            team_id: given(self.team_id.take()),
-            issuer_id: given(self.issuer_id.take()),
-            profile_id: given(self.profile_id.take()),
-            agent_id: given(self.agent_id.take()),
+            environment: text(&self.environment),
+            owner_id: text(&self.owner_id),
+            team_id: text(&self.team_id),
+            issuer_id: text(&self.issuer_id),
+            profile_id: text(&self.profile_id),
+            policy_id: text(&self.renewal_policy_id),
+            tags: tags(self.tag.as_deref())?,
+            agent_id: text(&self.agent_id),
+            expires_before: time("expires_before", &self.expires_before)?,
+            expires_after: time("expires_after", &self.expires_after)?,
+            created_after: time("created_after", &self.created_after)?,
+            updated_after: time("updated_after", &self.updated_after)?,
         })
     }
 
-    /// (order, the last first). What is no known order is by creation.
-    fn order(&self) -> (Order, bool) {
+    /// (order, the last first)
+    fn order(&self) -> Result<(Order, bool), Problem> {
         let sort = self.sort.as_deref().unwrap_or_default();
         let (minus, sort) = match sort.strip_prefix('-') {
             Some(sort) => (true, sort),
@@ -127,16 +112,34 @@ impl CertificateQuery {
         };
         let order = match sort {
             "name" => Order::Name,
+            "commonName" => Order::CommonName,
+            "environment" => Order::Environment,
             "expiresAt" | "notAfter" => Order::Expiry,
+            "updatedAt" => Order::Updated,
+            "status" => {
+                let message = "a status follows from the moment, so nothing is in its order: \
+                               filter by status, or sort by expiresAt";
+                return Err(Problem::bad("sort", message));
+            }
             _ => Order::Created,
         };
         let backward = minus || self.sort_desc.as_deref() == Some("true");
-        (order, backward)
+        Ok((order, backward))
     }
 }
 
-pub(super) fn given(text: Option<String>) -> Option<String> {
-    text.filter(|text| !text.is_empty())
+/// `name:value` or `name`, several with commas between: certificates that have all of them.
+fn tags(text: Option<&str>) -> Result<Vec<(String, Option<String>)>, Problem> {
+    let text = given(text).unwrap_or_default();
+    let words: Vec<&str> = text.split(',').filter(|word| !word.is_empty()).collect();
+    if words.len() > MOST_TAGS {
+        return Err(Problem::bad("tag", format!("{MOST_TAGS} at most")));
+    }
+    let tag = |word: &str| match word.split_once(':') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (word.to_owned(), None),
+    };
+    Ok(words.into_iter().map(tag).collect())
 }
 
 /// A certificate in a list.
@@ -151,68 +154,47 @@ fn listed(certificate: &Certificate, problem: Option<String>, now: Time) -> Cert
 #[utoipa::path(
     get,
     path = "/certificates",
-    params(CertificateQuery),
+    params(CertificateQuery, Pages),
     responses((status = 200, body = List<CertificateShape>)),
     security(("key" = ["cert.read"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(mut query): Query<CertificateQuery>,
-) -> Result<Json<List<CertificateShape>>, Problem> {
-    let filter = query.filter()?;
-    if let Some(problem) = given(query.problem.take()) {
-        if problem != "deployment" || filter != CertificateFilter::default() {
+    Query(query): Query<CertificateQuery>,
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
+    let (filter, (order, backward)) = (query.filter()?, query.order()?);
+    let place = pages.place();
+    let (rows, total, next) = match given(query.problem.as_deref()) {
+        None => {
+            let list = CertificateList {
+                filter,
+                order,
+                backward,
+                cursor: place.cursor.map(str::to_owned),
+                skip: place.skip,
+                limit: place.limit,
+            };
+            let CertificatePage { listed, next } = app.list_certificates(&who, &list).await?;
+            (listed.rows, listed.total, next)
+        }
+        Some("deployment") if filter == CertificateFilter::default() => {
+            let rows = app.failed_on_a_target(&who, usize::MAX).await?;
+            let total = Some(rows.len() as u64);
+            let page = rows.into_iter().skip(place.skip).take(place.limit);
+            (page.collect(), total, None)
+        }
+        Some(_) => {
             let message = "`deployment` is the one there is, and stands without other filters";
             return Err(Problem::bad("problem", message));
         }
-        let paging = Paging {
-            page: query.page.take(),
-            per_page: query.per_page.take(),
-        };
-        let rows = app.failed_on_a_target(&who, usize::MAX).await?;
-        let (number, per_page) = paging.numbers();
-        let first = (number - 1).saturating_mul(per_page).min(rows.len());
-        let page = &rows[first..rows.len().min(first + per_page)];
-        let problems = app.problems(page).await?;
-        let now = app.now();
-        let shown = page.iter().zip(problems).map(|(c, p)| listed(c, p, now));
-        let total = Some(rows.len() as u64);
-        let list = List::numbered(shown.collect(), total, (number, per_page));
-        return Ok(Json(list));
-    }
-    let (order, backward) = query.order();
-    let cursor = given(query.cursor.take());
-    let size = query.page_size.take();
-    let paging = Paging {
-        page: query.page.take(),
-        per_page: query.per_page.take().or(size),
     };
-    let (number, per_page) = paging.numbers();
-    let by_number = cursor.is_none();
-    let list = CertificateList {
-        filter,
-        order,
-        backward,
-        cursor,
-        skip: if by_number {
-            (number - 1).saturating_mul(per_page)
-        } else {
-            0
-        },
-        limit: per_page,
-    };
-    let CertificatePage { listed: page, next } = app.list_certificates(&who, &list).await?;
     let now = app.now();
-    let problems = app.problems(&page.rows).await?;
-    let rows = page.rows.iter().zip(problems);
+    let problems = app.problems(&rows).await?;
+    let rows = rows.iter().zip(problems);
     let data = rows.map(|(c, problem)| listed(c, problem, now)).collect();
-    let mut list = List::numbered(data, page.total, (number, per_page));
-    if !by_number {
-        (list.page, list.per_page, list.page_size) = (None, None, Some(per_page));
-    }
-    list.next_cursor = next;
-    Ok(Json(list))
+    Ok(pages.answer(place.list(data, total, next)))
 }
 
 /// Makes a certificate.
@@ -226,7 +208,7 @@ pub async fn list(
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(new): Body<CertificateNew>,
+    New(new, once): New<CertificateNew>,
 ) -> Result<Response, Problem> {
     let targets = new.target_ids.iter().map(|t| id_in_field("target_ids", t));
     let new = NewCertificate {
@@ -247,9 +229,74 @@ pub async fn create(
         tags: new.tags,
         csr_pem: new.csr_pem,
     };
-    let certificate = app.create_certificate(&who, &new).await?;
-    let shape = CertificateShape::new(&certificate, certificate.status(app.now()));
+    let certificate = app.create_certificate(&who, &new, once.as_ref()).await?;
+    let shape = CertificateShape {
+        warnings: app.warnings(&certificate).await?,
+        ..CertificateShape::new(&certificate, certificate.status(app.now()))
+    };
     Ok((StatusCode::CREATED, Json(shape)).into_response())
+}
+
+/// Edits a certificate: what is absent stays as it is. With `If-Match`, only if it has not changed
+/// since that entity tag was answered.
+#[utoipa::path(
+    put,
+    path = "/certificates/{id}",
+    request_body = CertificateWish,
+    responses((status = 200, body = CertificateShape), (status = 412)),
+    security(("key" = ["cert.edit"])),
+)]
+pub async fn edit(
+    State(app): State<Arc<App>>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Edit(wish): Edit<CertificateWish>,
+) -> Result<Json<CertificateShape>, Problem> {
+    let id = id_in_path("certificate", &id)?;
+    let targets = wish.target_ids.as_ref().map(|ids| {
+        let ids = ids.iter().map(|id| id_in_field("target_ids", id));
+        ids.collect::<Result<_, _>>()
+    });
+    let edit = CertificateEdit {
+        issuer_id: optional_id("issuer_id", wish.issuer_id.as_ref())?,
+        profile_id: optional_id(
+            "certificate_profile_id",
+            wish.certificate_profile_id.as_ref(),
+        )?,
+        policy_id: optional_id("renewal_policy_id", wish.renewal_policy_id.as_ref())?,
+        targets: targets.transpose()?,
+        name: wish.name,
+        common_name: wish.common_name,
+        sans: wish.sans,
+        environment: wish.environment,
+        owner_id: wish.owner_id,
+        team_id: wish.team_id,
+        tags: wish.tags,
+        status: wish.status,
+    };
+    let seen = version_seen(&headers)?;
+    app.edit_certificate(&who, &id, &edit, seen).await?;
+    let view = app.edited_view(&who, &id).await?;
+    Ok(Json(CertificateShape::from(&view)))
+}
+
+/// The version that the caller has seen, by `If-Match`: an entity tag begins with it.
+fn version_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(tag) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let tag = tag.to_str().unwrap_or_default().trim();
+    if tag == "*" {
+        return Ok(None);
+    }
+    let version = tag.strip_prefix('"').and_then(|tag| tag.split('.').next());
+    // A tag that none of ours has is that of no present version.
+    Ok(Some(
+        version
+            .and_then(|v| v.trim_end_matches('"').parse().ok())
+            .unwrap_or(0),
+    ))
 }
 
 /// One certificate, with what happens next to it.
@@ -273,7 +320,7 @@ pub async fn show(
 #[utoipa::path(
     get,
     path = "/certificates/{id}/versions",
-    params(Paging),
+    params(Pages),
     responses((status = 200, body = List<VersionShape>)),
     security(("key" = ["cert.read"])),
 )]
@@ -281,19 +328,18 @@ pub async fn versions(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Query(paging): Query<Paging>,
-) -> Result<Json<List<VersionShape>>, Problem> {
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
     let id = id_in_path("certificate", &id)?;
-    let (page, per_page) = paging.numbers();
-    let skip = (page - 1).saturating_mul(per_page);
-    let (rows, total) = app.versions(&who, &id, skip, per_page).await?;
+    let place = pages.place();
+    let (rows, total) = app.versions(&who, &id, place.skip, place.limit).await?;
     let mut data = Vec::with_capacity(rows.len());
     for version in rows {
         let mut shape = VersionShape::from(&*version);
         shape.pem_chain = Some(app.fullchain_pem(&who, &version).await?);
         data.push(shape);
     }
-    Ok(Json(List::numbered(data, Some(total), (page, per_page))))
+    Ok(pages.answer(place.list(data, Some(total), None)))
 }
 
 /// Issues for a CSR.
@@ -301,7 +347,6 @@ pub async fn versions(
     post,
     path = "/certificates/{id}/versions",
     request_body = VersionNew,
-    params(("idempotency-key" = Option<String>, Header, description = "The same key, and the same CSR, is answered as the first time")),
     responses((status = 201, body = VersionShape), (status = 502)),
     security(("key" = ["cert.issue"])),
 )]
@@ -313,14 +358,10 @@ pub async fn request_version(
     Body(new): Body<VersionNew>,
 ) -> Result<Response, Problem> {
     let id = id_in_path("certificate", &id)?;
-    let key = headers
-        .get("idempotency-key")
-        .map(|v| {
-            v.to_str()
-                .map_err(|_| Problem::bad("Idempotency-Key", "ASCII text is expected"))
-        })
-        .transpose()?;
-    let version = app.request_version(&who, &id, &new.csr_pem, key).await?;
+    let key = once_key(&headers)?;
+    let version = app
+        .request_version(&who, &id, &new.csr_pem, key.as_ref())
+        .await?;
     let mut shape = VersionShape::from(&version);
     shape.pem_chain = Some(app.fullchain_pem(&who, &version).await?);
     Ok((StatusCode::CREATED, Json(shape)).into_response())
@@ -330,7 +371,7 @@ pub async fn request_version(
 #[utoipa::path(
     get,
     path = "/certificates/{id}/deployments",
-    params(Paging),
+    params(Pages),
     responses((status = 200, body = List<TargetShape>)),
     security(("key" = ["cert.read"])),
 )]
@@ -338,11 +379,11 @@ pub async fn deployments(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    Query(paging): Query<Paging>,
-) -> Result<Json<List<TargetShape>>, Problem> {
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
     let id = id_in_path("certificate", &id)?;
     let rows = app.deployments(&who, &id).await?;
-    Ok(Json(paging.list(&rows, |d| TargetShape::from(d))))
+    Ok(pages.of(&rows, |d| TargetShape::from(d)))
 }
 
 /// Opens an order for each agent that holds a key, or answers the one that is open.

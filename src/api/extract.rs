@@ -1,6 +1,6 @@
 //! What handlers take from a request: who calls, and the words of the path.
 
-pub(super) use super::body::{AgentBody, Body, Edit, OptionalBody};
+pub(super) use super::body::{AgentBody, Body, Edit, New, OptionalBody, once_key};
 
 use super::Problem;
 use crate::{

@@ -2,8 +2,8 @@
 
 use super::{
     Problem,
-    certificates::Paging,
-    extract::{Body, Caller, Edit, id_in_path, optional_id},
+    extract::{Caller, Edit, New, id_in_path, optional_id},
+    pages::Pages,
     shapes::{IssuerChange, IssuerNew, IssuerShape, List, StatusShape},
 };
 use crate::app::{App, ImportedCa, IssuerEdit, NewCa};
@@ -27,17 +27,17 @@ const LOCAL: [&str; 3] = ["GenericCA", "local", "local_ca"];
 #[utoipa::path(
     get,
     path = "/issuers",
-    params(Paging),
+    params(Pages),
     responses((status = 200, body = List<IssuerShape>)),
     security(("key" = ["issuer.read"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(paging): Query<Paging>,
-) -> Result<Json<List<IssuerShape>>, Problem> {
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
     let rows = app.issuers(&who).await?;
-    Ok(Json(paging.list(&rows, |i| IssuerShape::from(i))))
+    Ok(pages.of(&rows, |i| IssuerShape::from(i)))
 }
 
 /// Makes a CA, or brings in one that was made elsewhere.
@@ -51,7 +51,7 @@ pub async fn list(
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(new): Body<IssuerNew>,
+    New(new, once): New<IssuerNew>,
 ) -> Result<Response, Problem> {
     local(&new.kind)?;
     let config = &new.config;
@@ -66,9 +66,11 @@ pub async fn create(
         }
     }
     let issuer = if config.ca_cert_pem.is_empty() && config.ca_key_pem.is_empty() {
-        app.create_issuer(&who, &to_make(new)?).await?
+        app.create_issuer(&who, &to_make(new)?, once.as_ref())
+            .await?
     } else {
-        app.import_issuer(&who, &to_import(new)?).await?
+        app.import_issuer(&who, &to_import(new)?, once.as_ref())
+            .await?
     };
     Ok((StatusCode::CREATED, Json(IssuerShape::from(&issuer))).into_response())
 }

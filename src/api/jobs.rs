@@ -2,8 +2,8 @@
 
 use super::{
     Problem,
-    certificates::{Paging, given},
     extract::{Caller, id_in_field, id_in_path},
+    pages::{Pages, given},
     shapes::{JobCancelled, JobShape, List},
 };
 use crate::app::{App, JobFilter, JobList};
@@ -31,33 +31,22 @@ pub struct JobQuery {
     agent_id: Option<String>,
     /// Those on a target.
     target_id: Option<String>,
-    /// The `next_cursor` of the page before, asked for with the same filter.
-    cursor: Option<String>,
-    /// Rows a page, where it is asked for by cursor.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    page_size: Option<String>,
-    /// The page, from 1.
-    #[param(value_type = Option<u32>, minimum = 1)]
-    page: Option<String>,
-    /// Rows a page, 50 where this is none of 1 to 500.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
-    per_page: Option<String>,
 }
 
 impl JobQuery {
-    fn filter(&mut self) -> Result<JobFilter, Problem> {
-        let id = |field, text: Option<String>| {
-            let text = given(text);
-            text.map(|text| id_in_field(field, &text)).transpose()
+    fn filter(&self) -> Result<JobFilter, Problem> {
+        let id = |field, text: &Option<String>| {
+            let text = given(text.as_deref());
+            text.map(|text| id_in_field(field, text)).transpose()
         };
-        let status = given(self.status.take()).map(|word| JobFilter::status_of(&word));
-        let kind = given(self.kind.take()).map(|word| JobFilter::kind_of(&word));
+        let status = given(self.status.as_deref()).map(JobFilter::status_of);
+        let kind = given(self.kind.as_deref()).map(JobFilter::kind_of);
         Ok(JobFilter {
             status: status.transpose()?,
             kind: kind.transpose()?,
-            certificate: id("certificate_id", self.certificate_id.take())?,
-            agent: id("agent_id", self.agent_id.take())?,
-            target: id("target_id", self.target_id.take())?,
+            certificate: id("certificate_id", &self.certificate_id)?,
+            agent: id("agent_id", &self.agent_id)?,
+            target: id("target_id", &self.target_id)?,
         })
     }
 }
@@ -66,41 +55,26 @@ impl JobQuery {
 #[utoipa::path(
     get,
     path = "/jobs",
-    params(JobQuery),
+    params(JobQuery, Pages),
     responses((status = 200, body = List<JobShape>)),
     security(("key" = ["job.read"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(mut query): Query<JobQuery>,
-) -> Result<Json<List<JobShape>>, Problem> {
-    let filter = query.filter()?;
-    let paging = Paging {
-        page: query.page,
-        per_page: query.per_page.or(query.page_size),
-    };
-    let (number, per_page) = paging.numbers();
-    let cursor = given(query.cursor);
-    let by_number = cursor.is_none();
+    Query(query): Query<JobQuery>,
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
+    let place = pages.place();
     let list = JobList {
-        filter,
-        cursor,
-        skip: if by_number {
-            (number - 1).saturating_mul(per_page)
-        } else {
-            0
-        },
-        limit: per_page,
+        filter: query.filter()?,
+        cursor: place.cursor.map(str::to_owned),
+        skip: place.skip,
+        limit: place.limit,
     };
     let page = app.list_jobs(&who, &list).await?;
     let data = page.rows.iter().map(JobShape::from).collect();
-    let mut list = List::numbered(data, page.total, (number, per_page));
-    if !by_number {
-        (list.page, list.per_page, list.page_size) = (None, None, Some(per_page));
-    }
-    list.next_cursor = page.next;
-    Ok(Json(list))
+    Ok(pages.answer(place.list(data, page.total, page.next)))
 }
 
 /// One job.

@@ -2,7 +2,7 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller, OptionalBody},
+    extract::{Body, Caller, New, OptionalBody},
     shapes::{GrantWish, KeyMadeShape, KeyNew, KeyShape, KeysShape, Rotate, ScopeWish},
 };
 use crate::{
@@ -47,14 +47,14 @@ pub async fn keys(
 pub async fn create_key(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(new): Body<KeyNew>,
+    New(new, once): New<KeyNew>,
 ) -> Result<Response, Problem> {
     let new = NewKey {
         name: new.name,
         roles: new.role_ids,
         expires_at: moment("expires_at", new.expires_at.as_deref())?,
     };
-    let made = app.create_key(&who, &new).await?;
+    let made = app.create_key(&who, &new, once.as_ref()).await?;
     Ok((StatusCode::CREATED, Json(KeyMadeShape::from(&made))).into_response())
 }
 

@@ -117,7 +117,7 @@ const REFUSALS: [(&str, StatusCode, &str); 15] = [
     (
         "Unprocessable",
         StatusCode::UNPROCESSABLE_ENTITY,
-        "The `Idempotency-Key` was used with another request",
+        "What is stored does not allow it",
     ),
     (
         "HeadersTooLarge",
@@ -255,12 +255,25 @@ fn describe(operation: &mut Value, method: &str, path: &str, tag: &str) {
             answer["description"] = reason.unwrap_or_default().into();
         }
     }
-    let parameters = operation
-        .get_mut("parameters")
-        .and_then(Value::as_array_mut);
-    for parameter in parameters.into_iter().flatten() {
+    let makes = operation["responses"].get("201").is_some() && known;
+    let mut parameters = match operation["parameters"].take() {
+        Value::Array(parameters) => parameters,
+        _ => Vec::new(),
+    };
+    for parameter in &mut parameters {
         name_in_path(parameter, tag);
     }
+    if makes {
+        parameters.push(json!({
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": false,
+            "description": "The caller's name for this request, e.g. a UUID. Repeated within a day, \
+                            it is answered with what it made the first time.",
+            "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        }));
+    }
+    operation["parameters"] = parameters.into();
 }
 
 /// Says what an id in a path names.

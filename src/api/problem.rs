@@ -90,6 +90,7 @@ impl From<AppError> for Problem {
             AppError::Retired { .. } => StatusCode::GONE,
             AppError::NotFound { .. } => StatusCode::NOT_FOUND,
             AppError::Invalid { .. } => StatusCode::BAD_REQUEST,
+            AppError::Stale => StatusCode::PRECONDITION_FAILED,
             AppError::Conflict(_) | AppError::IssuerOff(_) => StatusCode::CONFLICT,
             AppError::Limited { retry_in, .. } => {
                 retry_after = Some(*retry_in);

@@ -2,7 +2,7 @@
 
 use super::{
     Problem,
-    extract::{Body, Caller},
+    extract::{Body, Caller, New},
     keys::{scope, with_query},
     shapes::{PermissionWish, RoleDetailShape, RoleShape, RoleWish, RolesShape, ScopeWish},
 };
@@ -47,9 +47,9 @@ pub async fn roles(
 pub async fn create_role(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(wish): Body<RoleWish>,
+    New(wish, once): New<RoleWish>,
 ) -> Result<Response, Problem> {
-    let role = app.create_role(&who, &edit(wish)?).await?;
+    let role = app.create_role(&who, &edit(wish)?, once.as_ref()).await?;
     Ok((StatusCode::CREATED, Json(RoleShape::from(&role))).into_response())
 }
 

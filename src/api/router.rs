@@ -2,7 +2,8 @@
 
 use super::{
     agents, audit, auth, bulk, certificates, ending, issuers, jobs, keys, metrics, observe,
-    openapi, problem, roles, served, shapes::StatusShape, stats, targets,
+    openapi, owners, policies, problem, profiles, renewal_policies, roles, served,
+    shapes::StatusShape, stats, targets, teams,
 };
 use crate::{
     app::{App, NotReady},
@@ -55,7 +56,11 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
     let api = OpenApiRouter::new()
         .routes(routes!(openapi::serve))
         .routes(routes!(certificates::list, certificates::create))
-        .routes(routes!(certificates::show, ending::archive))
+        .routes(routes!(
+            certificates::show,
+            certificates::edit,
+            ending::archive
+        ))
         .routes(routes!(bulk::revoke))
         .routes(routes!(bulk::renew))
         .routes(routes!(bulk::reassign))
@@ -74,6 +79,21 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(issuers::list, issuers::create))
         .routes(routes!(issuers::show, issuers::edit, issuers::delete))
         .routes(routes!(issuers::test))
+        .routes(routes!(profiles::list, profiles::create))
+        .routes(routes!(profiles::show, profiles::edit, profiles::delete))
+        .routes(routes!(renewal_policies::list, renewal_policies::create))
+        .routes(routes!(
+            renewal_policies::show,
+            renewal_policies::edit,
+            renewal_policies::delete
+        ))
+        .routes(routes!(policies::list, policies::create))
+        .routes(routes!(policies::show, policies::edit, policies::delete))
+        .routes(routes!(policies::violations))
+        .routes(routes!(owners::list, owners::create))
+        .routes(routes!(owners::show, owners::edit, owners::delete))
+        .routes(routes!(teams::list, teams::create))
+        .routes(routes!(teams::show, teams::edit, teams::delete))
         .routes(routes!(certificates::order))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))

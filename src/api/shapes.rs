@@ -4,6 +4,9 @@ mod agents;
 mod auth;
 mod bulk;
 mod issuers;
+mod owners;
+mod policies;
+mod profiles;
 mod stats;
 
 pub use super::body::{Edits, Ignored};
@@ -11,6 +14,9 @@ pub use agents::*;
 pub use auth::*;
 pub use bulk::*;
 pub use issuers::*;
+pub use owners::*;
+pub use policies::*;
+pub use profiles::*;
 pub use stats::*;
 
 use crate::{
@@ -56,15 +62,15 @@ pub struct List<T> {
 }
 
 impl<T> List<T> {
-    /// A page by number.
-    pub fn numbered(data: Vec<T>, total: Option<u64>, (page, per_page): (usize, usize)) -> Self {
-        Self {
-            data,
-            total,
-            page: Some(page),
-            per_page: Some(per_page),
-            page_size: None,
-            next_cursor: None,
+    /// The list with its rows in another form.
+    pub fn map<U>(self, form: impl Fn(T) -> U) -> List<U> {
+        List {
+            data: self.data.into_iter().map(form).collect(),
+            total: self.total,
+            page: self.page,
+            per_page: self.per_page,
+            page_size: self.page_size,
+            next_cursor: self.next_cursor,
         }
     }
 }
@@ -121,6 +127,52 @@ pub struct CertificateNew {
     pub expires_at: Ignored,
 }
 
+/// What is to change of a certificate: what is absent stays as it is.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct CertificateWish {
+    /// A name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The subject's common name; it takes the place of the old one among the names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub common_name: Option<String>,
+    /// All names; the common name is one of them whether or not it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sans: Option<Vec<String>>,
+    /// E.g. production.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Who answers for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner_id: Option<String>,
+    /// The owner's team.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub team_id: Option<String>,
+    /// Where versions come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer_id: Option<String>,
+    /// What may be issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_profile_id: Option<String>,
+    /// When to renew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewal_policy_id: Option<String>,
+    /// Where versions are put: all targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_ids: Option<Vec<String>>,
+    /// Free labels: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
+    /// It follows from what was done: another than the present one is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+}
+
+impl Edits for CertificateWish {
+    type Resource = CertificateShape;
+}
+
 /// A certificate.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Certificate)]
@@ -175,6 +227,9 @@ pub struct CertificateShape {
     /// What is wrong, a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What policy rules say against it, a sentence each. Only of one certificate, not in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A holder's line of versions.
@@ -269,6 +324,7 @@ impl CertificateShape {
             revocation_reason: cert.revoked.as_ref().map(|r| r.reason.as_str().into()),
             next: None,
             problem: None,
+            warnings: Vec::new(),
         }
     }
 }
@@ -278,6 +334,7 @@ impl From<&CertificateView> for CertificateShape {
         Self {
             next: Some(view.next.clone()),
             problem: view.problem.clone(),
+            warnings: view.warnings.clone(),
             ..Self::new(&view.certificate, view.status)
         }
     }

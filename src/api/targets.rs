@@ -2,40 +2,57 @@
 
 use super::{
     Problem,
-    certificates::Paging,
-    extract::{Body, Caller, Edit, id_in_field, id_in_path, optional_id},
+    extract::{Caller, Edit, New, id_in_field, id_in_path, optional_id},
+    pages::Pages,
     shapes::{JobShape, List, TargetChange, TargetNew, TargetShape, TestTriggered},
 };
-use crate::app::{App, NewTarget, TargetEdit, lists::REACH};
+use crate::app::{App, NewTarget, TargetEdit, TargetList};
 use axum::{
     Json,
     extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
 use std::sync::Arc;
+use utoipa::IntoParams;
 
-/// Every target, by name.
+/// Which targets.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct TargetQuery {
+    /// Those of an agent.
+    agent_id: Option<String>,
+}
+
+/// Targets that are not retired, by name.
 #[utoipa::path(
     get,
     path = "/targets",
-    params(Paging),
+    params(TargetQuery, Pages),
     responses((status = 200, body = List<TargetShape>)),
     security(("key" = ["target.read"])),
 )]
 pub async fn list(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Query(paging): Query<Paging>,
-) -> Result<Json<List<TargetShape>>, Problem> {
-    let rows = app.targets(&who, REACH).await?;
-    let mut list = paging.list(&rows, |t| TargetShape::from(&**t));
-    let (number, per_page) = paging.numbers();
-    let shown = rows.iter().skip((number - 1).saturating_mul(per_page));
-    for (shape, target) in list.data.iter_mut().zip(shown) {
+    Query(which): Query<TargetQuery>,
+    Query(pages): Query<Pages>,
+) -> Result<Response, Problem> {
+    let place = pages.place();
+    let list = TargetList {
+        agent: which.agent_id.filter(|id| !id.is_empty()),
+        cursor: place.cursor.map(str::to_owned),
+        skip: place.skip,
+        limit: place.limit,
+    };
+    let page = app.list_targets(&who, &list).await?;
+    let mut data = Vec::with_capacity(page.rows.len());
+    for target in &page.rows {
+        let mut shape = TargetShape::from(&**target);
         shape.tested(app.last_test(&target.id).await?.as_ref());
+        data.push(shape);
     }
-    Ok(Json(list))
+    Ok(pages.answer(place.list(data, page.total, page.next)))
 }
 
 /// Makes a target.
@@ -49,7 +66,7 @@ pub async fn list(
 pub async fn create(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
-    Body(new): Body<TargetNew>,
+    New(new, once): New<TargetNew>,
 ) -> Result<Response, Problem> {
     let new = NewTarget {
         id: optional_id("id", new.id.as_ref())?,
@@ -58,7 +75,7 @@ pub async fn create(
         kind: new.kind,
         config: new.config,
     };
-    let target = app.create_target(&who, &new).await?;
+    let target = app.create_target(&who, &new, once.as_ref()).await?;
     Ok((StatusCode::CREATED, Json(TargetShape::from(&target))).into_response())
 }
 

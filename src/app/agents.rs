@@ -13,7 +13,7 @@ use crate::{
     },
     id::Id,
     store::{
-        AGENT_ENROLLED, AGENT_NAME, AGENT_OS, AGENT_RETIRED, AGENT_VERSION, CERT_AGENT, Cursor,
+        AGENT_ENROLLED, AGENT_NAME, AGENT_OS, AGENT_RETIRED, AGENT_VERSION, CERT_AGENT,
         DEPLOYMENT_OPEN, Facet, JOB_DUE, JOB_LEASED, Key, List, Loaded, PRESENCE_HEARD, Scan,
         TARGET_AGENT,
     },
@@ -118,11 +118,6 @@ impl App {
         limit: usize,
     ) -> Result<AgentPage, AppError> {
         require(who, Permission::AgentRead)?;
-        let question = format!("agents {filter:?}");
-        let after = cursor.map(|text| Cursor::from_text(text, &question));
-        let after = after
-            .transpose()
-            .map_err(|e| AppError::invalid("cursor", e))?;
         let mut facets = Vec::new();
         for (index, text) in [
             (AGENT_NAME, &filter.name),
@@ -151,18 +146,17 @@ impl App {
             // A list that is short enough is sorted, and its total known.
             facets.push(Facet::any(order));
         }
-        let listed = self
-            .store
-            .list::<Agent>(List {
-                order,
-                backward: true,
-                facets,
-                keep: filter.status.is_some().then_some(&of_status),
-                after,
-                skip,
-                limit,
-            })
-            .await?;
+        let page = List::<Agent> {
+            order,
+            backward: true,
+            facets,
+            keep: filter.status.is_some().then_some(&of_status),
+            after: None,
+            skip,
+            limit,
+        };
+        let question = format!("agents {filter:?}");
+        let (listed, next) = self.page(page, cursor, &question).await?;
         let mut rows = Vec::with_capacity(listed.rows.len());
         for agent in listed.rows {
             rows.push(self.agent_view(agent.into_value(), now).await?);
@@ -170,7 +164,7 @@ impl App {
         Ok(AgentPage {
             rows,
             total: listed.total,
-            next: listed.next.map(|next| next.to_text(&question)),
+            next,
         })
     }
 

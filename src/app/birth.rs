@@ -128,7 +128,6 @@ impl Birth<'_> {
         {
             made = true;
             unit.insert(Profile {
-                id: known(PROFILE_DEFAULT),
                 name: "Default".into(),
                 key_algorithms: vec![
                     KeyAlgorithm::EcdsaP256,
@@ -140,8 +139,7 @@ impl Birth<'_> {
                 ],
                 lifetime_seconds: LEAF_LIFETIME.as_secs(),
                 ekus: vec![Eku::ServerAuth],
-                created_at,
-                updated_at,
+                ..Profile::new(known(PROFILE_DEFAULT), self.now)
             });
         }
         if unit
@@ -151,12 +149,9 @@ impl Birth<'_> {
         {
             made = true;
             unit.insert(RenewalPolicy {
-                id: known(POLICY_DEFAULT),
                 name: "Default".into(),
-                renew_left_permille: 333,
-                renewal_window_days: 0,
-                created_at,
-                updated_at,
+                retry_interval_seconds: 60,
+                ..RenewalPolicy::new(known(POLICY_DEFAULT), self.now)
             });
         }
         if unit

@@ -6,7 +6,7 @@ use crate::{
     ca::local::{CreateError, Hierarchy, NewNode},
     clock::Time,
     crypt::PrivateKey,
-    domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal},
+    domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal, once::Once},
     id::Id,
     pki::{Certificate, Chain, KeyAlgorithm, San, issue::Subtrees, subordinate},
     store::Unit,
@@ -63,13 +63,14 @@ impl App {
         &self,
         who: &Principal,
         new: &NewCa,
+        once: Option<&Once>,
     ) -> Result<IssuerView, AppError> {
         require(who, Permission::IssuerEdit)?;
         printable("name", &new.name, 1..=255)?;
         let hierarchy = &hierarchy(new)?;
         let (root, issuing) = &self.make_hierarchy(hierarchy, new.key_algorithm).await?;
         let issuer = self
-            .decide(|mut unit| async move {
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 if let Some(id) = &new.id {
                     free::<Issuer>(&mut unit, "issuer", id).await?;
@@ -90,7 +91,8 @@ impl App {
                 unit.insert(issuer.clone());
                 Ok((unit, issuer))
             })
-            .await?;
+            .await?
+            .into_value();
         self.metrics.has_issuers(issuer.kind.as_str());
         self.issuer_view(issuer).await
     }
@@ -149,6 +151,7 @@ impl App {
         &self,
         who: &Principal,
         new: &ImportedCa,
+        once: Option<&Once>,
     ) -> Result<IssuerView, AppError> {
         require(who, Permission::IssuerEdit)?;
         printable("name", &new.name, 1..=255)?;
@@ -161,7 +164,7 @@ impl App {
             .map_err(|e| AppError::invalid("config.ca_cert_pem", e))?;
         let (chain, key) = (&chain, &Arc::new(key));
         let issuer = self
-            .decide(|mut unit| async move {
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 if let Some(id) = &new.id {
                     free::<Issuer>(&mut unit, "issuer", id).await?;
@@ -195,7 +198,8 @@ impl App {
                 unit.insert(issuer.clone());
                 Ok((unit, issuer))
             })
-            .await?;
+            .await?
+            .into_value();
         self.issuer_view(issuer).await
     }
 }

@@ -6,14 +6,13 @@ use super::{
 };
 use crate::{
     access::Permission,
-    deploy::TargetConfig,
     domain::{
         AuditEvent, Category, Certificate, Deployment, Holder, HolderState, Issuer, Observation,
-        Order, Principal, Profile, RenewalPolicy, Target, Version,
+        Order, Principal, Profile, RenewalPolicy, Target, Version, once::Once,
     },
     id::Id,
     pki::{San, Sans},
-    store::{CERT_TARGET, DEPLOYMENT_ORDER, Facet, Key, Loaded, Scan, VERSION_CERT},
+    store::{DEPLOYMENT_ORDER, Facet, Key, Loaded, Scan, VERSION_CERT},
 };
 use std::collections::BTreeMap;
 
@@ -21,6 +20,9 @@ use std::collections::BTreeMap;
 const MAX_NAMES: usize = 100;
 /// The most targets of a certificate.
 const MAX_TARGETS: usize = 100;
+
+/// The most tags of a certificate.
+const MAX_TAGS: usize = 64;
 
 /// A certificate to make.
 #[derive(Debug, Clone, Default)]
@@ -70,13 +72,13 @@ impl App {
         &self,
         who: &Principal,
         new: &NewCertificate,
+        once: Option<&Once>,
     ) -> Result<Certificate, AppError> {
         require(who, Permission::CertIssue)?;
-        let (common_name, sans) = &names(new)?;
-        labels(new)?;
+        let (common_name, sans) = &names(&new.common_name, &new.sans)?;
         let csr = &new.csr_pem.as_deref().map(issue::parse_csr).transpose()?;
-        let certificate = self
-            .decide(|mut unit| async move {
+        let made = self
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 if let Some(id) = &new.id {
                     free::<Certificate>(&mut unit, "certificate", id).await?;
@@ -107,27 +109,23 @@ impl App {
                     updated_at: now,
                 };
                 exists::<Issuer>(&mut unit, "issuer_id", &cert.issuer_id).await?;
-                exists::<Profile>(&mut unit, "certificate_profile_id", &cert.profile_id).await?;
-                exists::<RenewalPolicy>(&mut unit, "renewal_policy_id", &cert.policy_id).await?;
-                for id in &cert.targets {
-                    let target = exists::<Target>(&mut unit, "target_ids", id).await?;
-                    if target.retired.is_some() {
-                        let message = format!("target {id} is retired, with its agent");
-                        return Err(AppError::invalid("target_ids", message));
-                    }
-                    let config = TargetConfig::parse(&target.kind, &target.config);
-                    if config.is_ok_and(|config| config.is_exclusive()) {
-                        unit.none(CERT_TARGET, Key::new().text(id.as_str()));
-                    }
-                    cert.holders.insert(
-                        Holder::Agent(target.agent.clone()),
-                        HolderState::scheduled(now),
-                    );
+                let profile = &cert.profile_id;
+                let profile =
+                    exists::<Profile>(&mut unit, "certificate_profile_id", profile).await?;
+                let policy = &cert.policy_id;
+                let policy =
+                    exists::<RenewalPolicy>(&mut unit, "renewal_policy_id", policy).await?;
+                for id in cert.targets.clone() {
+                    self.place_on(&mut unit, &mut cert, &policy, &id, now)
+                        .await?;
                 }
                 if cert.holders.is_empty() {
                     cert.holders
                         .insert(Holder::Requester, HolderState::requester());
                 }
+                bounded(&cert)?;
+                let allowed = self.allowed(&mut unit, &cert, &profile, Some(&policy));
+                allowed.await??;
                 let resource = ("certificate", cert.id.as_str());
                 let event = AuditEvent::new(
                     who,
@@ -151,6 +149,7 @@ impl App {
                 Ok((unit, cert))
             })
             .await?;
+        let certificate = made.into_value();
         for holder in certificate.holders.keys() {
             if let Holder::Agent(agent) = holder {
                 self.doorbell.ring(agent);
@@ -277,7 +276,7 @@ impl App {
     }
 }
 
-async fn exists<T: crate::store::Document>(
+pub(super) async fn exists<T: crate::store::Document>(
     unit: &mut crate::store::Unit<'_>,
     field: &'static str,
     id: &Id,
@@ -291,7 +290,7 @@ async fn exists<T: crate::store::Document>(
 }
 
 /// The ids in their order, each once.
-fn each_once(ids: &[Id]) -> Vec<Id> {
+pub(super) fn each_once(ids: &[Id]) -> Vec<Id> {
     let mut once: Vec<Id> = Vec::with_capacity(ids.len());
     for id in ids {
         if !once.contains(id) {
@@ -307,46 +306,43 @@ fn join(sans: &[San]) -> String {
 }
 
 /// The names, checked: the common name is one of the SANs.
-fn names(new: &NewCertificate) -> Result<(String, Vec<San>), AppError> {
-    let first: San = new
-        .common_name
+pub(super) fn names(common_name: &str, sans: &[String]) -> Result<(String, Vec<San>), AppError> {
+    let first: San = common_name
         .parse()
         .map_err(|e| AppError::invalid("common_name", e))?;
-    let mut sans = vec![first.clone()];
-    for san in &new.sans {
-        sans.push(san.parse().map_err(|e| AppError::invalid("sans", e))?);
+    if sans.len() >= MAX_NAMES {
+        let message = format!("{MAX_NAMES} names at most, with the common name");
+        return Err(AppError::invalid("sans", message));
     }
-    if sans.len() > MAX_NAMES {
-        return Err(AppError::invalid(
-            "sans",
-            format!("{MAX_NAMES} names at most"),
-        ));
+    let mut all = vec![first.clone()];
+    for san in sans {
+        all.push(san.parse().map_err(|e| AppError::invalid("sans", e))?);
     }
-    if new.targets.len() > MAX_TARGETS {
-        return Err(AppError::invalid(
-            "target_ids",
-            format!("{MAX_TARGETS} targets at most"),
-        ));
-    }
-    Ok((first.to_string(), Sans::new(sans).into_vec()))
+    Ok((first.to_string(), Sans::new(all).into_vec()))
 }
 
-fn labels(new: &NewCertificate) -> Result<(), AppError> {
-    printable("name", &new.name, 1..=255)?;
+/// Refuses what is too long, too many, or not printable.
+pub(super) fn bounded(certificate: &Certificate) -> Result<(), AppError> {
+    printable("name", &certificate.name, 1..=255)?;
     let texts = [
-        ("environment", &new.environment),
-        ("owner_id", &new.owner_id),
-        ("team_id", &new.team_id),
+        ("environment", &certificate.environment),
+        ("owner_id", &certificate.owner_id),
+        ("team_id", &certificate.team_id),
     ];
     for (field, text) in texts {
         printable(field, text, 0..=128)?;
     }
-    for (name, value) in &new.tags {
-        printable("tags", name, 0..=128)?;
+    if certificate.targets.len() > MAX_TARGETS {
+        let message = format!("{MAX_TARGETS} targets at most");
+        return Err(AppError::invalid("target_ids", message));
+    }
+    for (name, value) in &certificate.tags {
+        printable("tags", name, 1..=128)?;
         printable("tags", value, 0..=512)?;
     }
-    if new.tags.len() > 64 {
-        return Err(AppError::invalid("tags", "64 labels at most"));
+    if certificate.tags.len() > MAX_TAGS {
+        let message = format!("{MAX_TAGS} labels at most");
+        return Err(AppError::invalid("tags", message));
     }
     Ok(())
 }

@@ -33,25 +33,40 @@ impl App {
             if target.agent != *agent {
                 continue;
             }
-            self.supersede(unit, &target.id, &certificate.id, NEWER, now)
+            self.plan_deployment(unit, certificate, version, &target, now)
                 .await?;
-            let id = Deployment::id_of(&version.id, &target.id);
-            let job = self.deploy_job(&id, &certificate.id, &target.id, agent, now);
-            unit.insert(Deployment {
-                id,
-                certificate: certificate.id.clone(),
-                version: version.id.clone(),
-                serial: version.serial.clone(),
-                target: target.id.clone(),
-                agent: agent.clone(),
-                order: version.order.clone(),
-                job: job.id.clone(),
-                state: DeploymentState::Pending,
-                created_at: now,
-                last: None,
-            });
-            unit.insert(job);
         }
+        Ok(())
+    }
+
+    /// Plans the deployment of a version on one target, and puts aside those of others there.
+    pub(super) async fn plan_deployment(
+        &self,
+        unit: &mut Unit<'_>,
+        certificate: &Certificate,
+        version: &Version,
+        target: &Target,
+        now: Time,
+    ) -> Result<(), AppError> {
+        self.supersede(unit, &target.id, &certificate.id, NEWER, now)
+            .await?;
+        let id = Deployment::id_of(&version.id, &target.id);
+        let agent = &target.agent;
+        let job = self.deploy_job(&id, &certificate.id, &target.id, agent, now);
+        unit.insert(Deployment {
+            id,
+            certificate: certificate.id.clone(),
+            version: version.id.clone(),
+            serial: version.serial.clone(),
+            target: target.id.clone(),
+            agent: agent.clone(),
+            order: version.order.clone(),
+            job: job.id.clone(),
+            state: DeploymentState::Pending,
+            created_at: now,
+            last: None,
+        });
+        unit.insert(job);
         Ok(())
     }
 

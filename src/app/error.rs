@@ -3,7 +3,7 @@
 use crate::{
     access::Permission,
     clock::Time,
-    domain::SessionEnd,
+    domain::{Fault, SessionEnd},
     id::Id,
     store::{CERT_TARGET, CommitError, Refusal, StoreError},
 };
@@ -51,6 +51,9 @@ pub enum AppError {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// The caller meant another version of it.
+    #[error("it was changed since: read it again, and repeat the change on what it is now")]
+    Stale,
     /// An order is wanted of an issuer that may not be asked.
     #[error(
         "issuer {0} is switched off: enable it (`certctl issuers edit {0} --enable`), or give the \
@@ -99,6 +102,15 @@ impl AppError {
         Self::Invalid {
             field,
             message: message.to_string(),
+        }
+    }
+}
+
+impl From<Fault> for AppError {
+    fn from(fault: Fault) -> Self {
+        Self::Invalid {
+            field: fault.field,
+            message: fault.message,
         }
     }
 }

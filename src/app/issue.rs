@@ -13,8 +13,8 @@ use crate::{
     crypt::secret,
     domain::{
         AuditEvent, Category, Cause, Certificate, Chain, Current, Executor, FailureClass, Holder,
-        HolderState, Issuer, IssuerKind, Job, JobKind, Order, OrderState, Plan, Principal, Profile,
-        RenewalPolicy, Version, job::NotLeased, renewal,
+        HolderState, Issuer, IssuerKind, Job, JobKind, Order, OrderState, Principal, Profile,
+        RenewalPolicy, Version, job::NotLeased, once::OnceKey, renewal,
     },
     id::Id,
     pki::{self, Csr},
@@ -80,7 +80,11 @@ impl App {
                 job.ended_by(token, secret::hash(csr_pem));
                 let mut certificate = need(&mut unit, "certificate", &order.certificate).await?;
                 let asked = match self.approve(&mut unit, &certificate, csr, now).await? {
-                    Approval::Granted(approved) => self.ask(&approved).await,
+                    Approval::Granted(approved) => {
+                        // It may have been given another one since the order was opened.
+                        order.issuer = approved.issuer.clone();
+                        self.ask(&approved).await
+                    }
                     Approval::Refused(message) => Err(IssueError {
                         class: IssueErrorClass::NeedsOperator,
                         message,
@@ -96,6 +100,7 @@ impl App {
                     }
                     Err(e) => {
                         job.fail(e.message.clone(), false, now);
+                        let retry = lifecycle::retry_of(&unit, &certificate).await?;
                         let (class, hint) = class_of(&e);
                         let message = e.message.clone();
                         let (order, certificate) = (&mut order, &mut certificate);
@@ -107,6 +112,7 @@ impl App {
                             class,
                             message,
                             hint,
+                            retry,
                             now,
                         );
                         Err(e.message)
@@ -129,32 +135,23 @@ impl App {
         Ok(())
     }
 
-    /// A requester's CSR: an order opened and carried out in one commit. The same `key` for the
-    /// same certificate answers the same version.
+    /// A requester's CSR: an order opened and carried out in one commit. The same name for the
+    /// request and the same certificate answer the same version.
     pub async fn request_version(
         &self,
         who: &Principal,
         certificate: &Id,
         csr_pem: &str,
-        key: Option<&str>,
+        once: Option<&OnceKey>,
     ) -> Result<Version, AppError> {
         require(who, Permission::CertIssue)?;
         let csr = &parse_csr(csr_pem)?;
-        let key = &match key {
-            Some(k) if k.is_empty() || k.len() > 255 => {
-                return Err(AppError::invalid(
-                    "Idempotency-Key",
-                    "1 to 255 characters are accepted",
-                ));
-            }
-            Some(k) => k.to_owned(),
-            None => self.new_id("req").to_string(),
-        };
+        let key = &once.map_or_else(|| self.new_id("req"), |key| key.id_of(who));
         self.decide(|mut unit| async move {
             let mut certificate: Loaded<Certificate> =
                 need(&mut unit, "certificate", certificate).await?;
             let version = self
-                .issue_requested(&mut unit, who, &mut certificate, csr, key.clone())
+                .issue_requested(&mut unit, who, &mut certificate, csr, key.to_string())
                 .await?;
             if let Requested::New(_) = version {
                 unit.put(certificate);
@@ -223,6 +220,9 @@ impl App {
             return Ok(Approval::Refused(format!("issuer {id} is switched off")));
         }
         let profile: Loaded<Profile> = need(unit, "profile", &certificate.profile_id).await?;
+        if let Err(refusal) = self.allowed(unit, certificate, &profile, None).await? {
+            return Ok(Approval::Refused(refusal.message));
+        }
         let algorithm = csr.public_key().algorithm();
         if !profile.key_algorithms.contains(&algorithm) {
             return Err(AppError::invalid(
@@ -324,9 +324,7 @@ impl App {
             Holder::Agent(_) => {
                 let policy: Loaded<RenewalPolicy> =
                     need(unit, "renewal policy", &certificate.policy_id).await?;
-                Plan::Scheduled {
-                    at: renewal::renew_at(&certificate.id, &current, &policy),
-                }
+                renewal::follows(certificate, &current, &policy)
             }
             Holder::Requester => HolderState::requester().plan,
         };
@@ -392,7 +390,7 @@ async fn again(unit: &mut Unit<'_>, order: &Order, csr: &Csr) -> Result<Version,
         Ok(version.into_value())
     } else {
         Err(AppError::Conflict(
-            "this Idempotency-Key was used with another public key".into(),
+            "Idempotency-Key: it was used with another public key: take another key".into(),
         ))
     }
 }

@@ -8,10 +8,10 @@ use crate::{
     crypt::secret,
     domain::{
         Agent, AuditEvent, Category, JoinToken, NameScope, Principal, PrincipalKind, TokenState,
-        agent::REPLACEABLE_AFTER,
+        agent::REPLACEABLE_AFTER, once::Once,
     },
     id::Id,
-    store::{AGENT_GONE, AGENT_NAME, Cursor, Key, List, Loaded, TOKEN_CREATED, TOKEN_SECRET},
+    store::{AGENT_GONE, AGENT_NAME, Key, List, Loaded, TOKEN_CREATED, TOKEN_SECRET},
 };
 use std::time::Duration;
 
@@ -74,6 +74,7 @@ impl App {
         &self,
         who: &Principal,
         new: &NewToken,
+        once: Option<&Once>,
     ) -> Result<TokenMade, AppError> {
         require(who, Permission::AgentEdit)?;
         const WEEK: Duration = Duration::from_secs(7 * 86_400);
@@ -89,7 +90,7 @@ impl App {
         printable("name", &new.name, 0..=128)?;
         let secret = &secret::generate(JOIN_TOKEN, &*self.rng);
         let token = self
-            .decide(|mut unit| async move {
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 let token = JoinToken {
                     id: self.new_id("tok"),
@@ -115,7 +116,8 @@ impl App {
                 unit.insert(token.clone());
                 Ok((unit, token))
             })
-            .await?;
+            .await?
+            .with_secret()?;
         Ok(TokenMade {
             id: token.id,
             token: secret.to_string(),
@@ -134,22 +136,16 @@ impl App {
     ) -> Result<TokenPage, AppError> {
         const QUESTION: &str = "join tokens";
         require(who, Permission::AgentRead)?;
-        let after = cursor.map(|text| Cursor::from_text(text, QUESTION));
-        let after = after
-            .transpose()
-            .map_err(|e| AppError::invalid("cursor", e))?;
-        let listed = self
-            .store
-            .list::<JoinToken>(List {
-                order: TOKEN_CREATED,
-                backward: true,
-                facets: Vec::new(),
-                keep: None,
-                after,
-                skip,
-                limit,
-            })
-            .await?;
+        let page = List::<JoinToken> {
+            order: TOKEN_CREATED,
+            backward: true,
+            facets: Vec::new(),
+            keep: None,
+            after: None,
+            skip,
+            limit,
+        };
+        let (listed, next) = self.page(page, cursor, QUESTION).await?;
         let mut rows = Vec::with_capacity(listed.rows.len());
         for token in listed.rows {
             rows.push(self.token_view(token.into_value()).await?);
@@ -157,7 +153,7 @@ impl App {
         Ok(TokenPage {
             rows,
             total: listed.total,
-            next: listed.next.map(|next| next.to_text(QUESTION)),
+            next,
         })
     }
 

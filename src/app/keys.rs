@@ -15,7 +15,7 @@ use crate::{
     crypt::secret,
     domain::{
         Access, ApiKey, AuditEvent, Category, Former, Grant, KeyUse, Principal, Scope,
-        access::within,
+        access::within, once::Once,
     },
     id::Id,
     store::{KEY_NAME, KEY_ROLE, Key, Loaded, Scan, Unit},
@@ -83,7 +83,12 @@ pub struct KeyMade {
 
 impl App {
     /// Makes a key.
-    pub async fn create_key(&self, who: &Principal, new: &NewKey) -> Result<KeyMade, AppError> {
+    pub async fn create_key(
+        &self,
+        who: &Principal,
+        new: &NewKey,
+        once: Option<&Once>,
+    ) -> Result<KeyMade, AppError> {
         require(who, Permission::AuthKeyCreate)?;
         self.key_name(&new.name)?;
         if new.roles.is_empty() || new.roles.len() > MAX_GRANTS {
@@ -93,7 +98,7 @@ impl App {
         self.no_longer_than(who, "expires_at", new.expires_at)?;
         let secret = &secret::generate(API_KEY, &*self.rng);
         let key = self
-            .decide(|mut unit| async move {
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 let mut grants: Vec<Grant> = Vec::new();
                 for role in &new.roles {
@@ -125,7 +130,8 @@ impl App {
                 unit.insert(key.clone());
                 Ok((unit, key))
             })
-            .await?;
+            .await?
+            .with_secret()?;
         Ok(KeyMade {
             view: view(key, None),
             secret: secret.to_string(),

@@ -6,12 +6,12 @@ use crate::{
     clock::Time,
     domain::{
         Agent, AuditEvent, Category, Cause, Certificate, Executor, FailureClass, Holder, Issuer,
-        Job, JobKind, Order, Plan, Principal, Version,
+        Job, JobKind, Order, Plan, Principal, RenewalPolicy, Retry, Version,
     },
     id::Id,
     store::{
-        CERT_AGENT, CERT_BLOCKED, Facet, ISSUER_NAME, Key, Loaded, ORDER_OPEN, Scan, Unit,
-        open_order_key,
+        CERT_AGENT, CERT_BLOCKED, Facet, ISSUER_NAME, JOB_OPEN, Key, Loaded, ORDER_OPEN, Scan,
+        Unit, open_job_key, open_order_key,
     },
 };
 use std::time::Duration;
@@ -331,6 +331,7 @@ pub(crate) fn fail_order(
     class: FailureClass,
     message: String,
     hint: Option<Duration>,
+    retry: Retry,
     now: Time,
 ) {
     if !order.is_open() {
@@ -345,11 +346,55 @@ pub(crate) fn fail_order(
     )
     .with("order", &order.id)
     .with("reason", &message);
-    order.fail(class, message, hint, now);
+    order.fail(class, message, hint, retry, now);
     if let Some(line) = certificate.holders.get_mut(&order.holder) {
         line.failed(order);
     }
     audit(unit, &event);
+}
+
+/// How a certificate's attempts are repeated.
+pub(super) async fn retry_of(
+    unit: &Unit<'_>,
+    certificate: &Certificate,
+) -> Result<Retry, AppError> {
+    let policy = unit.peek::<RenewalPolicy>(&certificate.policy_id).await?;
+    Ok(policy.map(|policy| policy.retry()).unwrap_or_default())
+}
+
+/// Ends an open order and its job, which nobody wants any more.
+pub(super) async fn close_order(
+    unit: &mut Unit<'_>,
+    who: &Principal,
+    certificate: &mut Certificate,
+    order: &Id,
+    why: &str,
+    now: Time,
+) -> Result<(), AppError> {
+    let mut order: Loaded<Order> = need(unit, "order", order).await?;
+    fail_order(
+        unit,
+        who,
+        &mut order,
+        certificate,
+        FailureClass::Permanent,
+        why.to_owned(),
+        None,
+        Retry::default(),
+        now,
+    );
+    let kind = JobKind::Issue {
+        order: order.id.clone(),
+        first: false,
+    };
+    let key = open_job_key(&kind, None);
+    if let Some(job) = unit.first::<Job>(JOB_OPEN, key).await? {
+        let mut job: Loaded<Job> = need(unit, "job", &job.id).await?;
+        job.cancel(why.to_owned(), now);
+        unit.put(job);
+    }
+    unit.put(order);
+    Ok(())
 }
 
 /// The holders that are agents and not retired.

@@ -6,10 +6,10 @@ use crate::{
     clock::Time,
     domain::{Certificate, EXPIRING_WITHIN, Principal, Status},
     store::{
-        CERT_AGENT, CERT_CONDITION, CERT_CREATED, CERT_ENVIRONMENT, CERT_EXPIRY, CERT_ISSUER,
-        CERT_NAME, CERT_OWNER, CERT_PROFILE, CERT_TEAM, Condition, Cursor, DEPLOYMENT_RETRY,
-        Document, Facet, Index, Key, List, Listed, NEVER, OBSERVATION_WRONG, expiry_hour_key,
-        expiry_key,
+        CERT_AGENT, CERT_COMMON_NAME, CERT_CONDITION, CERT_CREATED, CERT_ENVIRONMENT, CERT_EXPIRY,
+        CERT_ISSUER, CERT_NAME, CERT_OWNER, CERT_POLICY, CERT_PROFILE, CERT_TAG, CERT_TEAM,
+        CERT_UPDATED, Condition, Cursor, DEPLOYMENT_RETRY, Document, Facet, Index, Key, List,
+        Listed, NEVER, OBSERVATION_WRONG, day_key, expiry_hour_key, expiry_key,
     },
 };
 
@@ -21,8 +21,14 @@ pub const REACH: usize = 10_000;
 pub enum Order {
     /// When they were made.
     Created,
+    /// When they were last edited.
+    Updated,
     /// Their names.
     Name,
+    /// Their common names.
+    CommonName,
+    /// Their environments.
+    Environment,
     /// When the version ends that ends first; certificates without a version come last.
     Expiry,
 }
@@ -43,8 +49,20 @@ pub struct CertificateFilter {
     pub issuer_id: Option<String>,
     /// Those of a profile.
     pub profile_id: Option<String>,
+    /// Those with each of these labels: a name, and a value where one is given.
+    pub tags: Vec<(String, Option<String>)>,
+    /// Those of a renewal policy.
+    pub policy_id: Option<String>,
     /// Those with a key on an agent.
     pub agent_id: Option<String>,
+    /// Those in force whose version ends before.
+    pub expires_before: Option<Time>,
+    /// Those in force whose version ends after.
+    pub expires_after: Option<Time>,
+    /// Those made after.
+    pub created_after: Option<Time>,
+    /// Those last edited after.
+    pub updated_after: Option<Time>,
 }
 
 /// A page of certificates to be.
@@ -142,7 +160,7 @@ impl App {
         }
         let failed = Facet::any(DEPLOYMENT_RETRY);
         Ok(Counts {
-            total: self.store.count(&Facet::any(CERT_CREATED)).await?,
+            total: self.store.count(&Facet::any(CERT_NAME)).await?,
             by_status,
             failed_deployments: self.store.count(&failed).await?,
             changed: self.store.count(&Facet::any(OBSERVATION_WRONG)).await?,
@@ -154,7 +172,10 @@ impl Order {
     fn index(self) -> Index {
         match self {
             Self::Created => CERT_CREATED,
+            Self::Updated => CERT_UPDATED,
             Self::Name => CERT_NAME,
+            Self::CommonName => CERT_COMMON_NAME,
+            Self::Environment => CERT_ENVIRONMENT,
             Self::Expiry => CERT_EXPIRY,
         }
     }
@@ -168,14 +189,48 @@ impl CertificateFilter {
             (CERT_TEAM, &self.team_id),
             (CERT_ISSUER, &self.issuer_id),
             (CERT_PROFILE, &self.profile_id),
+            (CERT_POLICY, &self.policy_id),
             (CERT_AGENT, &self.agent_id),
         ];
         let texts = texts.into_iter().filter_map(|(index, text)| {
             let text = text.as_deref()?;
             Some(Facet::is(index, Key::new().text(text)))
         });
+        let tags = self.tags.iter().map(|(name, value)| {
+            let name = Key::new().text(name);
+            let key = match value {
+                Some(value) => name.text(value),
+                None => name,
+            };
+            Facet::is(CERT_TAG, key)
+        });
         let status = self.status.map(|status| with_status(status, now));
-        status.into_iter().chain(texts).collect()
+        let ends = (self.expires_before.is_some() || self.expires_after.is_some()).then(|| {
+            let from = self
+                .expires_after
+                .map_or(Time::from_micros(i64::MIN), Time::next);
+            let below = self.expires_before.unwrap_or(NEVER);
+            Facet::between(
+                CERT_EXPIRY,
+                expiry_key(false, from),
+                expiry_key(false, below.max(from)),
+            )
+        });
+        let since = |index, after: Option<Time>| {
+            let from = after.map(Time::next)?;
+            Some(Facet::between(index, day_key(from), day_key(NEVER)))
+        };
+        let times = [
+            ends,
+            since(CERT_CREATED, self.created_after),
+            since(CERT_UPDATED, self.updated_after),
+        ];
+        status
+            .into_iter()
+            .chain(texts)
+            .chain(tags)
+            .chain(times.into_iter().flatten())
+            .collect()
     }
 }
 

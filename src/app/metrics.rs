@@ -12,7 +12,7 @@ use crate::{
     },
     id::Id,
     store::{
-        AGENT_ENROLLED, CERT_CREATED, DEPLOYMENT_RETRY, Facet, ISSUER_NAME, JOB_STATUS, Key,
+        AGENT_ENROLLED, CERT_NAME, DEPLOYMENT_RETRY, Facet, ISSUER_NAME, JOB_STATUS, Key,
         PRESENCE_HEARD, Scan, StoreError, Unit, attempts_total, issued_total, jobs_total,
         refused_total,
     },
@@ -109,7 +109,7 @@ impl App {
         Ok(Numbers {
             now,
             started_at: self.started_at,
-            certificates: store.count(&Facet::any(CERT_CREATED)).await?,
+            certificates: store.count(&Facet::any(CERT_NAME)).await?,
             by_status: certificates.by_status,
             agents: store.count(&Facet::any(AGENT_ENROLLED)).await?,
             agents_online: self.heard.count_after(now.minus(ONLINE_WITHIN)),

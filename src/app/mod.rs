@@ -11,10 +11,12 @@ mod birth;
 mod bulk;
 mod cas;
 mod certificates;
+mod configuration;
 mod configured;
 mod crl;
 mod demand;
 mod deploy;
+mod edit;
 mod error;
 mod export;
 mod issue;
@@ -27,10 +29,13 @@ pub mod lists;
 mod metrics;
 mod nodes;
 mod observe;
+mod once;
+mod replan;
 mod report;
 mod retire;
 mod revoke;
 mod roles;
+mod rules;
 mod sessions;
 mod start;
 mod stats;
@@ -45,8 +50,10 @@ pub use audit::{Chained, EventExport, EventFilter, EventPage};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
 pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
+pub use configuration::{Change, Configuration};
 pub use crl::Crl;
 pub use demand::Demand;
+pub use edit::CertificateEdit;
 pub use error::AppError;
 pub use export::Export;
 pub use issuers::{IssuerEdit, IssuerView};
@@ -57,6 +64,7 @@ pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
 pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
+pub use rules::{Violation, ViolationPage};
 pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
@@ -64,7 +72,7 @@ pub use start::{
 };
 pub use stats::{Day, Summary};
 pub use system_ca::SystemCa;
-pub use targets::{NewTarget, TargetEdit, TargetView};
+pub use targets::{NewTarget, TargetEdit, TargetList, TargetPage, TargetView};
 
 use crate::{
     access::Permission,
@@ -104,6 +112,8 @@ pub struct App {
     pub nodes: nodes::Nodes,
     /// Their revocation lists.
     pub crls: crl::Crls,
+    /// The policy rules, as they were last read.
+    pub rules: rules::Rules,
     /// The system CA: signs the server's own certificate.
     pub system_ca: SystemCa,
     /// The certificates the listener shows.
@@ -226,7 +236,8 @@ impl App {
             }
             match unit.commit().await {
                 Ok(_) => return Ok(outcome),
-                Err(e) if e.is_conflict() => {}
+                // What is remembered of the rules may be what is out of date.
+                Err(e) if e.is_conflict() => self.rules.forget(),
                 Err(e) => return Err(AppError::of_commit(e, self.now())),
             }
         }

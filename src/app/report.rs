@@ -211,6 +211,7 @@ impl App {
         let mut order: Loaded<Order> = need(unit, "order", order).await?;
         let mut certificate: Loaded<Certificate> =
             need(unit, "certificate", &order.certificate).await?;
+        let retry = lifecycle::retry_of(unit, &certificate).await?;
         lifecycle::fail_order(
             unit,
             who,
@@ -219,6 +220,7 @@ impl App {
             class,
             reason,
             None,
+            retry,
             now,
         );
         unit.put(order);

@@ -12,7 +12,7 @@ use crate::{
     clock::Time,
     domain::{
         Agent, AuditEvent, Category, Certificate, Deployment, DeploymentState, FailureClass,
-        Holder, Job, JobKind, Order, Plan, Presence, Principal, Retired, Target,
+        Holder, Job, JobKind, Order, Plan, Presence, Principal, Retired, Retry, Target,
     },
     id::Id,
     store::{
@@ -252,6 +252,7 @@ impl App {
                 class,
                 reason.clone(),
                 None,
+                Retry::default(),
                 now,
             );
             unit.put(order);

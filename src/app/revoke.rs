@@ -1,16 +1,16 @@
 //! The end of certificates: revoked for cause, or put away.
 
-use super::{App, AppError, audit, need, require};
+use super::{App, AppError, audit, lifecycle, need, require};
 use crate::{
     access::Permission,
     clock::Time,
     domain::{
-        AuditEvent, Category, Certificate, FailureClass, Issuer, IssuerKind, Job, JobKind, Order,
-        Plan, Principal, Revocation, Revoked, Version,
+        AuditEvent, Category, Certificate, Issuer, IssuerKind, Plan, Principal, Revocation,
+        Revoked, Version,
     },
     id::Id,
     pki::Reason,
-    store::{JOB_OPEN, Key, Loaded, Scan, Unit, VERSION_CERT, open_job_key},
+    store::{Key, Loaded, Scan, Unit, VERSION_CERT},
 };
 
 /// Versions revoked in one commit. A certificate has a handful that are good at the same time, but
@@ -251,28 +251,7 @@ impl App {
             })
             .collect();
         for order in open {
-            let mut order: Loaded<Order> = need(unit, "order", &order).await?;
-            super::lifecycle::fail_order(
-                unit,
-                who,
-                &mut order,
-                cert,
-                FailureClass::Permanent,
-                why.to_owned(),
-                None,
-                now,
-            );
-            let kind = JobKind::Issue {
-                order: order.id.clone(),
-                first: false,
-            };
-            let key = open_job_key(&kind, None);
-            if let Some(job) = self.store.first::<Job>(JOB_OPEN, key).await? {
-                let mut job: Loaded<Job> = need(unit, "job", &job.id).await?;
-                job.cancel(why.to_owned(), now);
-                unit.put(job);
-            }
-            unit.put(order);
+            lifecycle::close_order(unit, who, cert, &order, why, now).await?;
         }
         for target in cert.targets.clone() {
             self.supersede(unit, &target, &cert.id, why, now).await?;

@@ -4,7 +4,9 @@ use super::{App, AppError, access::everywhere, audit, printable, require};
 use crate::{
     access::{Permission, Role},
     clock::Time,
-    domain::{AuditEvent, Category, CustomRole, Holdings, Principal, RolePermission, Scope},
+    domain::{
+        AuditEvent, Category, CustomRole, Holdings, Principal, RolePermission, Scope, once::Once,
+    },
     id::Id,
     store::{KEY_ROLE, Key, Loaded, ROLE_NAME, Scan, Unit},
 };
@@ -75,7 +77,12 @@ impl App {
     }
 
     /// Makes a role. Whoever makes it holds all that it does.
-    pub async fn create_role(&self, who: &Principal, new: &RoleEdit) -> Result<RoleView, AppError> {
+    pub async fn create_role(
+        &self,
+        who: &Principal,
+        new: &RoleEdit,
+        once: Option<&Once>,
+    ) -> Result<RoleView, AppError> {
         require(who, Permission::AuthRoleCreate)?;
         let name = new.name.as_deref().unwrap_or_default();
         role_name(name)?;
@@ -88,7 +95,7 @@ impl App {
         may_give(who, &permissions)?;
         let permissions = &permissions;
         let role = self
-            .decide(|mut unit| async move {
+            .create(who, once, |mut unit| async move {
                 let now = self.now();
                 let role = CustomRole {
                     id: self.new_id("r"),
@@ -103,7 +110,7 @@ impl App {
                 Ok((unit, role))
             })
             .await?;
-        Ok(view(role))
+        Ok(view(role.into_value()))
     }
 
     /// Edits a role that was made here. What it is given anew, its editor holds.

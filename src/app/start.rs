@@ -7,6 +7,7 @@ use super::{
     configured::Configured,
     crl::Crls,
     nodes::Nodes,
+    rules::Rules,
 };
 use crate::{
     ca::{LocalCa, local},
@@ -241,6 +242,7 @@ impl App {
             keyring,
             nodes: Nodes::with(super::known(ISSUING_NODE), local),
             crls: Crls::default(),
+            rules: Rules::default(),
             system_ca,
             identity: ServerIdentity::new(identity),
             doorbell: Doorbell::default(),

@@ -1,15 +1,16 @@
 //! Targets.
 
-use super::{App, AppError, JobView, audit, free, need, printable, require};
+use super::{App, AppError, JobView, audit, free, need, once::Made, printable, require};
 use crate::{
     access::Permission,
     clock::Time,
     deploy::config::{ConfigError, TargetConfig},
     domain::{
         Agent, AuditEvent, Category, Certificate, Deployment, Holder, Job, Principal, Target,
+        once::Once,
     },
     id::Id,
-    store::{CERT_TARGET, Facet, Key, Loaded, Scan, TARGET_NAME, Unit},
+    store::{CERT_TARGET, Facet, Key, List, Loaded, Scan, TARGET_AGENT, TARGET_NAME, Unit},
 };
 
 /// So many certificates are named that keep a target from being deleted.
@@ -30,6 +31,30 @@ pub struct NewTarget {
     pub agent: Id,
     /// Its configuration.
     pub config: serde_json::Value,
+}
+
+/// A page of targets to be.
+#[derive(Debug, Clone, Default)]
+pub struct TargetList {
+    /// Those of an agent alone.
+    pub agent: Option<String>,
+    /// The cursor of the page before.
+    pub cursor: Option<String>,
+    /// So many rows are passed over.
+    pub skip: usize,
+    /// Rows in a page.
+    pub limit: usize,
+}
+
+/// A page of targets.
+#[derive(Debug)]
+pub struct TargetPage {
+    /// The targets.
+    pub rows: Vec<Loaded<Target>>,
+    /// How many there are, where it is known.
+    pub total: Option<u64>,
+    /// The cursor of the next page.
+    pub next: Option<String>,
 }
 
 /// What is to change of a target; what is absent stays.
@@ -78,11 +103,12 @@ impl App {
         &self,
         who: &Principal,
         new: &NewTarget,
+        once: Option<&Once>,
     ) -> Result<Target, AppError> {
         require(who, Permission::TargetEdit)?;
         printable("name", &new.name, 1..=255)?;
         sound(&new.kind, &new.config)?;
-        self.decide(|mut unit| async move {
+        let made = self.create(who, once, |mut unit| async move {
             let now = self.now();
             if let Some(id) = &new.id {
                 free::<Target>(&mut unit, "target", id).await?;
@@ -116,8 +142,8 @@ impl App {
             audit(&mut unit, &event);
             unit.insert(target.clone());
             Ok((unit, target))
-        })
-        .await
+        });
+        made.await.map(Made::into_value)
     }
 
     /// Edits a target. Another type or configuration is deployed to at once: what its certificates
@@ -278,6 +304,33 @@ impl App {
         require(who, Permission::TargetRead)?;
         let target = self.store.get(id).await?;
         target.ok_or_else(|| AppError::not_found("target", id))
+    }
+
+    /// A page of targets that are not retired, by name.
+    pub async fn list_targets(
+        &self,
+        who: &Principal,
+        list: &TargetList,
+    ) -> Result<TargetPage, AppError> {
+        require(who, Permission::TargetRead)?;
+        let agent = list.agent.as_deref();
+        let of_agent = agent.map(|agent| Facet::is(TARGET_AGENT, Key::new().text(agent)));
+        let page = List::<Target> {
+            order: TARGET_NAME,
+            backward: false,
+            facets: of_agent.into_iter().collect(),
+            keep: None,
+            after: None,
+            skip: list.skip,
+            limit: list.limit,
+        };
+        let question = format!("targets {agent:?}");
+        let (listed, next) = self.page(page, list.cursor.as_deref(), &question).await?;
+        Ok(TargetPage {
+            rows: listed.rows,
+            total: listed.total,
+            next,
+        })
     }
 
     /// Targets by name.

@@ -9,11 +9,11 @@ use crate::{
     access::Permission,
     clock::Time,
     domain::{
-        Agent, AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState,
-        Observation, Plan, Principal, Status, Target,
+        Agent, AuditEvent, Certificate, Deployment, DeploymentState, Holder, HolderState, Issuer,
+        Observation, Owner, Plan, Principal, Profile, RenewalPolicy, Status, Target, Team,
     },
     id::Id,
-    store::{AUDIT, DEPLOYMENT_RETRY, Facet, Loaded, OBSERVATION_WRONG, Scan},
+    store::{AUDIT, DEPLOYMENT_RETRY, Document, Facet, Loaded, OBSERVATION_WRONG, Scan},
 };
 
 /// Failed deployments are read up to this number to find their certificates.
@@ -52,8 +52,25 @@ pub struct CertificateView {
     pub next: String,
     /// What is wrong, a sentence.
     pub problem: Option<String>,
+    /// What policy rules say against it, a sentence each.
+    pub warnings: Vec<String>,
     /// Its targets.
     pub deployed: Vec<Deployed>,
+}
+
+/// What the things are called that a certificate refers to. Of whom there is no row, the id stands.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// Its issuer.
+    pub issuer: String,
+    /// Its profile.
+    pub profile: String,
+    /// Its renewal policy.
+    pub policy: String,
+    /// Its owner; empty where none is named.
+    pub owner: String,
+    /// Its team; empty where none is named.
+    pub team: String,
 }
 
 /// How many certificates there are, and failed deployments of them.
@@ -204,6 +221,15 @@ impl App {
         self.view_of(certificate.into_value()).await
     }
 
+    /// A certificate that its reader has just edited: whoever may edit it is shown what became of
+    /// it.
+    pub async fn edited_view(&self, who: &Principal, id: &Id) -> Result<CertificateView, AppError> {
+        require(who, Permission::CertEdit)?;
+        let row = self.store.get::<Certificate>(id).await?;
+        let row = row.ok_or_else(|| AppError::not_found("certificate", id))?;
+        self.view_of(row.into_value()).await
+    }
+
     async fn view_of(&self, certificate: Certificate) -> Result<CertificateView, AppError> {
         let now = self.now();
         let deployed = self.deployed(&certificate).await?;
@@ -212,6 +238,7 @@ impl App {
             status: certificate.status(now),
             expires_at: certificate.expires_at(),
             next: self.next(&certificate, now).await?,
+            warnings: self.warnings(&certificate).await?,
             problem,
             deployed,
             certificate,
@@ -265,6 +292,44 @@ impl App {
             });
         }
         Ok(sentences.join("; "))
+    }
+
+    /// What the things are called that a certificate refers to, for whoever may read it.
+    pub async fn called(
+        &self,
+        who: &Principal,
+        certificate: &Certificate,
+    ) -> Result<Called, AppError> {
+        require(who, Permission::CertRead)?;
+        Ok(Called {
+            issuer: self
+                .name_of::<Issuer>(certificate.issuer_id.as_str(), |i| &i.name)
+                .await?,
+            profile: self
+                .name_of::<Profile>(certificate.profile_id.as_str(), |p| &p.name)
+                .await?,
+            policy: self
+                .name_of::<RenewalPolicy>(certificate.policy_id.as_str(), |p| &p.name)
+                .await?,
+            owner: self
+                .name_of::<Owner>(&certificate.owner_id, |o| &o.name)
+                .await?,
+            team: self
+                .name_of::<Team>(&certificate.team_id, |t| &t.name)
+                .await?,
+        })
+    }
+
+    async fn name_of<T: Document>(
+        &self,
+        id: &str,
+        name: impl Fn(&T) -> &String,
+    ) -> Result<String, AppError> {
+        let Ok(parsed) = id.parse::<Id>() else {
+            return Ok(id.to_owned());
+        };
+        let row = self.store.get::<T>(&parsed).await?;
+        Ok(row.map_or_else(|| id.to_owned(), |row| name(&row).clone()))
     }
 
     /// What people call an agent; its id once it is gone.

@@ -14,7 +14,7 @@ use crate::{
     id::Id,
     store::{JOB_DUE, JOB_LEASED, JOB_STOPPING, Key, Loaded, Scan, Unit},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// The longest an agent may ask to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -243,12 +243,18 @@ impl App {
         .await
     }
 
-    /// Ends the leases of an agent that has just started: whatever it held, it holds no more.
-    pub async fn end_leases(&self, who: &Principal, agent: &Id) -> Result<(), AppError> {
+    /// Ends the leases of an agent, save those of jobs that it still holds: of others it knows
+    /// nothing, since it has just started, or since the answer that leased them was lost.
+    pub async fn end_leases(
+        &self,
+        who: &Principal,
+        agent: &Id,
+        holds: &BTreeSet<Id>,
+    ) -> Result<(), AppError> {
         let its_own = executor_key(require_agent(who, agent)?).bytes();
         let scan = Scan::under(JOB_LEASED, its_own, MOST_LEASED);
         for job in self.store.scan::<Job>(scan).await? {
-            if let Some(lease) = job.lease() {
+            if let Some(lease) = job.lease().filter(|_| !holds.contains(&job.id)) {
                 self.end_lease(&job.id, lease.until).await?;
             }
         }

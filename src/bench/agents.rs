@@ -97,7 +97,7 @@ async fn enrol(app: &App, agents: usize) -> Result<Vec<Enrolled>> {
         replace: false,
         names: None,
     };
-    let token = &app.create_token(operator, &token).await?.token;
+    let token = &app.create_token(operator, &token, None).await?.token;
     let bar = &progress("enrol", agents as u64);
     let enrolled = stream::iter(0..agents).map(|n| async move {
         let secret = secret::generate("", &OsRng);
@@ -119,7 +119,7 @@ async fn enrol(app: &App, agents: usize) -> Result<Vec<Enrolled>> {
             agent: id.clone(),
             config: json!({}),
         };
-        let target = app.create_target(operator, &target).await?.id;
+        let target = app.create_target(operator, &target, None).await?.id;
         bar.inc(1);
         anyhow::Ok(Enrolled {
             credential: format!("cta_{id}.{}", *secret),

@@ -3,6 +3,7 @@
 use super::{
     CliError, Global, Output, attempts,
     bulk::{self, Filtered},
+    certs_edit,
     client::Client,
     follow::{self, Step, Wait},
     host, output, served,
@@ -21,11 +22,18 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::{path::PathBuf, time::Duration};
 
-/// List, show, renew, deploy, revoke, archive and export certificates.
+/// List, show, make, edit, renew, deploy, revoke, archive and export certificates.
 #[derive(Debug, Subcommand)]
 pub enum Certs {
     /// List certificates
-    List,
+    List {
+        #[command(flatten)]
+        filter: certs_edit::Filter,
+    },
+    /// Make a certificate: its targets' agents get it, or its CSR's sender
+    Create(certs_edit::Create),
+    /// Edit a certificate; what no flag names stays as it is
+    Edit(certs_edit::Edit),
     /// Show a certificate: its versions, where they are served, and what happens next
     Show {
         /// The certificate's id
@@ -124,7 +132,9 @@ enum Format {
 pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(), CliError> {
     let client = Client::new(global, env)?;
     match command {
-        Certs::List => list(&client, global.output).await,
+        Certs::List { filter } => list(&client, &filter, global.output).await,
+        Certs::Create(new) => certs_edit::create(&client, new, global.output).await,
+        Certs::Edit(edit) => certs_edit::edit(&client, edit, global.output).await,
         Certs::Show { certificate } => show(&client, &certificate, global.output).await,
         Certs::Check { certificate } => served::check(&client, &certificate, global.output).await,
         Certs::Renew {
@@ -226,11 +236,16 @@ async fn export(client: &Client, wish: Export, output: Output) -> Result<(), Cli
     Ok(())
 }
 
-async fn list(client: &Client, output: Output) -> Result<(), CliError> {
+async fn list(
+    client: &Client,
+    filter: &certs_edit::Filter,
+    output: Output,
+) -> Result<(), CliError> {
+    let filter = filter.query();
     let mut all: Vec<CertificateShape> = Vec::new();
     let mut next = Some(String::new());
     while let Some(cursor) = next {
-        let path = format!("/certificates?page_size=500&cursor={cursor}");
+        let path = format!("/certificates?page_size=500&cursor={cursor}{filter}");
         let list: List<CertificateShape> = client.get(&path).await?;
         all.extend(list.data);
         next = list.next_cursor;
@@ -239,7 +254,10 @@ async fn list(client: &Client, output: Output) -> Result<(), CliError> {
         return output::json(&all);
     }
     if all.is_empty() {
-        output::line("There are no certificates yet.");
+        output::line(match filter.is_empty() {
+            true => "There are no certificates yet.",
+            false => "There are no such certificates.",
+        });
         return Ok(());
     }
     let mut header = vec!["ID", "NAMES", "STATUS", "EXPIRES", "NEXT"];
@@ -305,6 +323,8 @@ async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> 
         ("names", c.sans.join(" ")),
         ("status", c.status.clone()),
         ("issuer", c.issuer_id.clone()),
+        ("profile", c.certificate_profile_id.clone()),
+        ("policy", c.renewal_policy_id.clone()),
         ("expires", output::moment(Some(&c.expires_at))),
         (
             "next",
@@ -314,6 +334,18 @@ async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> 
     if let Some(problem) = &c.problem {
         rows.push(("problem", problem.clone()));
     }
+    let labels = [
+        ("environment", c.environment.clone()),
+        ("owner", c.owner_id.clone()),
+        ("team", c.team_id.clone()),
+        ("tags", tags(c)),
+    ];
+    rows.extend(labels.into_iter().filter(|(_, value)| !value.is_empty()));
+    rows.extend(
+        c.warnings
+            .iter()
+            .map(|warning| ("warning", warning.clone())),
+    );
     for (name, value) in rows {
         output::line(&format!("{name:<12} {value}"));
     }
@@ -357,6 +389,14 @@ async fn show(client: &Client, id: &Id, output: Output) -> Result<(), CliError> 
         );
     }
     Ok(())
+}
+
+fn tags(c: &CertificateShape) -> String {
+    let tags = c.tags.iter();
+    let words: Vec<String> = tags
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    words.join(" ")
 }
 
 fn target_row(t: &TargetShape) -> Vec<String> {

@@ -8,8 +8,10 @@ mod audit;
 mod bench;
 mod bulk;
 mod certs;
+mod certs_edit;
 mod client;
 mod config;
+mod documents;
 mod error;
 mod follow;
 mod host;
@@ -17,7 +19,11 @@ mod issuers;
 mod jobs;
 mod manual;
 mod output;
+mod owners;
+mod policies;
+mod profiles;
 mod quickstart;
+mod renewal_policies;
 mod served;
 mod server;
 mod status;
@@ -101,7 +107,7 @@ enum Command {
     /// Let agents join, list and show them, retire them
     #[command(subcommand)]
     Agents(agents::Agents),
-    /// List, show, renew and deploy certificates
+    /// List, show, make, edit, renew and deploy certificates
     #[command(subcommand)]
     Certs(certs::Certs),
     /// List, show, make, edit, test and delete targets
@@ -110,6 +116,21 @@ enum Command {
     /// List, show, make, import, edit, test and delete issuers
     #[command(subcommand)]
     Issuers(issuers::Issuers),
+    /// List, show, make, edit and delete profiles: what may be issued
+    #[command(subcommand)]
+    Profiles(profiles::Profiles),
+    /// List, show, make, edit and delete policy rules, and list what breaks them
+    #[command(subcommand)]
+    Policies(policies::Policies),
+    /// List, show, make, edit and delete renewal policies: when to renew
+    #[command(subcommand)]
+    RenewalPolicies(renewal_policies::RenewalPolicies),
+    /// List, show, make, edit and delete owners: who answers for certificates
+    #[command(subcommand)]
+    Owners(owners::Owners),
+    /// List, show, make, edit and delete teams of owners
+    #[command(subcommand)]
+    Teams(owners::Teams),
     /// List, show and cancel jobs
     #[command(subcommand)]
     Jobs(jobs::Jobs),
@@ -238,6 +259,26 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Issuers(command) => {
             env.sound()?;
             runtime(false, issuers::run(command, &global, &env))
+        }
+        Command::Profiles(command) => {
+            env.sound()?;
+            runtime(false, profiles::run(command, &global, &env))
+        }
+        Command::Policies(command) => {
+            env.sound()?;
+            runtime(false, policies::run(command, &global, &env))
+        }
+        Command::RenewalPolicies(command) => {
+            env.sound()?;
+            runtime(false, renewal_policies::run(command, &global, &env))
+        }
+        Command::Owners(command) => {
+            env.sound()?;
+            runtime(false, owners::run(command, &global, &env))
+        }
+        Command::Teams(command) => {
+            env.sound()?;
+            runtime(false, owners::teams(command, &global, &env))
         }
         Command::Jobs(command) => {
             env.sound()?;

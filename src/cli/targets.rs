@@ -142,7 +142,7 @@ pub async fn run(command: Targets, global: &Global, env: &Environment) -> Result
 }
 
 /// The configuration that flags say.
-fn settings(config: &[String]) -> Result<Value, CliError> {
+pub(super) fn settings(config: &[String]) -> Result<Value, CliError> {
     let mut fields = Map::new();
     for text in config {
         if text.trim_start().starts_with('{') {

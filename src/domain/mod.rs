@@ -7,14 +7,21 @@ pub mod attempt;
 pub mod audit;
 pub mod certificate;
 pub mod deployment;
+pub mod fault;
 pub mod issuer;
 pub mod job;
 pub mod key;
+pub mod naming;
 pub mod observation;
+pub mod once;
 pub mod order;
+pub mod owner;
+pub mod policy;
 pub mod profile;
 pub mod renewal;
+pub mod replan;
 pub mod revocation;
+pub mod rule;
 pub mod target;
 pub mod version;
 
@@ -28,15 +35,21 @@ pub use certificate::{
     Certificate, Current, EXPIRING_WITHIN, Holder, HolderState, Plan, Revoked, Status,
 };
 pub use deployment::{Deployment, DeploymentState};
+pub use fault::Fault;
 pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
 pub use key::{
     ApiKey, CustomRole, Former, Grant, KeyUse, RolePermission, SESSION_IDLE, SESSION_LIFETIME,
     Session, SessionEnd,
 };
+pub use naming::Naming;
 pub use observation::Observation;
 pub use order::{Cause, FailureClass, Order, OrderState};
-pub use profile::{Profile, RenewalPolicy};
+pub use owner::{Owner, Team};
+pub use policy::{Channel, RenewalPolicy, Retry, Tier};
+pub use profile::{KeyRule, Profile};
+pub use replan::{Edited, Replan};
 pub use revocation::Revocation;
+pub use rule::{PolicyRule, Severity, Subject, Wants};
 pub use target::Target;
 pub use version::{Chain, Version};

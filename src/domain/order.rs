@@ -1,6 +1,6 @@
 //! The order: one attempt to get one version from an issuer.
 
-use super::certificate::Holder;
+use super::{certificate::Holder, policy::Retry};
 use crate::{clock::Time, id::Id, pki::Serial};
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::Duration};
@@ -162,31 +162,38 @@ impl Order {
         matches!(self.state, OrderState::Open)
     }
 
-    /// Ends it without a version. `hint` is the issuer's own word on when to come back.
+    /// Ends it without a version. `hint` is the issuer's own word on when to come back, `retry`
+    /// the renewal policy's.
     pub fn fail(
         &mut self,
         class: FailureClass,
         message: String,
         hint: Option<Duration>,
+        retry: Retry,
         now: Time,
     ) {
         self.state = OrderState::Failed {
             class,
             message,
             at: now,
-            retry_at: now.plus(retry_after(class, self.attempt, hint)),
+            retry_at: now.plus(retry_after(class, self.attempt, hint, retry)),
         };
     }
 }
 
-/// How long to wait before the next attempt: doubling from a minute to a day, and an hour at
-/// least where trying again soon cannot help.
-fn retry_after(class: FailureClass, attempt: u32, hint: Option<Duration>) -> Duration {
-    const DAY: Duration = Duration::from_secs(86_400);
+/// How long to wait before the next attempt: as the policy says, and an hour at least where trying
+/// again soon cannot help.
+fn retry_after(
+    class: FailureClass,
+    attempt: u32,
+    hint: Option<Duration>,
+    retry: Retry,
+) -> Duration {
+    const WEEK: Duration = Duration::from_secs(7 * 86_400);
     let floor = match class {
         FailureClass::Transient => Duration::from_secs(60),
         FailureClass::Permanent | FailureClass::NeedsOperator => Duration::from_secs(3_600),
     };
-    let doubled = floor.saturating_mul(1 << attempt.saturating_sub(1).min(16));
-    doubled.min(DAY).max(hint.unwrap_or_default().min(7 * DAY))
+    let wait = retry.after(attempt, floor);
+    wait.max(hint.unwrap_or_default().min(WEEK))
 }

@@ -111,15 +111,18 @@ fn uses(leaf: &Certificate, approved: &[Eku]) -> Result<(), Mismatch> {
     let stated = cert.extended_key_usage().map_err(|_| Mismatch::Use)?;
     let fits = stated.map_or(approved.is_empty(), |stated| {
         let usage = stated.value;
-        let others = usage.any
-            || usage.code_signing
-            || usage.email_protection
-            || usage.time_stamping
-            || usage.ocsp_signing
-            || !usage.other.is_empty();
+        let others = usage.any || usage.ocsp_signing || !usage.other.is_empty();
+        let is_stated = |eku| match eku {
+            Eku::ServerAuth => usage.server_auth,
+            Eku::ClientAuth => usage.client_auth,
+            Eku::CodeSigning => usage.code_signing,
+            Eku::EmailProtection => usage.email_protection,
+            Eku::TimeStamping => usage.time_stamping,
+        };
         !others
-            && usage.server_auth == approved.contains(&Eku::ServerAuth)
-            && usage.client_auth == approved.contains(&Eku::ClientAuth)
+            && Eku::ALL
+                .into_iter()
+                .all(|eku| is_stated(eku) == approved.contains(&eku))
     });
     if fits { Ok(()) } else { Err(Mismatch::Use) }
 }

@@ -10,7 +10,10 @@ use const_oid::{
     AssociatedOid, ObjectIdentifier,
     db::{
         rfc4519::COMMON_NAME,
-        rfc5280::{ID_AD_CA_ISSUERS, ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH},
+        rfc5280::{
+            ID_AD_CA_ISSUERS, ID_KP_CLIENT_AUTH, ID_KP_CODE_SIGNING, ID_KP_EMAIL_PROTECTION,
+            ID_KP_SERVER_AUTH, ID_KP_TIME_STAMPING,
+        },
     },
 };
 use der::{
@@ -47,13 +50,47 @@ pub enum Eku {
     ServerAuth,
     /// TLS clients.
     ClientAuth,
+    /// Signed programs.
+    CodeSigning,
+    /// S/MIME.
+    EmailProtection,
+    /// Trusted timestamps (RFC 3161).
+    TimeStamping,
 }
 
 impl Eku {
+    /// Every use.
+    pub const ALL: [Self; 5] = [
+        Self::ServerAuth,
+        Self::ClientAuth,
+        Self::CodeSigning,
+        Self::EmailProtection,
+        Self::TimeStamping,
+    ];
+
+    /// The name, as RFC 5280 has it without its prefix.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerAuth => "serverAuth",
+            Self::ClientAuth => "clientAuth",
+            Self::CodeSigning => "codeSigning",
+            Self::EmailProtection => "emailProtection",
+            Self::TimeStamping => "timeStamping",
+        }
+    }
+
+    /// The use of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|eku| eku.as_str() == name)
+    }
+
     pub(super) fn oid(self) -> ObjectIdentifier {
         match self {
             Self::ServerAuth => ID_KP_SERVER_AUTH,
             Self::ClientAuth => ID_KP_CLIENT_AUTH,
+            Self::CodeSigning => ID_KP_CODE_SIGNING,
+            Self::EmailProtection => ID_KP_EMAIL_PROTECTION,
+            Self::TimeStamping => ID_KP_TIME_STAMPING,
         }
     }
 }
@@ -256,6 +293,8 @@ pub async fn leaf(by: Authority<'_>, leaf: &Leaf<'_>) -> Result<Certificate, Iss
         KeyUsages::DigitalSignature.into()
     };
     let ekus: BTreeSet<Eku> = leaf.ekus.iter().copied().collect();
+    // RFC 3161, section 2.3.
+    let exclusive = ekus.contains(&Eku::TimeStamping);
     let ekus: Vec<_> = ekus.into_iter().map(Eku::oid).collect();
     let names: Result<Vec<_>, _> = leaf.sans.iter().map(general_name).collect();
     let mut extensions = vec![
@@ -269,7 +308,7 @@ pub async fn leaf(by: Authority<'_>, leaf: &Leaf<'_>) -> Result<Certificate, Iss
         extension(true, &KeyUsage(usage))?,
     ];
     if !ekus.is_empty() {
-        extensions.push(extension(false, &ExtendedKeyUsage(ekus))?);
+        extensions.push(extension(exclusive, &ExtendedKeyUsage(ekus))?);
     }
     if !leaf.sans.is_empty() {
         // RFC 5280, section 4.2.1.6: critical where the subject is empty.

@@ -42,8 +42,53 @@ pub enum KeyAlgorithm {
     Rsa4096,
 }
 
+/// The kinds of key that are told apart by their size alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyFamily {
+    /// RSA.
+    Rsa,
+    /// ECDSA over a NIST curve.
+    Ecdsa,
+    /// Ed25519; it has one size.
+    Ed25519,
+}
+
+impl KeyFamily {
+    /// Every family.
+    pub const ALL: [Self; 3] = [Self::Rsa, Self::Ecdsa, Self::Ed25519];
+
+    /// The smallest size that is not weak, in bits; 0 for a family of one size.
+    pub fn least_bits(self) -> u32 {
+        match self {
+            Self::Rsa => 2048,
+            Self::Ecdsa => 256,
+            Self::Ed25519 => 0,
+        }
+    }
+}
+
+impl fmt::Display for KeyFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rsa => "RSA",
+            Self::Ecdsa => "ECDSA",
+            Self::Ed25519 => "Ed25519",
+        })
+    }
+}
+
 impl KeyAlgorithm {
-    const ALL: [(Self, &str); 6] = [
+    /// Every kind, the smaller of a family first.
+    pub const ALL: [Self; 6] = [
+        Self::EcdsaP256,
+        Self::EcdsaP384,
+        Self::Ed25519,
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::Rsa4096,
+    ];
+
+    const NAMES: [(Self, &str); 6] = [
         (Self::EcdsaP256, "ECDSA-P256"),
         (Self::EcdsaP384, "ECDSA-P384"),
         (Self::Ed25519, "Ed25519"),
@@ -51,6 +96,27 @@ impl KeyAlgorithm {
         (Self::Rsa3072, "RSA-3072"),
         (Self::Rsa4096, "RSA-4096"),
     ];
+
+    /// What it is, its size apart.
+    pub fn family(self) -> KeyFamily {
+        match self {
+            Self::EcdsaP256 | Self::EcdsaP384 => KeyFamily::Ecdsa,
+            Self::Ed25519 => KeyFamily::Ed25519,
+            Self::Rsa2048 | Self::Rsa3072 | Self::Rsa4096 => KeyFamily::Rsa,
+        }
+    }
+
+    /// Its size, in bits; 0 where its family has one size.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::EcdsaP256 => 256,
+            Self::EcdsaP384 => 384,
+            Self::Ed25519 => 0,
+            Self::Rsa2048 => 2048,
+            Self::Rsa3072 => 3072,
+            Self::Rsa4096 => 4096,
+        }
+    }
 
     /// Whether it is RSA, whose keys may also encrypt.
     pub fn is_rsa(self) -> bool {
@@ -60,7 +126,7 @@ impl KeyAlgorithm {
 
 impl fmt::Display for KeyAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::ALL.iter().find(|(a, _)| a == self);
+        let name = Self::NAMES.iter().find(|(a, _)| a == self);
         f.write_str(name.map_or("?", |(_, name)| name))
     }
 }
@@ -82,7 +148,7 @@ pub enum InvalidKey {
 impl FromStr for KeyAlgorithm {
     type Err = InvalidKey;
     fn from_str(s: &str) -> Result<Self, InvalidKey> {
-        let found = Self::ALL.iter().find(|(_, n)| n.eq_ignore_ascii_case(s));
+        let found = Self::NAMES.iter().find(|(_, n)| n.eq_ignore_ascii_case(s));
         found
             .map(|(a, _)| *a)
             .ok_or_else(|| InvalidKey::Unsupported(s.chars().take(32).collect()))

@@ -16,7 +16,7 @@ pub use certificate::{Certificate, Chain, InvalidCertificate};
 pub use crl::Reason;
 pub use csr::{Csr, InvalidCsr};
 pub use issue::Eku;
-pub use key::{InvalidKey, KeyAlgorithm, PublicKey, SignError, Signer};
+pub use key::{InvalidKey, KeyAlgorithm, KeyFamily, PublicKey, SignError, Signer};
 pub use name::{InvalidName, San, Sans};
 pub use serial::{InvalidSerial, Serial};
 

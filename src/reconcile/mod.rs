@@ -4,11 +4,11 @@
 use crate::{
     app::{App, AppError},
     clock::Time,
-    domain::{Agent, Certificate, Deployment, Job},
+    domain::{Agent, Certificate, Deployment, Job, Replan},
     id::Id,
     store::{
         AGENT_KEYS_LOST, AGENT_LEAVING, CERT_DUE, CERT_UNFINISHED, DEPLOYMENT_RETRY, Document,
-        Index, JOB_LEASE, Key, Scan,
+        Index, JOB_LEASE, Key, REPLAN_SINCE, Scan,
     },
 };
 use futures_util::FutureExt;
@@ -26,7 +26,7 @@ const KEYS_EVERY: Duration = Duration::from_secs(5);
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 /// The ends of CAs are looked at this often.
 const ENDS_EVERY: Duration = Duration::from_secs(86_400);
-/// Jobs that ended long ago are looked for this often.
+/// Jobs that ended long ago, and what came of requests, are looked for this often.
 const JOBS_EVERY: Duration = Duration::from_secs(3600);
 /// The change feed is trimmed this often.
 const FEED_EVERY: Duration = Duration::from_secs(60);
@@ -45,6 +45,7 @@ pub fn start(app: &Arc<App>) {
 pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "lost keys", tick, lost_keys);
     looking(app, "retirement", tick, retirement);
+    looking(app, "replanning", tick, replanning);
     every(
         app,
         "issuers",
@@ -71,6 +72,9 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     every(app, "ended jobs", JOBS_EVERY, |app| async move {
         app.forget_jobs().await
     });
+    every(app, "outcomes of requests", JOBS_EVERY, |app| async move {
+        app.forget_outcomes().await
+    });
     every(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
     });
@@ -94,6 +98,7 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     lost_keys(Arc::clone(app)).await;
     retirement(Arc::clone(app)).await;
+    replanning(Arc::clone(app)).await;
     app.unblock().await?;
     renewals(Arc::clone(app)).await;
     revocations(Arc::clone(app)).await;
@@ -103,6 +108,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.write_uses().await?;
     app.read_configured_keys();
     app.forget_jobs().await?;
+    app.forget_outcomes().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.refresh_crls().await?;
     app.renew_server_certificate().await
@@ -118,6 +124,13 @@ async fn lost_keys(app: Arc<App>) {
 async fn retirement(app: Arc<App>) {
     due::<Agent, _>(&app, "retirement", AGENT_LEAVING, |app, id| async move {
         app.finish_leaving(&id).await
+    })
+    .await;
+}
+
+async fn replanning(app: Arc<App>) {
+    due::<Replan, _>(&app, "replanning", REPLAN_SINCE, |app, id| async move {
+        app.replan(&id).await
     })
     .await;
 }

@@ -8,8 +8,8 @@ use crate::{
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
         DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Observation, Order,
-        OrderState, Plan, Presence, Profile, RenewalPolicy, Revocation, Session, Target, Version,
-        job::JobKind,
+        OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy, Replan, Revocation,
+        Session, Target, Team, Version, job::JobKind, once::Outcome,
     },
     id::Id,
 };
@@ -46,8 +46,12 @@ macro_rules! document {
     };
 }
 
-/// Certificates by creation: (time).
-pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(0);
+/// Certificates by creation: (day, time), counted by day.
+pub const CERT_CREATED: Index = Index::new(Certificate::COLL, "cert.created").counted_by(8);
+/// Certificates by their last edit: (day, time), counted by day.
+pub const CERT_UPDATED: Index = Index::new(Certificate::COLL, "cert.updated").counted_by(8);
+/// Certificates by common name: (common name in lower case).
+pub const CERT_COMMON_NAME: Index = Index::new(Certificate::COLL, "cert.common_name").counted_by(0);
 /// Certificates by name: (name in lower case).
 pub const CERT_NAME: Index = Index::new(Certificate::COLL, "cert.name").counted_by(0);
 /// Certificates by the end of the version that ends first: (archived or revoked, hour, time),
@@ -65,6 +69,10 @@ pub const CERT_ENVIRONMENT: Index = Index::new(Certificate::COLL, "cert.environm
 pub const CERT_ISSUER: Index = Index::new(Certificate::COLL, "cert.issuer").counted();
 /// Certificates by profile: (profile id).
 pub const CERT_PROFILE: Index = Index::new(Certificate::COLL, "cert.profile").counted();
+/// Certificates by renewal policy: (policy id).
+pub const CERT_POLICY: Index = Index::new(Certificate::COLL, "cert.policy").counted();
+/// Certificates by label: (name, value).
+pub const CERT_TAG: Index = Index::new(Certificate::COLL, "cert.tag").counted();
 /// Certificates by owner, where one is named: (owner).
 pub const CERT_OWNER: Index = Index::new(Certificate::COLL, "cert.owner").counted();
 /// Certificates by team, where one is named: (team).
@@ -80,7 +88,9 @@ document!(
     "certificate",
     [
         CERT_CREATED,
+        CERT_UPDATED,
         CERT_NAME,
+        CERT_COMMON_NAME,
         CERT_EXPIRY,
         CERT_DUE,
         CERT_TARGET,
@@ -88,6 +98,8 @@ document!(
         CERT_ENVIRONMENT,
         CERT_ISSUER,
         CERT_PROFILE,
+        CERT_POLICY,
+        CERT_TAG,
         CERT_OWNER,
         CERT_TEAM,
         CERT_AGENT,
@@ -96,8 +108,10 @@ document!(
     ],
     |self, keys| {
         let text = |text: &str| Key::new().text(text);
-        keys.put(CERT_CREATED, Key::new().time(self.created_at));
+        keys.put(CERT_CREATED, day_key(self.created_at));
+        keys.put(CERT_UPDATED, day_key(self.updated_at));
         keys.put(CERT_NAME, text(&self.name.to_lowercase()));
+        keys.put(CERT_COMMON_NAME, text(&self.common_name.to_lowercase()));
         let end = self.expires_at().unwrap_or(NEVER);
         keys.put(CERT_EXPIRY, expiry_key(self.ended().is_some(), end));
         for (_, at) in self.due() {
@@ -112,6 +126,10 @@ document!(
         keys.put(CERT_ENVIRONMENT, text(&self.environment));
         keys.put(CERT_ISSUER, text(self.issuer_id.as_str()));
         keys.put(CERT_PROFILE, text(self.profile_id.as_str()));
+        keys.put(CERT_POLICY, text(self.policy_id.as_str()));
+        for (name, value) in &self.tags {
+            keys.put(CERT_TAG, text(name).text(value));
+        }
         for (index, name) in [(CERT_OWNER, &self.owner_id), (CERT_TEAM, &self.team_id)] {
             if !name.is_empty() {
                 keys.put(index, text(name));
@@ -136,6 +154,12 @@ document!(
 
 /// The end of a certificate that has no version.
 pub const NEVER: Time = Time::from_micros(i64::MAX);
+
+/// A place among moments that are counted by day.
+pub fn day_key(at: Time) -> Key {
+    const DAY: i64 = 86_400_000_000;
+    Key::new().i64(at.micros().div_euclid(DAY)).time(at)
+}
 
 /// A place in [`CERT_EXPIRY`].
 pub fn expiry_key(archived: bool, end: Time) -> Key {
@@ -466,7 +490,9 @@ document!(
 );
 
 /// Targets that are not retired, by name.
-pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name").unique();
+pub const TARGET_NAME: Index = Index::new(Target::COLL, "target.name")
+    .unique()
+    .counted_by(0);
 /// Targets that are not retired, by agent: (agent).
 pub const TARGET_AGENT: Index = Index::new(Target::COLL, "target.agent").counted();
 document!(
@@ -600,13 +626,17 @@ document!(
 );
 
 /// Profiles by name.
-pub const PROFILE_NAME: Index = Index::new(Profile::COLL, "profile.name").unique();
+pub const PROFILE_NAME: Index = Index::new(Profile::COLL, "profile.name")
+    .unique()
+    .counted_by(0);
 document!(Profile, "profile", [PROFILE_NAME], |self, keys| {
     keys.put(PROFILE_NAME, Key::new().text(&self.name));
 });
 
 /// Renewal policies by name.
-pub const POLICY_NAME: Index = Index::new(RenewalPolicy::COLL, "renewal_policy.name").unique();
+pub const POLICY_NAME: Index = Index::new(RenewalPolicy::COLL, "renewal_policy.name")
+    .unique()
+    .counted_by(0);
 document!(
     RenewalPolicy,
     "renewal_policy",
@@ -616,10 +646,57 @@ document!(
     }
 );
 
+/// Policy rules by name.
+pub const RULE_NAME: Index = Index::new(PolicyRule::COLL, "policy_rule.name")
+    .unique()
+    .counted_by(0);
+document!(PolicyRule, "policy_rule", [RULE_NAME], |self, keys| {
+    keys.put(RULE_NAME, Key::new().text(&self.name));
+});
+
+/// Written whenever a policy rule is: whoever knows its version knows all rules.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RulesHead {
+    /// `rules`.
+    pub id: Id,
+    /// When a rule was last made, edited or deleted.
+    pub changed_at: Time,
+}
+document!(RulesHead, "rules_head", [], |self, _keys| {});
+
+/// Owners by name.
+pub const OWNER_NAME: Index = Index::new(Owner::COLL, "owner.name").counted_by(0);
+/// Owners by team: (team id).
+pub const OWNER_TEAM: Index = Index::new(Owner::COLL, "owner.team").counted();
+document!(Owner, "owner", [OWNER_NAME, OWNER_TEAM], |self, keys| {
+    keys.put(OWNER_NAME, Key::new().text(&self.name));
+    if let Some(team) = &self.team_id {
+        keys.put(OWNER_TEAM, Key::new().text(team.as_str()));
+    }
+});
+
+/// Teams by name.
+pub const TEAM_NAME: Index = Index::new(Team::COLL, "team.name").counted_by(0);
+document!(Team, "team", [TEAM_NAME], |self, keys| {
+    keys.put(TEAM_NAME, Key::new().text(&self.name));
+});
+
+/// What is to be planned anew, by the moment of the edit: (time).
+pub const REPLAN_SINCE: Index = Index::new(Replan::COLL, "replan.since");
+document!(Replan, "replan", [REPLAN_SINCE], |self, keys| {
+    keys.put(REPLAN_SINCE, Key::new().time(self.since));
+});
+
 /// Issuers by name.
 pub const ISSUER_NAME: Index = Index::new(Issuer::COLL, "issuer.name").unique();
 document!(Issuer, "issuer", [ISSUER_NAME], |self, keys| {
     keys.put(ISSUER_NAME, Key::new().text(&self.name));
+});
+
+/// What came of requests, by the moment at which it is forgotten: (time).
+pub const OUTCOME_UNTIL: Index = Index::new(Outcome::COLL, "outcome.until");
+document!(Outcome, "outcome", [OUTCOME_UNTIL], |self, keys| {
+    keys.put(OUTCOME_UNTIL, Key::new().time(self.until));
 });
 
 document!(IssuerTest, "issuer_test", [], |self, _keys| {});
@@ -652,6 +729,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Order>(),
     Collection::of::<Job>(),
     Collection::of::<Deployment>(),
+    Collection::of::<Observation>(),
     Collection::of::<Target>(),
     Collection::of::<Agent>(),
     Collection::of::<Presence>(),
@@ -662,8 +740,14 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Session>(),
     Collection::of::<Profile>(),
     Collection::of::<RenewalPolicy>(),
+    Collection::of::<PolicyRule>(),
+    Collection::of::<RulesHead>(),
+    Collection::of::<Owner>(),
+    Collection::of::<Team>(),
+    Collection::of::<Replan>(),
     Collection::of::<Issuer>(),
     Collection::of::<IssuerTest>(),
     Collection::of::<CaNode>(),
+    Collection::of::<Outcome>(),
     Collection::of::<RingRow>(),
 ];

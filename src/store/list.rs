@@ -248,11 +248,13 @@ impl Store {
 
     /// The page, along the order.
     async fn walked<T: Document>(&self, list: List<'_, T>) -> Result<Listed<T>, StoreError> {
-        let (mut rows, mut looked_at) = (Vec::new(), 0);
+        let mut rows: Vec<((Vec<u8>, Id), Loaded<T>)> = Vec::new();
+        let mut looked_at = 0;
         let mut after = list.after.map(|cursor| (cursor.key, cursor.id));
         // An unfiltered list passes over index keys, without reading their rows.
         let plain = list.facets.is_empty() && list.keep.is_none();
-        let step = if plain { list.limit } else { STEP };
+        // One more than the page holds tells whether there is another page.
+        let step = if plain { list.limit + 1 } else { STEP };
         let (skip, mut passed) = if plain {
             (list.skip, list.skip)
         } else {
@@ -271,7 +273,8 @@ impl Store {
             let last = page.len() < step;
             let mut page = page.into_iter();
             for (key, row) in page.by_ref() {
-                after = Some((key, row.row_id().clone()));
+                let place = (key, row.row_id().clone());
+                after = Some(place.clone());
                 let keys = Keys::of(&*row);
                 if list.facets.iter().all(|facet| facet.has(&keys))
                     && list.keep.is_none_or(|keep| keep(&row))
@@ -279,18 +282,22 @@ impl Store {
                     if passed < list.skip {
                         passed += 1;
                     } else {
-                        rows.push(row);
+                        rows.push((place, row));
                     }
                 }
-                if rows.len() >= list.limit {
+                if rows.len() > list.limit {
                     break;
                 }
             }
-            let ended = last && page.len() == 0;
-            if ended || rows.len() >= list.limit || looked_at >= BUDGET {
-                let next = after.filter(|_| !ended);
+            let full = rows.len() > list.limit;
+            if full || last || looked_at >= BUDGET {
+                rows.truncate(list.limit);
+                let next = match rows.last() {
+                    Some((place, _)) if full => Some(place.clone()),
+                    _ => after.filter(|_| !last),
+                };
                 return Ok(Listed {
-                    rows,
+                    rows: rows.into_iter().map(|(_, row)| row).collect(),
                     next: next.map(|(key, id)| Cursor { key, id }),
                     total: None,
                 });

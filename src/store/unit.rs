@@ -75,9 +75,28 @@ impl<'a> Unit<'a> {
         self.store.get(id).await
     }
 
+    /// The first row whose key begins with `key`; the decision does not rest on it.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub async fn first<T: Document>(
+        &self,
+        index: Index,
+        key: Key,
+    ) -> Result<Option<Loaded<T>>, StoreError> {
+        self.store.first(index, key).await
+    }
+
     /// Asserts that a row found by a scan stays as it is.
     pub fn rely_on<T: Document>(&mut self, row: &Loaded<T>) {
         self.see(T::COLL, row.row_id(), Expect::Version(row.version()));
+    }
+
+    /// Asserts that a row that is remembered still has this version, or is still absent: what was
+    /// decided by it is refused otherwise.
+    pub fn recall<T: Document>(&mut self, id: &Id, version: Option<u64>) {
+        let state = version.map_or(Expect::Absent, Expect::Version);
+        self.see(T::COLL, id, state);
     }
 
     /// Writes a new row.

@@ -12,9 +12,12 @@ use super::{
 use crate::{
     access::Permission,
     api::Problem,
-    app::{App, AppError, Demand, JobFilter, JobList, JobView, ServedNow, views::CertificateView},
+    app::{
+        App, AppError, Demand, JobFilter, JobList, JobView, ServedNow,
+        views::{Called, CertificateView},
+    },
     clock::Time,
-    domain::{JobKind, Principal},
+    domain::{Certificate, JobKind, Principal},
     id::Id,
 };
 use askama::Template;
@@ -51,6 +54,8 @@ struct Sheet<'a> {
     now: Moment,
     clock: String,
     view: &'a CertificateView,
+    called: &'a Called,
+    tags: Vec<String>,
     badge: Badge,
     names: Vec<String>,
     expires: Option<Moment>,
@@ -88,6 +93,7 @@ struct Row {
 /// All that the page shows.
 struct Facts {
     view: CertificateView,
+    called: Called,
     served: ServedNow,
     checked: Option<bool>,
     jobs: Option<Vec<JobView>>,
@@ -98,6 +104,7 @@ impl Facts {
     async fn of(app: &App, who: &Principal, id: &str) -> Result<Self, Problem> {
         let id = certificate_id(id)?;
         let view = app.view(who, &id).await?;
+        let called = app.called(who, &view.certificate).await?;
         let served = app.served(who, &id).await?;
         let list = JobList {
             filter: JobFilter {
@@ -115,6 +122,7 @@ impl Facts {
         let now = app.now();
         Ok(Self {
             view,
+            called,
             served,
             checked: None,
             jobs,
@@ -123,7 +131,9 @@ impl Facts {
     }
 
     fn sheet(&self, who: &Principal) -> Sheet<'_> {
-        let Self { view, now, .. } = self;
+        let Self {
+            view, called, now, ..
+        } = self;
         let now = *now;
         let moment = Moment::new(now, now);
         let jobs = self.jobs.as_deref();
@@ -132,6 +142,8 @@ impl Facts {
             clock: moment.machine.get(11..19).unwrap_or_default().to_owned(),
             now: moment,
             view,
+            called,
+            tags: tags(&view.certificate),
             badge: badge(view.status),
             names: view
                 .certificate
@@ -171,6 +183,12 @@ impl Facts {
         });
         deployed.collect()
     }
+}
+
+fn tags(certificate: &Certificate) -> Vec<String> {
+    let tags = certificate.tags.iter();
+    tags.map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 fn row(view: &JobView, now: Time) -> Row {

@@ -410,3 +410,31 @@ async fn a_newer_lease_of_a_job_in_hand_takes_its_place() {
     assert_eq!(reports[0]["token"], "t-newer");
     agent.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_an_answer_that_was_lost_the_server_is_told_which_jobs_are_in_hand() {
+    let host = Host::new();
+    // The report of a job that has ended counts as in hand until the server has taken it.
+    host.server.always("report", 503, json!({}));
+    let v1 = host.version("cert-1", 1);
+    host.server
+        .lease(deployment("job-1", "cert-1", &v1, file()));
+    let agent = host.start().await;
+    host.server.called("report", 1).await;
+    host.server.called("work", 2).await;
+    // The poll after the next is cut.
+    host.server.answer("work", 418, Value::Null);
+    host.server
+        .lease(deployment("job-1", "cert-1", &v1, file()));
+    host.server.called("work", 4).await;
+    let polls = host.server.calls("work");
+    let holds = |n: usize| {
+        let query = polls[n].as_str().unwrap();
+        query
+            .split('&')
+            .find_map(|part| part.strip_prefix("holds=").map(str::to_owned))
+    };
+    assert_eq!((holds(0), holds(1), holds(2)), (None, None, None));
+    assert_eq!(holds(3).as_deref(), Some("job-1"));
+    agent.stop().await;
+}

@@ -119,7 +119,7 @@ impl FakeServer {
         self.state().always.remove(call);
     }
 
-    /// The bodies of all calls of a kind.
+    /// The bodies of all calls of a kind, the queries of those without one.
     pub fn calls(&self, call: &str) -> Vec<Value> {
         self.state()
             .calls
@@ -206,7 +206,8 @@ impl Transport for FakeServer {
                 "the credential is missing"
             );
         }
-        let body: Value = serde_json::from_slice(request.body()).unwrap_or(Value::Null);
+        let body: Value = serde_json::from_slice(request.body())
+            .unwrap_or_else(|_| request.uri().query().unwrap_or_default().into());
         self.state().calls.push((call, body.clone()));
         self.changed.notify_waiters();
         let (status, answer) = match self.planned(call) {

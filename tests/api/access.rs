@@ -44,6 +44,33 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("DELETE /api/v1/certificates/{id}", Needs(CertDelete), 204),
     ("POST /api/v1/certificates/{id}/revoke", Needs(CertRevoke), 200),
     ("GET /api/v1/certificates/{id}/export/pem", Needs(CertRead), 200),
+    ("PUT /api/v1/certificates/{id}", Needs(CertEdit), 200),
+    ("GET /api/v1/profiles", Needs(ProfileRead), 200),
+    ("POST /api/v1/profiles", Needs(ProfileEdit), 201),
+    ("GET /api/v1/profiles/{id}", Needs(ProfileRead), 200),
+    ("PUT /api/v1/profiles/{id}", Needs(ProfileEdit), 200),
+    ("DELETE /api/v1/profiles/{id}", Needs(ProfileDelete), 204),
+    ("GET /api/v1/renewal-policies", Needs(PolicyRead), 200),
+    ("POST /api/v1/renewal-policies", Needs(PolicyEdit), 201),
+    ("GET /api/v1/renewal-policies/{id}", Needs(PolicyRead), 200),
+    ("PUT /api/v1/renewal-policies/{id}", Needs(PolicyEdit), 200),
+    ("DELETE /api/v1/renewal-policies/{id}", Needs(PolicyDelete), 204),
+    ("GET /api/v1/policies", Needs(PolicyRead), 200),
+    ("POST /api/v1/policies", Needs(PolicyEdit), 201),
+    ("GET /api/v1/policies/{id}", Needs(PolicyRead), 200),
+    ("PUT /api/v1/policies/{id}", Needs(PolicyEdit), 200),
+    ("DELETE /api/v1/policies/{id}", Needs(PolicyDelete), 204),
+    ("GET /api/v1/owners", Needs(OwnerRead), 200),
+    ("POST /api/v1/owners", Needs(OwnerEdit), 201),
+    ("GET /api/v1/owners/{id}", Needs(OwnerRead), 200),
+    ("PUT /api/v1/owners/{id}", Needs(OwnerEdit), 200),
+    ("DELETE /api/v1/owners/{id}", Needs(OwnerDelete), 204),
+    ("GET /api/v1/teams", Needs(TeamRead), 200),
+    ("POST /api/v1/teams", Needs(TeamEdit), 201),
+    ("GET /api/v1/teams/{id}", Needs(TeamRead), 200),
+    ("PUT /api/v1/teams/{id}", Needs(TeamEdit), 200),
+    ("DELETE /api/v1/teams/{id}", Needs(TeamDelete), 204),
+    ("GET /api/v1/policies/{id}/violations", Needs(PolicyRead), 200),
     ("POST /api/v1/certificates/{id}/export/pkcs12", Needs(CertRead), 200),
     ("GET /api/v1/issuers", Needs(IssuerRead), 200),
     ("POST /api/v1/issuers", Needs(IssuerEdit), 201),
@@ -318,6 +345,7 @@ impl World {
                 let body = json!({"name": fresh, "common_name": format!("{fresh}.example.org")});
                 (path.into(), body)
             }
+            "PUT /api/v1/certificates/{id}" => (of("web"), json!({"environment": fresh})),
             "POST /api/v1/certificates/{id}/versions" => {
                 (of("web"), json!({"csr_pem": self.version_csr}))
             }
@@ -360,6 +388,23 @@ impl World {
                 let path = path.replace("{ca}", "iss-local");
                 let path = path.replace("{shard}", "0.crl");
                 (path.replace("{file}", "ca-local-root.cer"), Value::Null)
+            }
+            _ if governed(path) => {
+                let body = match path.split('/').nth(3) {
+                    Some("policies") => {
+                        let config = json!({"max_days": 365});
+                        json!({"name": fresh, "type": "CertificateLifetime", "config": config})
+                    }
+                    _ => json!({"name": fresh}),
+                };
+                match route.split_once(' ').unwrap().0 {
+                    "POST" => (path.into(), body),
+                    _ => {
+                        let list = path.split("/{id}").next().unwrap();
+                        let made = self.app.post(list, body.clone()).await.expect(201);
+                        (of(&text(&made["id"])), body)
+                    }
+                }
             }
             "DELETE /api/v1/auth/sessions" => (format!("{path}?except=current"), Value::Null),
             "DELETE /api/v1/auth/sessions/{id}" => {
@@ -452,6 +497,19 @@ impl World {
             _ => (of("web"), Value::Null),
         }
     }
+}
+
+/// A path of documents that say how things are to be.
+fn governed(path: &str) -> bool {
+    let kind = path.split('/').nth(3);
+    let kinds = [
+        "profiles",
+        "renewal-policies",
+        "policies",
+        "owners",
+        "teams",
+    ];
+    kind.is_some_and(|kind| kinds.contains(&kind))
 }
 
 /// A key with [`CUSTOM`] everywhere, and everything on an issuer that there is not.

@@ -244,6 +244,38 @@ async fn the_work_of_another_agent_and_jobs_that_are_not_there_are_refused() {
 }
 
 #[tokio::test]
+async fn leases_whose_answer_was_lost_are_ended_by_the_next_poll() {
+    let (app, agent, _, item) = world().await;
+    // The agent has the job, and says so.
+    let poll = format!("work?holds=job-x,{}", item.id);
+    agent.call(&app, "GET", &poll).send().await.expect(200);
+    agent
+        .about(&app, &item, "lease", json!({}))
+        .await
+        .expect(200);
+    let odd = agent.call(&app, "GET", "work?holds=a%20b").send().await;
+    assert!(odd.refused(400).starts_with("holds: "));
+    // It never had it.
+    agent
+        .call(&app, "GET", "work?holds=")
+        .send()
+        .await
+        .expect(200);
+    agent
+        .about(&app, &item, "lease", json!({}))
+        .await
+        .refused(409);
+    app.advance(5 * SECOND);
+    let again = agent.job(&app).await;
+    assert_eq!(again.id, item.id);
+    agent
+        .report(&app, &again, &agent.confirmed(&again))
+        .await
+        .expect(200);
+    app.check().await;
+}
+
+#[tokio::test]
 async fn a_second_run_of_the_agent_takes_over_and_the_first_ones_words_are_refused() {
     let (app, agent, _, old) = world().await;
     app.advance(10 * MINUTE);

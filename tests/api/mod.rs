@@ -1,6 +1,6 @@
 //! The REST API through its real router: who may call what, what is refused, what is answered.
 
-mod access;
+pub mod access;
 mod agents;
 mod audit;
 mod bulk;
@@ -10,8 +10,10 @@ mod jobs;
 mod join;
 mod keys;
 mod leases;
+mod lists;
 mod metrics;
 mod observe;
+mod once;
 mod openapi;
 mod publication;
 mod roles;

@@ -11,6 +11,7 @@ mod demand;
 mod disk;
 mod ending;
 mod faults;
+mod govern;
 mod logs;
 mod manual;
 mod proxy;

@@ -151,12 +151,9 @@ fn the_policy_says_how_much_is_left_and_the_spread_makes_it_more() {
             not_after: begin.plus(lifetime),
         };
         let policy = RenewalPolicy {
-            id: "rp-1".parse().unwrap(),
-            name: "p".into(),
             renew_left_permille: permille,
             renewal_window_days: days,
-            created_at: begin,
-            updated_at: begin,
+            ..RenewalPolicy::new("rp-1".parse().unwrap(), begin)
         };
         let mut most = Duration::ZERO;
         for n in 0..100 {

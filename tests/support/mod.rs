@@ -253,6 +253,11 @@ impl TestApp {
         reconcile::look(&self.app).await.unwrap();
     }
 
+    /// As [`tick`](Self::tick), over a disk that may fail.
+    pub async fn tick_cut(&self) {
+        let _ = reconcile::look(&self.app).await;
+    }
+
     /// Time passes, with a look of every loop at each `every`.
     pub async fn pass(&self, time: Duration, every: Duration) {
         let end = self.now().plus(time);

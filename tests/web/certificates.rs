@@ -351,3 +351,45 @@ async fn what_is_served_now_is_on_the_certificates_page_and_asked_for_by_a_form(
         .page();
     assert!(page.text().contains("Not every agent has looked in time"));
 }
+
+#[tokio::test]
+async fn a_certificate_names_what_it_rests_on_and_the_rules_it_breaks() {
+    let desk = Desk::open().await;
+    desk.make(
+        "/profiles",
+        json!({"id": "internal", "name": "Internal servers"}),
+    )
+    .await;
+    desk.make(
+        "/owners",
+        json!({"id": "ada", "name": "Ada <b>Lovelace</b>"}),
+    )
+    .await;
+    let rule = json!({
+        "name": "Environments", "type": "AllowedEnvironments",
+        "config": {"allowed": ["production"]},
+    });
+    desk.make("/policies", rule).await;
+    let body = json!({
+        "id": "shop", "name": "Shop", "common_name": "shop.example.com", "owner_id": "ada",
+        "team_id": "nobody made it", "certificate_profile_id": "internal",
+        "environment": "dev", "tags": {"app": "shop"},
+    });
+    desk.make("/certificates", body).await;
+    let session = desk.admin().await;
+    let answer = desk.get("/certificates/shop", Some(&session)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+    let page = answer.page();
+    page.assert_accessible();
+    let facts = page.one("dl").text();
+    for part in [
+        "Internal servers",
+        "Ada <b>Lovelace</b>",
+        "nobody made it",
+        "Local CA",
+        "app=shop",
+        "environment \"dev\" is none of production",
+    ] {
+        assert!(facts.contains(part), "{part:?} in {facts}");
+    }
+}

@@ -1,5 +1,6 @@
 //! Keys, roles, sessions, and who one is.
 
+use super::Ignored;
 use crate::{
     app::{KeyMade, KeyView, RoleView, SessionView},
     clock::Time,
@@ -249,6 +250,10 @@ pub struct RoleWish {
     /// All that it is to hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permissions: Option<Vec<PermissionWish>>,
+    /// Programs repeat the id of the path.
+    #[serde(skip_serializing)]
+    #[schema(ignore)]
+    pub id: Ignored,
 }
 
 /// A permission to give to a role.
