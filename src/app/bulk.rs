@@ -4,7 +4,7 @@
 use super::{App, AppError, audit, need, printable, require};
 use crate::{
     access::Permission,
-    domain::{AuditEvent, Category, Certificate, Holder, Job, JobKind, Principal, Status},
+    domain::{AuditEvent, Category, Certificate, Holder, Job, JobKind, Owner, Principal, Status},
     id::Id,
     pki::Reason,
     store::{
@@ -169,8 +169,14 @@ impl App {
         team: Option<&str>,
     ) -> Result<Bulk, AppError> {
         require(who, Permission::CertEdit)?;
-        printable("owner_id", owner, 1..=128)?;
         printable("team_id", team.unwrap_or_default(), 0..=128)?;
+        let id: Id = owner
+            .parse()
+            .map_err(|e| AppError::invalid("owner_id", e))?;
+        if self.store.get::<Owner>(&id).await?.is_none() {
+            let message = format!("there is no owner {id}: `certctl owners list` shows them");
+            return Err(AppError::invalid("owner_id", message));
+        }
         let which = Selection {
             ids: ids.clone(),
             ..Selection::default()

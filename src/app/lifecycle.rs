@@ -119,9 +119,12 @@ impl App {
         }
         let issuers = Scan::all(ISSUER_NAME, MOST_ISSUERS);
         for issuer in self.store.scan::<Issuer>(issuers).await? {
+            if !issuer.enabled {
+                continue;
+            }
             let blocked = Key::new().text(issuer.id.as_str()).bytes();
             let mut after = None;
-            while issuer.enabled {
+            loop {
                 let page = self
                     .store
                     .page::<Certificate>(Scan {

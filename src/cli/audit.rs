@@ -73,7 +73,7 @@ pub struct Wanted {
 
 /// Runs it.
 pub async fn run(command: Audit, global: &Global, env: &Environment) -> Result<(), CliError> {
-    let client = Client::new(global, env)?;
+    let client = Client::patient(global, env)?;
     let output = global.output;
     match command {
         Audit::List(wanted) => list(&client, &wanted, output).await,

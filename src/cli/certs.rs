@@ -130,7 +130,7 @@ enum Format {
 
 /// Runs it.
 pub async fn run(command: Certs, global: &Global, env: &Environment) -> Result<(), CliError> {
-    let client = Client::new(global, env)?;
+    let client = Client::patient(global, env)?;
     match command {
         Certs::List { filter } => list(&client, &filter, global.output).await,
         Certs::Create(new) => certs_edit::create(&client, new, global.output).await,

@@ -12,10 +12,15 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// The socket of an installed server, tried last.
 const SYSTEM_SOCKET: &str = "/run/certctl/certctl.sock";
+/// A call on all there is may take this long; the server gives it up before.
+const LONG: Duration = Duration::from_secs(100);
+/// The largest answer to such a call, in bytes.
+const MAX_LONG_BODY: usize = 256 << 20;
 /// The largest CA bundle read, in bytes.
 const MAX_BUNDLE: usize = 4 << 20;
 
@@ -40,8 +45,26 @@ impl Client {
 
     /// As flags and environment say.
     pub fn new(global: &Global, env: &Environment) -> Result<Self, CliError> {
+        Self::with(global, env, HttpOptions::default())
+    }
+
+    /// As [`new`](Self::new), for calls on all there is: they take longer and answer more.
+    pub fn patient(global: &Global, env: &Environment) -> Result<Self, CliError> {
+        let options = HttpOptions {
+            timeout: LONG,
+            max_body: MAX_LONG_BODY,
+            ..HttpOptions::default()
+        };
+        Self::with(global, env, options)
+    }
+
+    fn with(global: &Global, env: &Environment, options: HttpOptions) -> Result<Self, CliError> {
         let Some(server) = server(global, env)? else {
-            return Ok(Self::on_socket(socket(global, env)));
+            return Ok(Self {
+                transport: Arc::new(HttpClient::unix(socket(global, env), options)),
+                base: "http://localhost".into(),
+                authorization: None,
+            });
         };
         let Some(key) = env.get("CERTCTL_API_KEY") else {
             return Err(CliError::Config(
@@ -60,7 +83,7 @@ impl Client {
         };
         let dialer = Dialer::new(Resolver::system(), Guard::Any);
         Ok(Self {
-            transport: Arc::new(HttpClient::https(dialer, &trust, HttpOptions::default())?),
+            transport: Arc::new(HttpClient::https(dialer, &trust, options)?),
             base: server.trim_end_matches('/').to_owned(),
             authorization: Some(authorization),
         })

@@ -370,10 +370,12 @@ impl World {
                 )
             }
             "POST /api/v1/certificates/bulk-renew" => (path.into(), json!({"team_id": "none"})),
-            "POST /api/v1/certificates/bulk-reassign" => (
-                path.into(),
-                json!({"certificate_ids": ["web"], "owner_id": fresh}),
-            ),
+            "POST /api/v1/certificates/bulk-reassign" => {
+                let owner = json!({"id": fresh, "name": fresh});
+                self.app.post("/api/v1/owners", owner).await.expect(201);
+                let body = json!({"certificate_ids": ["web"], "owner_id": fresh});
+                (path.into(), body)
+            }
             "DELETE /api/v1/issuers/{id}" => (of(&self.issuer(&fresh).await), Value::Null),
             "PUT /api/v1/issuers/{id}" => (of("iss-local"), json!({"name": fresh})),
             "POST /api/v1/issuers/{id}/test" => (of("iss-local"), Value::Null),

@@ -120,6 +120,10 @@ async fn renewing_many_queues_a_job_for_each_that_an_agent_holds() {
 #[tokio::test]
 async fn many_get_another_owner() {
     let app = world(2).await;
+    for id in ["o-2", "o-3"] {
+        let owner = json!({"id": id, "name": id});
+        app.post("/api/v1/owners", owner).await.expect(201);
+    }
     let ids = ["red-0", "red-1", "blue-0", "nosuch"];
     let wish = json!({"certificate_ids": ids, "owner_id": "o-2", "team_id": "blue"});
     let done = bulk(&app, "reassign", wish.clone()).await;
@@ -184,6 +188,11 @@ async fn a_call_on_nothing_or_everything_is_refused() {
             "reassign",
             json!({"certificate_ids": ["red-0"]}),
             "owner_id",
+        ),
+        (
+            "reassign",
+            json!({"certificate_ids": ["red-0"], "owner_id": "nobody"}),
+            "owner_id: there is no owner",
         ),
         (
             "reassign",

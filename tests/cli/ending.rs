@@ -242,6 +242,8 @@ async fn many_are_revoked_by_a_filter_once_they_were_counted() {
     assert_eq!(ended.status.code(), Some(2), "{ended:?}");
     let ended = home.run("certs revoke");
     assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+    let owner = json!({"id": "o-1", "name": "Ann"});
+    home.api().post("/owners", owner).await;
     home.run("certs reassign a b --owner o-1").good();
     let said = home.run("certs revoke --filter owner=o-1 --reason superseded --yes");
     assert_eq!(said.good(), "2 revoked, 0 had ended already, 0 failed");
