@@ -323,7 +323,8 @@ impl Deployer {
         let closed = journal.clone().with(Phase::RolledBack);
         match closed.save(&*self.host.files, &self.paths, target) {
             Ok(()) => {
-                self.prune_backups(target, &closed);
+                // What it had taken away stands in its place again.
+                self.prune_backups(target, None);
                 (closed, verified.map(drop))
             }
             Err(fault) => (journal, Err(Unverified::unseen(fault))),
@@ -479,7 +480,7 @@ impl Deployer {
     /// the certificate that no target serves or would go back to. What fails is logged and tried
     /// again after the next deployment.
     fn prune(&self, target: &Id, last: &Journal) {
-        self.prune_backups(target, last);
+        self.prune_backups(target, last.before.backup);
         let certificate = &last.version.certificate;
         let pruned = self.versions_in_use().and_then(|in_use| {
             let of_this = in_use.into_iter().filter(|v| v.certificate == *certificate);
@@ -491,9 +492,9 @@ impl Deployer {
         }
     }
 
-    fn prune_backups(&self, target: &Id, last: &Journal) {
+    fn prune_backups(&self, target: &Id, keep: Option<u32>) {
         let files = &*self.host.files;
-        if let Err(error) = places::prune(files, &self.paths, target, last.before.backup) {
+        if let Err(error) = places::prune(files, &self.paths, target, keep) {
             tracing::warn!(%target, %error, "backups no longer needed were not removed");
         }
     }

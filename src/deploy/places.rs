@@ -295,16 +295,18 @@ pub fn current(
     Ok(version().filter(leads))
 }
 
-/// Removes a target's backups, save the first, which holds what stood there before anything of ours
-/// did, and the one that a rollback may need.
+/// Removes a target's backups, save the one that a rollback may need and, as long as a version of
+/// ours is in place, the first: it holds what stood there before.
 pub fn prune(
     files: &dyn Files,
     paths: &Paths,
     target: &Id,
     keep: Option<u32>,
 ) -> Result<(), FileError> {
-    for number in backups(files, paths, target)?.into_iter().skip(1) {
-        if Some(number) != keep {
+    let in_place = current(files, paths, target)?.is_some();
+    for (nth, number) in backups(files, paths, target)?.into_iter().enumerate() {
+        let original = nth == 0 && in_place;
+        if !original && Some(number) != keep {
             files.remove_tree(&paths.backups(target).join(number.to_string()))?;
         }
     }

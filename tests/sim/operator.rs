@@ -6,7 +6,9 @@ use super::{
 };
 use bytes::Bytes;
 use certctl::net::Transport;
+use data_encoding::HEXLOWER;
 use http::{Method, Request, StatusCode};
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -29,19 +31,26 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Posts until the server accepts, or says that it has done so before.
+    /// Posts until the server accepts: what is made, is made once.
     pub async fn post(&self, path: &str, body: &Value) -> Value {
+        let once = format!("{path} {body}");
+        let once = HEXLOWER.encode(digest(&SHA256, once.as_bytes()).as_ref());
+        self.post_as(Some(&once), path, body).await
+    }
+
+    async fn post_as(&self, once: Option<&str>, path: &str, body: &Value) -> Value {
         loop {
-            let request = Request::builder()
+            let mut request = Request::builder()
                 .method(Method::POST)
                 .uri(format!("{URL}{path}"))
-                .header("authorization", format!("Bearer {}", self.key))
-                .header("idempotency-key", "the-only-one")
-                .body(Bytes::from(body.to_string()))
-                .unwrap();
+                .header("authorization", format!("Bearer {}", self.key));
+            if let Some(once) = once {
+                request = request.header("idempotency-key", once);
+            }
+            let request = request.body(Bytes::from(body.to_string())).unwrap();
             if let Ok(answer) = self.wire.call(request).await {
                 let status = answer.status();
-                if status.is_success() || status == StatusCode::CONFLICT {
+                if status.is_success() {
                     return serde_json::from_slice(answer.body()).unwrap();
                 }
                 assert!(
@@ -56,7 +65,10 @@ impl Operator {
 
     /// A join token for one agent.
     pub async fn join_token(&self) -> String {
-        let made = self.post("/api/v1/agents/tokens", &json!({})).await;
+        // One whose answer was lost is of no use: its secret is not shown again.
+        let made = self
+            .post_as(None, "/api/v1/agents/tokens", &json!({}))
+            .await;
         made["token"].as_str().unwrap().to_owned()
     }
 

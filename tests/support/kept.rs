@@ -72,6 +72,19 @@ impl Kept<'_> {
             assert_ne!(journal.phase, Phase::Begun, "{name}: {target} is undecided");
             let backup = journal.before.backup.map(|n| n.to_string());
             backups.extend(backup.map(|n| self.paths.backups(&target).join(n)));
+            let numbers = files.list(&self.paths.backups(&target)).unwrap_or_default();
+            let numbers = numbers
+                .iter()
+                .filter_map(|n| n.to_str()?.parse::<u32>().ok());
+            if files
+                .read_link(&self.paths.current(&target))
+                .unwrap()
+                .is_some()
+            {
+                // What stood there before anything of ours did.
+                let first = numbers.min().map(|n| n.to_string());
+                backups.extend(first.map(|n| self.paths.backups(&target).join(n)));
+            }
             kept.extend(journal.versions());
         }
         let needed: BTreeSet<String> = kept
