@@ -73,7 +73,7 @@ struct Stored {
 
 impl From<Stored> for ApiKey {
     fn from(stored: Stored) -> Self {
-        let only = || stored.role.iter().map(|role| Grant::of(role)).collect();
+        let only = || stored.role.iter().map(Grant::of).collect();
         Self {
             grants: stored.grants.unwrap_or_else(only),
             id: stored.id,

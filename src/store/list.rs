@@ -15,6 +15,9 @@ const BUDGET: usize = 2_000;
 /// Rows read at a time on such a walk.
 const STEP: usize = 250;
 
+/// Where a row stands in an index: its key, then its id.
+type Place = (Vec<u8>, Id);
+
 /// A filter by an index: rows that hold a key of it from one on and below another. A row is
 /// expected to hold one at most.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,7 +222,7 @@ impl Store {
             found.retain(|_| rows.next().flatten().is_some_and(|row| keep(&row)));
         }
         let total = Some(found.len() as u64);
-        let beyond = |(k, i): &(Vec<u8>, Id)| match &list.after {
+        let beyond = |(k, i): &Place| match &list.after {
             None => true,
             Some(Cursor { key, id }) if list.backward => (k, i) < (key, id),
             Some(Cursor { key, id }) => (k, i) > (key, id),
@@ -248,7 +251,7 @@ impl Store {
 
     /// The page, along the order.
     async fn walked<T: Document>(&self, list: List<'_, T>) -> Result<Listed<T>, StoreError> {
-        let mut rows: Vec<((Vec<u8>, Id), Loaded<T>)> = Vec::new();
+        let mut rows: Vec<(Place, Loaded<T>)> = Vec::new();
         let mut looked_at = 0;
         let mut after = list.after.map(|cursor| (cursor.key, cursor.id));
         // An unfiltered list passes over index keys, without reading their rows.

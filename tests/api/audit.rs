@@ -40,7 +40,8 @@ async fn a_question_finds_the_events_that_fit_and_no_others() {
     };
     let at = middle.parse::<certctl::clock::Time>().unwrap();
     let is = |name: &'static str, value: &'static str| move |e: &Value| e[name] == value;
-    let questions: [(String, Box<dyn Fn(&Value) -> bool>); 9] = [
+    type Question = (String, Box<dyn Fn(&Value) -> bool>);
+    let questions: [Question; 9] = [
         (
             "category=auth".into(),
             Box::new(is("event_category", "auth")),

@@ -23,8 +23,10 @@ fn read<T: Document>(bytes: &[u8]) {
     }
 }
 
+type Kind = (Coll, fn(&[u8]));
+
 /// Every kind of row, and how it is read.
-const KINDS: &[(Coll, fn(&[u8]))] = &[
+const KINDS: &[Kind] = &[
     (Agent::COLL, read::<Agent>),
     (ApiKey::COLL, read::<ApiKey>),
     (CaNode::COLL, read::<CaNode>),

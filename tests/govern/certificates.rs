@@ -463,7 +463,7 @@ async fn lists_are_filtered_by_labels() {
         .list("/api/v1/certificates?renewal_policy_id=rp-default")
         .await;
     assert_eq!(of_policy.len(), 4);
-    let many = vec!["a"; 9].join(",");
+    let many = ["a"; 9].join(",");
     let path = format!("/api/v1/certificates?tag={many}");
     app.admin("GET", &path).send().await.refused(400);
 }

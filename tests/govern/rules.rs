@@ -20,8 +20,10 @@ fn with(id: &str, fields: Value) -> Value {
     body
 }
 
-/// What each type takes and what it does not, with the reason.
-fn cases() -> Vec<(&'static str, Value, Vec<Value>, Vec<(Value, &'static str)>)> {
+/// A type of rule, its configuration, certificates it takes, and those it does not with the reason.
+type Case = (&'static str, Value, Vec<Value>, Vec<(Value, &'static str)>);
+
+fn cases() -> Vec<Case> {
     let named = |cn: &str| json!({"common_name": cn});
     vec![
         (
