@@ -194,6 +194,14 @@ impl TargetConfig {
         }
     }
 
+    /// The configuration file of the software that serves the target, where it is told to read it.
+    pub fn software(&self) -> Option<&Path> {
+        match self {
+            Self::File(_) | Self::Site(_) => None,
+            Self::Nginx(nginx) => Some(&nginx.config_path),
+        }
+    }
+
     /// The configured name to ask for in handshakes.
     pub fn server_name(&self) -> Option<&str> {
         match self {

@@ -52,7 +52,7 @@ impl Deployer {
     ) -> Ended {
         let _turn = tokio::select! {
             biased;
-            turn = self.turn(target, Some(&pair.version().certificate)) => turn,
+            turn = self.turn(target, Some(&pair.version().certificate), Some(config)) => turn,
             () = stop.cancelled() => {
                 return Ended {
                     outcome: Outcome::Failed(Fault::transient(STOPPED)),
@@ -75,17 +75,32 @@ impl Deployer {
 
     /// Waits until nothing else is done on the target or with the certificate's versions. Always in
     /// this order, so that no two wait for each other. The certificate is locked too, because its
-    /// targets share the staged versions and the link. What waits for another deployment's target
-    /// takes no place from those that could begin.
-    pub(super) async fn turn(&self, target: &Id, certificate: Option<&Id>) -> Turn<'_> {
+    /// targets share the staged versions and the link; and the software, because it reads every
+    /// target's pair whenever it tests or loads its configuration, and must see none that is half
+    /// replaced. What waits for another deployment takes no place from those that could begin.
+    pub(super) async fn turn(
+        &self,
+        target: &Id,
+        certificate: Option<&Id>,
+        config: Option<&TargetConfig>,
+    ) -> Turn<'_> {
         let target = self.locks.hold(format!("target {target}")).await;
         let certificate = match certificate {
             Some(id) => Some(self.locks.hold(format!("certificate {id}")).await),
             None => None,
         };
+        let software = match config.and_then(TargetConfig::software) {
+            Some(path) => Some(
+                self.locks
+                    .hold(format!("software {}", path.display()))
+                    .await,
+            ),
+            None => None,
+        };
         Turn {
             _target: target,
             _certificate: certificate,
+            _software: software,
             _at_work: self.at_work.acquire().await.ok(),
         }
     }
@@ -126,8 +141,10 @@ impl Deployer {
         }
         for target in targets {
             let journal = Journal::load(&*self.host.files, &self.paths, &target);
-            let of = journal.ok().flatten().map(|j| j.version.certificate);
-            let _turn = self.turn(&target, of.as_ref()).await;
+            let journal = journal.ok().flatten();
+            let of = journal.as_ref().map(|j| &j.version.certificate);
+            let config = journal.as_ref().map(|j| &j.target);
+            let _turn = self.turn(&target, of, config).await;
             if let Err(error) = self.resume(&target).await {
                 tracing::error!(%target, %error, "the target could not be restored");
                 whole = false;
@@ -515,6 +532,7 @@ impl Deployer {
 pub(super) struct Turn<'a> {
     _target: OwnedMutexGuard<()>,
     _certificate: Option<OwnedMutexGuard<()>>,
+    _software: Option<OwnedMutexGuard<()>>,
     _at_work: Option<SemaphorePermit<'a>>,
 }
 

@@ -51,7 +51,7 @@ impl Deployer {
         let version = pair.version();
         let _turn = tokio::select! {
             biased;
-            turn = self.turn(target, Some(&version.certificate)) => turn,
+            turn = self.turn(target, Some(&version.certificate), Some(config)) => turn,
             () = stop.cancelled() => return Err(Fault::transient(STOPPED)),
         };
         let mut found = Examined::default();
@@ -115,7 +115,7 @@ impl Deployer {
     ) -> Result<Examined, Fault> {
         let _turn = tokio::select! {
             biased;
-            turn = self.turn(target, None) => turn,
+            turn = self.turn(target, None, Some(config)) => turn,
             () = stop.cancelled() => return Err(Fault::transient(STOPPED)),
         };
         let mut found = Examined::default();
