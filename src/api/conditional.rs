@@ -4,7 +4,7 @@
 use axum::{
     body::{Body, HttpBody},
     extract::Request,
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -19,7 +19,8 @@ const TAG: usize = 8;
 /// Tags what is read by the hash of its body, and answers 304 to whoever names that tag.
 pub async fn tagged(request: Request, next: Next) -> Response {
     let reads = *request.method() == Method::GET;
-    let known = reads.then(|| request.headers().clone());
+    let known = request.headers().get_all(header::IF_NONE_MATCH);
+    let known = reads.then(|| known.iter().cloned().collect::<Vec<_>>());
     let response = next.run(request).await;
     let short = response.body().size_hint().exact();
     match known {
@@ -34,7 +35,7 @@ pub async fn tagged(request: Request, next: Next) -> Response {
     }
 }
 
-async fn tag(response: Response, known: &HeaderMap) -> Response {
+async fn tag(response: Response, known: &[HeaderValue]) -> Response {
     let (mut parts, body) = response.into_parts();
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -55,9 +56,9 @@ async fn tag(response: Response, known: &HeaderMap) -> Response {
 }
 
 /// Whether `If-None-Match` names the tag, by the weak comparison.
-fn names(known: &HeaderMap, tag: &str) -> bool {
-    let values = known.get_all(header::IF_NONE_MATCH).iter();
-    let mut tags = values
+fn names(known: &[HeaderValue], tag: &str) -> bool {
+    let mut tags = known
+        .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','));
     tags.any(|known| {

@@ -59,7 +59,7 @@ pub async fn told(State(allowed): State<CorsLayer>, request: Request, next: Next
     if !request.headers().contains_key(header::ORIGIN) {
         return next.run(request).await;
     }
-    let Ok(answer) = allowed.layer(next).oneshot(request).await;
+    let Ok(answer) = Box::pin(allowed.layer(next).oneshot(request)).await;
     answer
 }
 

@@ -26,7 +26,8 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let credential = credential(parts)?;
-        let who = app.authenticate(credential, limit::address(parts)).await?;
+        // Boxed: a call that waits holds no room for this.
+        let who = Box::pin(app.authenticate(credential, limit::address(parts))).await?;
         app.admit_key(&who)?;
         Ok(Self(who))
     }
