@@ -94,7 +94,7 @@ impl App {
             .await?
             .into_value();
         self.metrics.has_issuers(issuer.kind.as_str());
-        self.issuer_view(issuer).await
+        self.stored_issuer(&issuer.id).await
     }
 
     async fn make_hierarchy(
@@ -200,7 +200,7 @@ impl App {
             })
             .await?
             .into_value();
-        self.issuer_view(issuer).await
+        self.stored_issuer(&issuer.id).await
     }
 }
 
