@@ -14,14 +14,18 @@
 //! follow is named by its status alone, e.g. `(status = 502)`.
 
 use super::router;
+use crate::access::Permission;
 use axum::{
     body::Bytes,
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     response::IntoResponse,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 use utoipa::ToSchema;
 
 /// An answer that says what went wrong.
@@ -42,6 +46,31 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     text.push(b'\n');
     text.into()
 });
+
+/// What a caller needs for each operation that takes a body, by method and path.
+static NEEDED: LazyLock<BTreeMap<String, Permission>> = LazyLock::new(|| {
+    let mut needed = BTreeMap::new();
+    for (path, item) in members(&mut document()["paths"]) {
+        for (method, operation) in members(item) {
+            let permission = operation["x-permission"].as_str().unwrap_or_default();
+            if let Ok(permission) = permission.parse()
+                && operation.get("requestBody").is_some()
+            {
+                needed.insert(format!("{method} {path}"), permission);
+            }
+        }
+    }
+    needed
+});
+
+/// The permission, on anything at all, without which nobody sends a body to a route.
+pub(super) fn needed_to_send(method: &Method, route: &str) -> Option<Permission> {
+    if *method == Method::GET {
+        return None;
+    }
+    let method = method.as_str().to_lowercase();
+    NEEDED.get(&format!("{method} {route}")).copied()
+}
 
 /// This document.
 #[utoipa::path(
