@@ -494,7 +494,7 @@ fn places(write: &Write) -> BTreeSet<Place> {
 fn count(op: CounterOp, value: i64) -> Result<i64, Option<Time>> {
     match op {
         CounterOp::Add { n, max } => match value.checked_add(n) {
-            Some(sum) if sum <= max => Ok(sum),
+            Some(sum) if sum <= max && (n > 0 || sum >= 0) => Ok(sum),
             _ => Err(None),
         },
         CounterOp::Take {
