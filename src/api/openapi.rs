@@ -72,7 +72,7 @@ pub fn document() -> Value {
 }
 
 /// The refusals that more than one operation knows: name, status, what it means.
-const REFUSALS: [(&str, StatusCode, &str); 14] = [
+const REFUSALS: [(&str, StatusCode, &str); 15] = [
     (
         "BadRequest",
         StatusCode::BAD_REQUEST,
@@ -103,6 +103,11 @@ const REFUSALS: [(&str, StatusCode, &str); 14] = [
         "Gone",
         StatusCode::GONE,
         "The agent is retired and can stop for good",
+    ),
+    (
+        "Stale",
+        StatusCode::PRECONDITION_FAILED,
+        "It was changed since the answer whose tag `If-Match` names",
     ),
     (
         "TooLarge",
@@ -269,6 +274,16 @@ fn describe(operation: &mut Value, method: &str, path: &str, tag: &str) {
             "description": "The caller's name for this request, e.g. a UUID. Repeated within a day, \
                             it is answered with what it made the first time.",
             "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        }));
+    }
+    if operation["responses"].get("412").is_some() {
+        parameters.push(json!({
+            "name": "If-Match",
+            "in": "header",
+            "required": false,
+            "description": "The `ETag` of the answer that this follows from: it is refused when \
+                            what was answered has changed since. `*` is whatever is there.",
+            "schema": {"type": "string"},
         }));
     }
     if !changes {

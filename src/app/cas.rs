@@ -70,9 +70,9 @@ impl App {
         let hierarchy = &hierarchy(new)?;
         // Keys cost too much to be made for a request that is repeated.
         if let Some(once) = once
-            && let Some(issuer) = self.made_before(who, once).await?
+            && let Some(issuer) = self.made_before::<Issuer>(who, once).await?
         {
-            return self.issuer_view(issuer).await;
+            return self.stored_issuer(&issuer.id).await;
         }
         let (root, issuing) = &self.make_hierarchy(hierarchy, new.key_algorithm).await?;
         let issuer = self
@@ -100,7 +100,7 @@ impl App {
             .await?
             .into_value();
         self.metrics.has_issuers(issuer.kind.as_str());
-        self.issuer_view(issuer).await
+        self.stored_issuer(&issuer.id).await
     }
 
     async fn make_hierarchy(
@@ -210,7 +210,7 @@ impl App {
         let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
         self.nodes.forget(issuing_node);
         self.crls.forget(issuing_node);
-        self.issuer_view(issuer).await
+        self.stored_issuer(&issuer.id).await
     }
 }
 

@@ -2,7 +2,7 @@
 //! planned in the same commit.
 
 use super::{
-    App, AppError, audit,
+    App, AppError, Expected, audit,
     certificates::{self, each_once, exists},
     configuration::differences,
     lifecycle, need, require,
@@ -56,20 +56,19 @@ pub struct CertificateEdit {
 }
 
 impl App {
-    /// Edits a certificate, if it still has the version that the caller has seen, where one is
-    /// given. Other names, another profile or issuer want new versions, which are due at once;
-    /// another policy, other moments; other targets, deployments. Where versions follow that nobody
-    /// has asked for before, the caller must be one who may issue.
+    /// Edits a certificate. Other names, another profile or issuer want new versions, which are due
+    /// at once; another policy, other moments; other targets, deployments. Where versions follow
+    /// that nobody has asked for before, the caller must be one who may issue.
     pub async fn edit_certificate(
         &self,
         who: &Principal,
         id: &Id,
+        expected: &Expected,
         edit: &CertificateEdit,
-        seen: Option<u64>,
     ) -> Result<Certificate, AppError> {
         require(who, Permission::CertEdit)?;
         let (edited, agents) = self
-            .decide(|unit| self.edit(unit, who, id, edit, seen))
+            .decide(|unit| self.edit(unit, who, id, expected, edit))
             .await?;
         for agent in &agents {
             self.doorbell.ring(agent);
@@ -82,14 +81,12 @@ impl App {
         mut unit: Unit<'a>,
         who: &Principal,
         id: &Id,
+        expected: &Expected,
         edit: &CertificateEdit,
-        seen: Option<u64>,
     ) -> Result<(Unit<'a>, (Certificate, Vec<Id>)), AppError> {
         let now = self.now();
         let row: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
-        if seen.is_some_and(|version| version != row.version()) {
-            return Err(AppError::Stale);
-        }
+        expected.met_by(&row)?;
         if let Some(ended) = row.ended() {
             let message = format!("certificate {id} is {ended}: it is not edited any more");
             return Err(AppError::Conflict(message));

@@ -1,6 +1,6 @@
 //! The end of certificates: revoked for cause, or put away.
 
-use super::{App, AppError, audit, lifecycle, need, require};
+use super::{App, AppError, Expected, audit, lifecycle, need, require};
 use crate::{
     access::Permission,
     clock::Time,
@@ -201,12 +201,18 @@ impl App {
 
     /// Puts a certificate away: it stays readable, and nothing is due for it any more. Its versions
     /// stay good until they end. Putting it away again changes nothing.
-    pub async fn archive(&self, who: &Principal, id: &Id) -> Result<Certificate, AppError> {
+    pub async fn archive(
+        &self,
+        who: &Principal,
+        id: &Id,
+        expected: &Expected,
+    ) -> Result<Certificate, AppError> {
         require(who, Permission::CertDelete)?;
         let certificate = self
             .decide(|mut unit| async move {
                 let now = self.now();
                 let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
+                expected.met_by(&cert)?;
                 if cert.archived_at.is_some() {
                     return Ok((unit, cert.into_value()));
                 }

@@ -332,35 +332,6 @@ async fn a_target_of_one_certificate_is_not_given_to_two() {
 }
 
 #[tokio::test]
-async fn an_edit_of_another_version_is_refused() {
-    let app = TestApp::start().await;
-    let certificate = app.certificate("web", &[]).await;
-    assert_eq!(certificate["id"], "web");
-    let web = "web".parse().unwrap();
-    let row = app.app.store.get::<certctl::domain::Certificate>(&web);
-    let version = row.await.unwrap().unwrap().version();
-    let edit = async |tag: &str, name: &str| {
-        let call = app.admin("PUT", WEB).header("if-match", tag);
-        call.json(&json!({"name": name})).send().await
-    };
-    edit(&format!("\"{version}.00000000\""), "first")
-        .await
-        .expect(200);
-    for tag in [
-        format!("\"{version}.00000000\""),
-        format!("\"{version}\""),
-        "\"nonsense\"".into(),
-        "W/\"1.2\"".into(),
-    ] {
-        let told = edit(&tag, "second").await.refused(412);
-        assert!(told.contains("changed since"), "{told}");
-    }
-    assert_eq!(app.shown("web").await["name"], "first");
-    edit("*", "third").await.expect(200);
-    app.check().await;
-}
-
-#[tokio::test]
 async fn what_cannot_be_is_refused_by_its_field() {
     let app = TestApp::start().await;
     let agent = app.agent("host").await;
