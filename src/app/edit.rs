@@ -56,8 +56,9 @@ pub struct CertificateEdit {
 }
 
 impl App {
-    /// Edits a certificate. Other names, another profile or issuer want new versions, which are due at once;
-    /// another policy, other moments; other targets, deployments.
+    /// Edits a certificate. Other names, another profile or issuer want new versions, which are due
+    /// at once; another policy, other moments; other targets, deployments. Where versions follow
+    /// that nobody has asked for before, the caller must be one who may issue.
     pub async fn edit_certificate(
         &self,
         who: &Principal,
@@ -103,6 +104,13 @@ impl App {
         let policy = exists::<RenewalPolicy>(&mut unit, "renewal_policy_id", policy).await?;
         let removed: Vec<Id> = without(&old.targets, &new.targets);
         let added: Vec<Id> = without(&new.targets, &old.targets);
+        let anew = old.sans != new.sans
+            || old.common_name != new.common_name
+            || old.issuer_id != new.issuer_id
+            || old.profile_id != new.profile_id;
+        if anew || !added.is_empty() {
+            require(who, Permission::CertIssue)?;
+        }
         let mut agents = Vec::new();
         for target in &removed {
             self.take_from(&mut unit, &old, target, now).await?;
@@ -118,10 +126,6 @@ impl App {
         let allowed = self.allowed(&mut unit, &new, &profile, Some(&policy));
         allowed.await??;
 
-        let anew = old.sans != new.sans
-            || old.common_name != new.common_name
-            || old.issuer_id != new.issuer_id
-            || old.profile_id != new.profile_id;
         if anew {
             for holder in lifecycle::agents_of(&new) {
                 if let Some(line) = new.holders.get_mut(&holder)
