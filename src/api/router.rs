@@ -243,7 +243,12 @@ async fn health() -> axum::Json<StatusShape> {
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let (status, says) = match app.ready().await {
         Ok(()) => {
-            return axum::Json(Readiness::of("ready", None)).into_response();
+            let warning = app.low_disk().map(|low| low.to_string());
+            let ready = Readiness {
+                warning,
+                ..Readiness::of("ready", None)
+            };
+            return axum::Json(ready).into_response();
         }
         Err(NotReady::Stopping) => ("draining", "the server is stopping".to_owned()),
         Err(NotReady::Loop(name)) => {
@@ -276,11 +281,19 @@ struct Readiness {
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What keeps it from beginning anything new: reads are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 impl Readiness {
     fn of(status: &'static str, error: Option<String>) -> Self {
         let db = error.is_none().then_some("reachable");
-        Self { status, db, error }
+        Self {
+            status,
+            db,
+            error,
+            warning: None,
+        }
     }
 }

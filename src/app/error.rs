@@ -1,5 +1,6 @@
 //! What a use case answers when it does not do what was asked.
 
+use super::room::LowDisk;
 use crate::{
     access::Permission,
     clock::Time,
@@ -77,6 +78,9 @@ pub enum AppError {
     /// Too much is going on; try again in a moment.
     #[error("the server is busy: try again in a moment")]
     Busy,
+    /// Nothing new is begun: the disk is nearly full.
+    #[error("{0}")]
+    LowDisk(LowDisk),
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(String),

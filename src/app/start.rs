@@ -19,7 +19,7 @@ use crate::{
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
     store::{CommitError, Committer, EngineError, Redb, Store, StoreError},
-    sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
+    sys::{Disk, FileError, Files, Reach, Rooms, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub struct Parts {
     pub crypto: Arc<dyn Crypto>,
     /// The server's own files.
     pub files: Arc<dyn Files>,
+    /// Tells how much room the disk has.
+    pub rooms: Arc<dyn Rooms>,
     /// Starts tasks.
     pub tasks: Tasks,
     /// The settings.
@@ -86,6 +88,7 @@ impl Parts {
             rng: Arc::new(OsRng),
             crypto: Arc::new(RingCrypto),
             files,
+            rooms: Arc::new(Disk),
             tasks,
             config,
             names,
@@ -181,6 +184,7 @@ impl App {
             rng,
             crypto,
             files,
+            rooms,
             tasks,
             config,
             mut names,
@@ -253,12 +257,15 @@ impl App {
             refusals: Throttle::default(),
             metrics,
             files,
+            rooms,
+            found: super::room::Found::default(),
             keys_used: Seen::default(),
             sessions_used: Seen::default(),
             configured,
             limits: Limits::new(&config),
             config,
         };
+        app.look_at_room();
         app.remember_heard().await?;
         app.know_issuers().await?;
         Ok(Started {
