@@ -189,7 +189,8 @@ impl App {
     }
 
     /// Gives a key a new secret. The present one is good for `overlap` longer; a still older one
-    /// is over.
+    /// is over. It takes a present one to make another: whoever has it is not locked out by one who
+    /// has the secret before.
     pub async fn rotate_key(
         &self,
         who: &Principal,
@@ -197,6 +198,10 @@ impl App {
         overlap: Duration,
     ) -> Result<KeyMade, AppError> {
         require(who, Permission::AuthKeyRotate)?;
+        if who.former_secret {
+            let reason = "your key has a newer secret than the one you came with: use that one";
+            return Err(AppError::Reserved(reason.into()));
+        }
         if overlap > MAX_OVERLAP {
             let message = format!("at most {} (a week) is accepted", MAX_OVERLAP.as_secs());
             return Err(AppError::invalid("overlap_seconds", message));
@@ -356,10 +361,12 @@ impl App {
                             used.last_used_at = used.last_used_at.max(*at);
                             unit.put(used);
                         }
-                        None => unit.insert(KeyUse {
+                        None if self.has_key(&mut unit, id).await? => unit.insert(KeyUse {
                             id: id.clone(),
                             last_used_at: *at,
                         }),
+                        // It was deleted after it was used.
+                        None => {}
                     }
                 }
                 for (id, at) in sessions {
@@ -375,6 +382,12 @@ impl App {
             self.sessions_used.written(sessions, self.now());
         }
         Ok(())
+    }
+
+    /// Whether there is a key with this id; the decision rests on it.
+    async fn has_key(&self, unit: &mut Unit<'_>, id: &Id) -> Result<bool, AppError> {
+        let configured = self.configured.keys().iter().any(|key| key.id == *id);
+        Ok(configured || unit.load_opt::<ApiKey>(id).await?.is_some())
     }
 
     async fn last_used(&self, id: &Id) -> Result<Option<Time>, AppError> {

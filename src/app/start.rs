@@ -261,6 +261,7 @@ impl App {
         };
         app.remember_heard().await?;
         app.know_issuers().await?;
+        app.tell_of_keys_without_role().await?;
         Ok(Started {
             app: Arc::new(app),
             admin_key,

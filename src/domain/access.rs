@@ -22,6 +22,8 @@ pub struct Principal {
     pub agent: Option<Id>,
     /// The key it came with, by itself or by the session that was opened with it.
     pub key: Option<Id>,
+    /// Whether that key has a newer secret than the one it came with.
+    pub former_secret: bool,
     /// The browser session it came with.
     pub session: Option<Id>,
     /// What it may do; nothing for an agent and the system, whose rights are not in roles.
@@ -61,6 +63,7 @@ impl Principal {
             name: name.into(),
             agent: None,
             key: None,
+            former_secret: false,
             session: None,
             access: Access::default(),
         }

@@ -1,7 +1,7 @@
 //! Keys: made, granted roles, given a new secret, ended.
 
 use crate::support::{DAY, HOUR, MINUTE, TestApp, text};
-use certctl::{access::Role, app::Browser, clock::Time};
+use certctl::{access::Role, app::Browser, clock::Time, domain::KeyUse, reconcile};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -147,6 +147,57 @@ async fn a_rotated_key_is_good_for_the_overlap_and_no_longer() {
         .await
         .refused(400);
     assert!(message.contains("overlap_seconds"), "{message}");
+}
+
+#[tokio::test]
+async fn the_secret_before_gives_nothing_that_outlasts_it_and_no_new_one() {
+    let app = TestApp::start().await;
+    let (_, first) = app.made_key("root", &["r-admin"]).await;
+    let session = app.app.sign_in(&first, &Browser::default()).await.unwrap();
+    let rotate = format!("{KEYS}/root/rotate");
+    let rotated = app.post(&rotate, json!({"overlap_seconds": 3600})).await;
+    let second = text(&rotated.expect(200)["key_value"]);
+    let end = app.now().plus(HOUR).to_string();
+    let make = json!({"name": "x", "role_ids": ["r-viewer"]});
+    let brief = json!({"name": "x", "role_ids": ["r-viewer"], "expires_at": end});
+    for by_session in [false, true] {
+        let call = |path: &str, wish: &Value| {
+            let call = app.call("POST", path).json(wish);
+            match by_session {
+                true => call.session(&session).send(),
+                false => call.bearer(&first).send(),
+            }
+        };
+        let message = call(&rotate, &json!({})).await.refused(403);
+        assert!(message.contains("newer secret"), "{message}");
+        let message = call(KEYS, &make).await.refused(400);
+        assert!(message.contains(&end), "{message}");
+        call(KEYS, &brief).await.expect(201);
+        delete(&app, &format!("{KEYS}/x")).await.expect(204);
+    }
+    let call = |path: &str, wish: &Value| app.call("POST", path).bearer(&second).json(wish).send();
+    call(KEYS, &make).await.expect(201);
+    call(&rotate, &json!({})).await.expect(200);
+}
+
+/// Two processes on one store: in one a key was used, in the other it is deleted.
+#[tokio::test]
+async fn the_use_of_a_key_that_was_deleted_elsewhere_is_not_written() {
+    let app = TestApp::start().await;
+    let other = app.start_again().await.unwrap().app;
+    let (_, key) = app.made_key("ci", &["r-viewer"]).await;
+    let id = text(&app.get(&format!("{KEYS}/ci")).await["id"])
+        .parse()
+        .unwrap();
+    let used = async || app.app.store.get::<KeyUse>(&id).await.unwrap();
+    other.sign_in(&key, &Browser::default()).await.unwrap();
+    reconcile::look(&other).await.unwrap();
+    assert!(used().await.is_some());
+    app.advance(HOUR);
+    other.sign_in(&key, &Browser::default()).await.unwrap();
+    delete(&app, &format!("{KEYS}/ci")).await.expect(204);
+    reconcile::look(&other).await.unwrap();
+    assert!(used().await.is_none());
 }
 
 #[tokio::test]

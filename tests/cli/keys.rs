@@ -202,6 +202,7 @@ fn a_configuration_of_keys_that_cannot_be_is_refused_before_the_start_without_sh
         ("ci:secret-secret,ci:secret-other:r-admin", "two roles"),
         ("ci:cta_secret", "an agent's credential"),
         ("ci:secret-secret:a:b", "name:key"),
+        ("ci:secret-secret:clerk", "no such role"),
     ] {
         let mut command = certctl(["config", "check"]);
         let ended = run(command.env("CERTCTL_API_KEYS_NAMED", text));
