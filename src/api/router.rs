@@ -54,17 +54,27 @@ fn published() -> OpenApiRouter<Arc<App>> {
 
 /// Every operation of the API, each with its path and all else at its handler.
 pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
-    let for_strangers = OpenApiRouter::new()
-        .routes(routes!(agents::enrol))
-        .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
-    // Thousands wait here at once: no layer beyond those of all routes.
-    let for_agents = OpenApiRouter::new()
+    for_anyone().merge(for_agents())
+}
+
+/// What agents alone call, over and over. Thousands wait here at once: no layer beyond those of all
+/// routes.
+fn for_agents() -> OpenApiRouter<Arc<App>> {
+    let api = OpenApiRouter::new()
         .routes(routes!(agents::credential))
         .routes(routes!(agents::work))
         .routes(routes!(served::observe))
         .routes(routes!(agents::lease))
         .routes(routes!(agents::csr))
         .routes(routes!(agents::report));
+    OpenApiRouter::new().nest("/api/v1", api)
+}
+
+/// All the others.
+fn for_anyone() -> OpenApiRouter<Arc<App>> {
+    let for_strangers = OpenApiRouter::new()
+        .routes(routes!(agents::enrol))
+        .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
     let api = OpenApiRouter::new()
         .routes(routes!(openapi::serve))
         .routes(routes!(certificates::list, certificates::create))
@@ -148,8 +158,7 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(metrics::show))
         .routes(routes!(metrics::text))
         .layer(middleware::from_fn(conditional::tagged))
-        .merge(for_strangers)
-        .merge(for_agents);
+        .merge(for_strangers);
     OpenApiRouter::new()
         .routes(routes!(health))
         .routes(routes!(ready))
@@ -180,18 +189,26 @@ pub fn plain_router(app: Arc<App>) -> Router {
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
     let (allowed, guarded) = (cross_origin::allowed(&app), cross_origin::guarded(&app));
-    Router::from(operations())
+    let for_agents = Router::from(for_agents())
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            limit::of_agents,
+        ));
+    Router::from(for_anyone())
         .merge(web::router())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            limit::by_address,
+        ))
+        .merge(for_agents)
         .with_state(Arc::clone(&app))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(
             ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(
-                    app.clone(),
-                    observe::observe,
-                ))
+                .layer(middleware::from_fn_with_state(app, observe::observe))
                 .layer(middleware::from_fn_with_state(allowed, cross_origin::told))
                 .layer(middleware::from_fn(problem::dress))
                 .layer(header_layer(header::CACHE_CONTROL, "no-store"))
@@ -204,7 +221,6 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
                 .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
                 .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
-                .layer(middleware::from_fn_with_state(app, limit::by_address))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,

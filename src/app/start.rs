@@ -268,6 +268,7 @@ impl App {
         app.look_at_room();
         app.remember_heard().await?;
         app.know_issuers().await?;
+        app.tell_of_keys_without_role().await?;
         Ok(Started {
             app: Arc::new(app),
             admin_key,

@@ -138,13 +138,13 @@ pub const SETTINGS: &[Setting] = &[
     secret(
         "CERTCTL_API_KEYS_NAMED",
         Kind::NamedKeys,
-        "such keys with names and roles: name:key or name:key:role, the role r-viewer where none is named; a name may come twice, with the same role, while its key is replaced",
+        "such keys with names and roles: name:key or name:key:role, the role r-viewer where none is named, else a built-in one or the id of one that was made here; a name may come twice, with the same role, while its key is replaced",
     ),
     public(
         "CERTCTL_RATE_LIMIT_ENABLED",
         Kind::Switch,
         "true",
-        "whether callers are limited to a rate; agents, by their credential, and the local socket never are",
+        "whether callers are limited to a rate; the local socket never is, nor is an agent that asks for work and reports, unless many wrong credentials came from its address",
     ),
     public(
         "CERTCTL_RATE_LIMIT_RPS",

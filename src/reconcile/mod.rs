@@ -68,8 +68,7 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
         app.write_uses().await
     });
     every(app, "configured keys", KEYS_EVERY, |app| async move {
-        app.read_configured_keys();
-        Ok(())
+        Ok(app.read_configured_keys().await?)
     });
     every(app, "disk space", ROOM_EVERY, |app| async move {
         app.look_at_room();
@@ -112,7 +111,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
     app.write_uses().await?;
-    app.read_configured_keys();
+    app.read_configured_keys().await?;
     app.look_at_room();
     app.forget_jobs().await?;
     app.forget_outcomes().await?;
