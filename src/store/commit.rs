@@ -433,11 +433,7 @@ impl State {
                 .or_default()
                 .insert(write.id.clone());
         }
-        let version = if write.doc.is_news() {
-            version
-        } else {
-            before
-        };
+        let version = if write.doc.is_news() { version } else { before };
         if write.doc != Doc::Delete {
             let keys = new.clone();
             self.facts

@@ -126,12 +126,15 @@ impl Edit {
     /// What is wrong with it, whatever is stored.
     pub(super) fn check(&self) -> Result<(), EditError> {
         match self {
-            Self::Add { default, .. } | Self::Drop { default, .. } => {
-                default.iter().try_for_each(|text| json(text).map(std::mem::drop))
-            }
+            Self::Add { default, .. } | Self::Drop { default, .. } => default
+                .iter()
+                .try_for_each(|text| json(text).map(std::mem::drop)),
             Self::Rename { .. } => Ok(()),
             Self::Map { field, pairs } => {
-                for side in [|p: &(Text, Text)| p.0.clone(), |p: &(Text, Text)| p.1.clone()] {
+                for side in [
+                    |p: &(Text, Text)| p.0.clone(),
+                    |p: &(Text, Text)| p.1.clone(),
+                ] {
                     let mut values = Vec::new();
                     for pair in pairs.iter() {
                         let value = json(&side(pair))?;
@@ -263,7 +266,9 @@ pub(super) fn kept_fields(number: u16, doc: &Map<String, Value>) -> Vec<String> 
         return Vec::new();
     };
     let start = format!("{number} ");
-    let held = kept.iter().filter(|(_, value)| value.as_array().is_some_and(|v| !v.is_empty()));
+    let held = kept
+        .iter()
+        .filter(|(_, value)| value.as_array().is_some_and(|v| !v.is_empty()));
     held.filter_map(|(name, _)| name.strip_prefix(&start))
         .filter(|name| !name.contains(' '))
         .map(str::to_owned)

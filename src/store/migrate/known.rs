@@ -126,7 +126,8 @@ impl Known {
         let differs = |record: &&Record| {
             let number = record.migration.number;
             let own = self.program.iter().find(|m| m.number == number);
-            !record.is_sound() || own.is_some_and(|own| own.checksum(&own.inverse()) != record.checksum)
+            !record.is_sound()
+                || own.is_some_and(|own| own.checksum(&own.inverse()) != record.checksum)
         };
         let altered = self.ledger.values().filter(differs);
         altered.map(|record| record.migration.number).collect()

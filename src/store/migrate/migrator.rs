@@ -9,8 +9,8 @@ use super::{
 use crate::{
     clock::Time,
     store::{
-        Answer, Batch, Coll, CommitError, Doc, EngineError, Expect, Query, Row, Store,
-        StoreError, Unit, Write, document,
+        Answer, Batch, Coll, CommitError, Doc, EngineError, Expect, Query, Row, Store, StoreError,
+        Unit, Write, document,
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -58,7 +58,9 @@ pub enum MigrateError {
     )]
     Altered(u16),
     /// There is no such format.
-    #[error("the store has format {format}, and this program knows up to {known}: there is no way to {asked}")]
+    #[error(
+        "the store has format {format}, and this program knows up to {known}: there is no way to {asked}"
+    )]
     NoSuchFormat {
         /// What was asked for.
         asked: u16,
@@ -78,7 +80,9 @@ pub enum MigrateError {
         backup: Option<String>,
     },
     /// Programs that do not know it are at work.
-    #[error("migration {number} ({name}) needs all servers of older versions stopped: stop them, then try again")]
+    #[error(
+        "migration {number} ({name}) needs all servers of older versions stopped: stop them, then try again"
+    )]
     OthersAtWork {
         /// Its number.
         number: u16,
@@ -355,7 +359,10 @@ impl Migrator<'_> {
             after = Some(last.id.clone());
             for row in &rows {
                 let format = document::format(&row.doc);
-                see(row, format.map_err(|e| at_fault(collection, row, e.into()))?)?;
+                see(
+                    row,
+                    format.map_err(|e| at_fault(collection, row, e.into()))?,
+                )?;
             }
         }
     }
@@ -438,5 +445,7 @@ fn at_fault(collection: &str, row: &Row, e: BringError) -> MigrateError {
 fn named(collection: &str) -> Coll {
     let known = crate::store::COLLECTIONS.iter().map(|c| c.coll());
     let mut named = known.filter(|coll| coll.0 == collection);
-    named.next().unwrap_or_else(|| Coll(collection.to_owned().leak()))
+    named
+        .next()
+        .unwrap_or_else(|| Coll(collection.to_owned().leak()))
 }

@@ -181,11 +181,16 @@ impl Migration {
         let fits = match self.class {
             Class::AddField | Class::Backfill => self.edits.iter().all(adds),
             Class::AddCollection | Class::AddIndex => self.edits.is_empty(),
-            Class::AddConstraint | Class::WidenType | Class::Rename => !self.edits.iter().any(drops),
+            Class::AddConstraint | Class::WidenType | Class::Rename => {
+                !self.edits.iter().any(drops)
+            }
             Class::Drop => self.edits.iter().any(drops),
         };
         if !fits {
-            return Err(format!("its edits are not of class {}", self.class.as_str()));
+            return Err(format!(
+                "its edits are not of class {}",
+                self.class.as_str()
+            ));
         }
         if self.number <= FIRST_FORMAT
             || self.min_reader > self.number
