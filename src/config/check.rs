@@ -41,6 +41,8 @@ pub struct ServerConfig {
     pub rates: Option<Rates>,
     /// The proxies whose word on who calls is believed.
     pub trusted_proxies: Networks,
+    /// A store that is behind is left to `certctl server --migrate-only`.
+    pub migrations_via_hook: bool,
 }
 
 /// How often callers may call.
@@ -66,6 +68,7 @@ impl ServerConfig {
             keys: Vec::new(),
             rates: None,
             trusted_proxies: Networks::default(),
+            migrations_via_hook: false,
         }
     }
 }
@@ -143,6 +146,8 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         trusted_proxies: env
             .get("CERTCTL_TRUSTED_PROXIES")
             .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
+        migrations_via_hook: switch(env.or_default("CERTCTL_MIGRATIONS_VIA_HOOK"))
             .unwrap_or_default(),
     };
     Ok((config, log))

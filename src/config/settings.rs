@@ -175,6 +175,12 @@ pub const SETTINGS: &[Setting] = &[
         "proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8,192.0.2.1; without them everybody behind a proxy shares its rate",
     ),
     public(
+        "CERTCTL_MIGRATIONS_VIA_HOOK",
+        Kind::Switch,
+        "false",
+        "whether a server leaves a store that is behind to `certctl server --migrate-only`, and waits for that, not ready",
+    ),
+    public(
         "CERTCTL_LOG_LEVEL",
         Kind::LogLevel,
         "info",
@@ -307,7 +313,7 @@ impl Kind {
 
 /// Yes or no.
 pub(super) fn switch(text: &str) -> Option<bool> {
-    match text {
+    match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Some(true),
         "false" | "no" | "off" | "0" => Some(false),
         _ => None,

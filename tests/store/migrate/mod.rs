@@ -180,8 +180,8 @@ pub fn migrator(store: &Store) -> Migrator<'_> {
         store,
         now: NOW,
         by: "a test",
-        commit_id: &|| 5,
-        note: &|_, _, _| {},
+        commit_id: Box::new(|| 5),
+        note: &|_, _, _, _| {},
         progress: &|_, _| {},
     }
 }

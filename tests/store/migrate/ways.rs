@@ -224,7 +224,7 @@ fn a_way_up_that_is_cut_at_any_write_is_gone_on_with() {
 fn a_way_down_that_is_cut_at_any_write_is_gone_on_with() {
     cut_everywhere(
         async |engine| {
-            insert(engine, &some_notes(3_000)).await;
+            insert(engine, &some_notes(900)).await;
             let store = program(engine, ALL);
             migrator(&store).up(9, None, true).await.unwrap();
         },
