@@ -90,9 +90,9 @@ pub struct CounterChange {
 /// How a counter changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CounterOp {
-    /// Adds `n`; refused when the result would exceed `max`.
+    /// Adds `n`; refused when the result would exceed `max`, or by taking away become negative.
     Add {
-        /// The amount, at least 1.
+        /// The amount, not 0.
         n: i64,
         /// The largest allowed value.
         max: i64,
@@ -229,7 +229,7 @@ pub enum Invalid {
         index: Index,
     },
     /// A counter change by nothing, or a bucket without size or refill time.
-    #[error("a counter changes by at least 1, and a bucket holds and refills at least 1")]
+    #[error("a counter changes, and a bucket holds and refills at least 1")]
     EmptyCounter,
     /// Something is larger than the store takes.
     #[error("{what} is {found}, at most {limit} is possible: split the request into smaller ones")]
@@ -330,7 +330,7 @@ impl Write {
 impl CounterOp {
     fn is_sound(self) -> bool {
         match self {
-            Self::Add { n, .. } => n >= 1,
+            Self::Add { n, .. } => n != 0,
             Self::Take {
                 cost, per, burst, ..
             } => cost >= 1 && burst >= 1 && per >= Duration::from_micros(1),

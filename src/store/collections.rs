@@ -291,7 +291,8 @@ document!(
             }
             OrderState::Failed { class, .. } => {
                 let class = class.error_class(self.is_renewal());
-                vec![refused_total(&self.issuer, &class)]
+                let refused = class.map(|class| refused_total(&self.issuer, &class));
+                refused.into_iter().collect()
             }
         }
     }

@@ -21,6 +21,21 @@ pub const fn epoch_start(epoch: u32) -> u64 {
     (epoch as u64) << 40
 }
 
+/// The sequence number of a store while it is being loaded.
+pub const LOADING: u64 = 0;
+
+/// The sequence number that a part of a load leaves behind it.
+///
+/// # Errors
+/// [`EngineError::NotEmpty`] where `seq` is that of a store that something was committed to.
+pub fn loading(seq: u64, last: Option<u64>) -> Result<u64, EngineError> {
+    if seq == LOADING || seq == epoch_start(1) {
+        Ok(last.unwrap_or(LOADING))
+    } else {
+        Err(EngineError::NotEmpty)
+    }
+}
+
 /// A key's place among all indexes. Engines keep those of each row beside it, so that a row can be
 /// unindexed by a program that no longer knows the index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -492,7 +507,7 @@ type After<'a> = BTreeMap<(Coll, &'a Id), BTreeSet<Place>>;
 fn count(op: CounterOp, value: i64) -> Result<i64, Option<Time>> {
     match op {
         CounterOp::Add { n, max } => match value.checked_add(n) {
-            Some(sum) if sum <= max => Ok(sum),
+            Some(sum) if sum <= max && (n > 0 || sum >= 0) => Ok(sum),
             _ => Err(None),
         },
         CounterOp::Take {

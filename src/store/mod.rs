@@ -34,7 +34,8 @@ pub use counting::{Counting, Work};
 pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};
 pub use engine::{
-    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Query, Row, Scan, Snapshot,
+    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Load, Query, Row, Scan,
+    Snapshot,
 };
 pub use error::{CommitError, StoreError, Unwritable, UnwritableReason};
 pub use indexing::Collection;

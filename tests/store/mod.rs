@@ -11,6 +11,7 @@ pub mod migrate;
 mod model;
 mod queue;
 mod redb_file;
+mod whole;
 
 use bytes::Bytes;
 use certctl::{
