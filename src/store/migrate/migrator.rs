@@ -27,7 +27,7 @@ pub struct Migrator<'a> {
     /// Which program, for the ledger.
     pub by: &'a str,
     /// Names commits.
-    pub commit_id: Box<dyn Fn() -> u128 + Sync + 'a>,
+    pub commit_id: Box<dyn Fn() -> u128 + Send + Sync + 'a>,
     /// Adds to the commit that makes (true) or undoes a migration.
     pub note: &'a (dyn Fn(&mut Unit<'_>, Time, &Migration, bool) + Sync),
     /// Is told of rows that were written in another format, and of which collection.
