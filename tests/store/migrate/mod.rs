@@ -4,7 +4,10 @@
 mod edits;
 mod fixture;
 mod programs;
+mod upkeep;
 mod ways;
+
+pub use fixture::unpack;
 
 use super::{id, index_key, writes};
 use bytes::Bytes;
