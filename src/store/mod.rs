@@ -17,6 +17,7 @@ mod indexing;
 mod key;
 mod list;
 mod memory;
+mod postgres;
 mod queue;
 mod redb;
 mod unit;
@@ -39,6 +40,7 @@ pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
+pub use postgres::{Login, Postgres};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 

@@ -53,7 +53,7 @@ impl Redb {
             EngineError::InUse(_) => EngineError::InUse(path.display().to_string()),
             EngineError::Io(e) => EngineError::Io(format!("{}: {e}", path.display())),
             EngineError::Corrupt(e) => EngineError::Corrupt(format!("{}: {e}", path.display())),
-            e @ (EngineError::Format { .. } | EngineError::SnapshotEnded) => e,
+            e => e,
         })
     }
 
