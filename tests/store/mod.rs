@@ -8,6 +8,7 @@ mod indexing;
 mod keys;
 mod lists;
 mod model;
+mod postgres;
 mod queue;
 mod redb_file;
 

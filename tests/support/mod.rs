@@ -5,6 +5,7 @@ mod agent;
 mod call;
 pub mod invariants;
 mod kept;
+pub mod postgres;
 
 pub use agent::{TestAgent, fit};
 pub use call::{Answer, Call};
