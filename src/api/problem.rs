@@ -101,6 +101,11 @@ impl From<AppError> for Problem {
                 retry_after = Some(Duration::from_secs(1));
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            AppError::Away => {
+                retry_after = Some(Duration::from_secs(2));
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            AppError::Unknown => StatusCode::SERVICE_UNAVAILABLE,
             AppError::Store(message) => {
                 tracing::error!(%message, "the store failed");
                 return Self::new(

@@ -6,6 +6,7 @@ use super::{
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
+    database,
     limits::Limits,
     nodes::Nodes,
     rules::Rules,
@@ -18,11 +19,11 @@ use crate::{
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
-    store::{CommitError, Committer, EngineError, Redb, Store, StoreError},
+    store::{CommitError, Committer, Engine, EngineError, Postgres, Redb, Store, StoreError},
     sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The issuer that is always there.
 pub const ISSUER_LOCAL: &str = "iss-local";
@@ -36,6 +37,9 @@ pub const FIRST_START: &str = "first-start.txt";
 /// The system CA's certificate, in the data directory.
 pub const SYSTEM_CA_FILE: &str = "tls/system-ca.pem";
 const LOCAL_ROOT_FILE: &str = "tls/local-root-ca.pem";
+
+/// For a database that does not answer yet when the server starts.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a control plane is made of, apart from what it stores.
 pub struct Parts {
@@ -58,10 +62,11 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// A control plane of this machine: its clock, its random bytes, and a redb store in the data
-    /// directory, which is made when it is missing. A commit that the disk refuses ends the
-    /// process: what was acknowledged is safe, and opening the store again is the recovery.
-    pub fn of_machine(
+    /// A control plane of this machine: its clock, its random bytes, and the store in the
+    /// configured database, or in a redb file in the data directory. Either is made when it is
+    /// missing. A commit that the disk refuses ends the process: what was acknowledged is safe,
+    /// and opening the store again is the recovery. A database that is away is waited for.
+    pub async fn of_machine(
         config: ServerConfig,
         tasks: Tasks,
         names: Vec<San>,
@@ -70,9 +75,15 @@ impl Parts {
         files
             .make_dir(&config.data_dir, 0o700)
             .map_err(StartError::DataDir)?;
-        let engine = Redb::open(&config.data_dir.join("certctl.redb"))?;
+        let engine: Arc<dyn Engine> = match &config.database {
+            Some(database) => {
+                let login = database::login(database, &*files)?;
+                Arc::new(Postgres::open(login, PATIENCE).await?)
+            }
+            None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
+        };
         let store = Store::start(
-            Arc::new(engine),
+            engine,
             Committer::Thread,
             Box::new(|e| {
                 tracing::error!(error = %e, "the store cannot be written: the process ends");
@@ -118,6 +129,9 @@ pub enum StartError {
         "another certctl runs on {0}: use that one, stop it, or choose another data directory (--data-dir)"
     )]
     InUse(String),
+    /// The CAs that are to vouch for the database.
+    #[error("CERTCTL_DATABASE_URL: sslrootcert {0}")]
+    DatabaseTrust(String),
     /// The storage engine.
     #[error(transparent)]
     Engine(EngineError),
