@@ -71,7 +71,9 @@ impl CliError {
             Self::Unreachable(_) => {
                 "start the server, or name another by --server, --socket or --data-dir"
             }
-            Self::Storage(_) => "check what the message names: a path, its owner and free space, or a database",
+            Self::Storage(_) => {
+                "check what the message names: a path, its owner and free space, or a database"
+            }
             Self::Config(_) => {
                 "`certctl config check` says all that is wrong, `certctl config keys` lists settings"
             }

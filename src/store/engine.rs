@@ -306,6 +306,9 @@ pub enum EngineError {
          app.kubernetes.io/name=certctl,app.kubernetes.io/component=postgres`), and install again"
     )]
     Password(String),
+    /// Somebody must change the database or its address first.
+    #[error("the database of CERTCTL_DATABASE_URL cannot be used: {0}")]
+    Unusable(String),
     /// The database does not do what was asked. Nothing was changed.
     #[error("the database refused: {0}")]
     Refused(String),
@@ -315,9 +318,9 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether it may be gone when asked again, with nobody having done anything to this program.
+    /// Whether it will be gone some time, with nobody doing anything to this program.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Password(_))
+        matches!(self, Self::Away(_))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod agent;
 mod call;
+pub mod cutting;
 pub mod invariants;
 mod kept;
 pub mod postgres;

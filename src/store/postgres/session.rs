@@ -2,7 +2,7 @@
 
 use super::{sql::Sql, watch};
 use crate::{
-    net::{DatabaseDialer, Wire},
+    net::{DatabaseDialError, DatabaseDialer, Wire},
     store::engine::EngineError,
     sys::Tasks,
 };
@@ -107,16 +107,24 @@ impl Connector {
         self.session_now().await
     }
 
-    /// A session, whatever was found a moment ago.
+    /// A session, whatever was found a moment ago. None is an outage, whatever the reason: the
+    /// store was opened before, and somebody may be changing a password or a certificate.
     pub async fn session_now(&self) -> Result<Session, EngineError> {
         let begun = async {
             let client = self.client().await?;
             let sql = Sql::prepare(&client).await.map_err(engine_error)?;
             Ok(Session { client, sql })
         };
-        let begun = begun.await;
-        self.note(&begun);
-        begun
+        match begun.await {
+            Ok(session) => {
+                if self.outage().take().is_some() {
+                    tracing::info!("the database is back");
+                }
+                Ok(session)
+            }
+            Err(EngineError::Away(why)) => Err(self.away(why)),
+            Err(e) => Err(self.away(e.to_string())),
+        }
     }
 
     /// A session without prepared statements: the tables need not be there.
@@ -149,8 +157,13 @@ impl Connector {
             database,
             ..
         } = &self.login;
-        let wire = dialer.open(CONNECT).await;
-        let wire = wire.map_err(|e| EngineError::Away(e.to_string()))?;
+        let wire = dialer.open(CONNECT).await.map_err(|e| match e {
+            // Waiting mends neither.
+            DatabaseDialError::Tls { .. } | DatabaseDialError::Name(_) => {
+                EngineError::Unusable(e.to_string())
+            }
+            e => EngineError::Away(e.to_string()),
+        })?;
         let mut config = Config::new();
         config
             .user(user)
@@ -169,34 +182,22 @@ impl Connector {
         }
     }
 
-    /// Tells of the beginning and the end of an outage, once each.
-    fn note<T>(&self, begun: &Result<T, EngineError>) {
+    /// Notes that the database is away, and tells of the first time.
+    fn away(&self, why: String) -> EngineError {
         let mut outage = self.outage();
-        match begun {
-            Ok(_) => {
-                if outage.take().is_some() {
-                    tracing::info!("the database is back");
-                }
+        let wait = match &*outage {
+            None => {
+                tracing::error!(%why, "the database is away");
+                FIRST_WAIT
             }
-            Err(e) => {
-                let wait = match &*outage {
-                    None => {
-                        tracing::error!(error = %e, "the database is away");
-                        FIRST_WAIT
-                    }
-                    Some(outage) => (outage.wait * 2).min(LONGEST_WAIT),
-                };
-                let why = match e {
-                    EngineError::Away(why) => why.clone(),
-                    e => e.to_string(),
-                };
-                *outage = Some(Outage {
-                    why,
-                    wait,
-                    until: Instant::now() + wait,
-                });
-            }
-        }
+            Some(outage) => (outage.wait * 2).min(LONGEST_WAIT),
+        };
+        *outage = Some(Outage {
+            why: why.clone(),
+            wait,
+            until: Instant::now() + wait,
+        });
+        EngineError::Away(why)
     }
 
     fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
@@ -219,13 +220,13 @@ async fn prepare(client: &Client) -> Result<(), EngineError> {
         state.try_get(2).map_err(engine_error)?,
     );
     if version < OLDEST {
-        return Err(EngineError::Refused(format!(
+        return Err(EngineError::Unusable(format!(
             "it is PostgreSQL {}; version 15 or later is needed",
             version / 10_000
         )));
     }
     if encoding != "UTF8" {
-        return Err(EngineError::Refused(format!(
+        return Err(EngineError::Unusable(format!(
             "the database's encoding is {encoding}; make one with ENCODING 'UTF8'"
         )));
     }
@@ -258,9 +259,9 @@ fn login_error(e: Error) -> EngineError {
             } else {
                 "; check user and database in CERTCTL_DATABASE_URL, and the server's pg_hba.conf"
             };
-            EngineError::Refused(format!("{said} (SQLSTATE {}){hint}", code.code()))
+            EngineError::Unusable(format!("{said} (SQLSTATE {}){hint}", code.code()))
         }
-        (None, None) if e.to_string().contains("password missing") => EngineError::Refused(
+        (None, None) if e.to_string().contains("password missing") => EngineError::Unusable(
             "it wants a password, and CERTCTL_DATABASE_URL and CERTCTL_DATABASE_PASSWORD hold none"
                 .to_owned(),
         ),
