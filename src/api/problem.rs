@@ -106,6 +106,10 @@ impl From<AppError> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             AppError::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+            AppError::LowDisk(_) => {
+                retry_after = Some(Duration::from_secs(60));
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             AppError::Store(message) => {
                 tracing::error!(%message, "the store failed");
                 return Self::new(
@@ -173,7 +177,7 @@ pub async fn dress(request: Request, next: Next) -> Response {
         .get(header::CONTENT_TYPE)
         .is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
     if (status.is_client_error() || status.is_server_error()) && !page {
-        return with_body(response, &id, reader).await;
+        return Box::pin(with_body(response, &id, reader)).await;
     }
     response
 }

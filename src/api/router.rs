@@ -54,6 +54,24 @@ fn published() -> OpenApiRouter<Arc<App>> {
 
 /// Every operation of the API, each with its path and all else at its handler.
 pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
+    for_anyone().merge(for_agents())
+}
+
+/// What agents alone call, over and over. Thousands wait here at once: no layer beyond those of all
+/// routes.
+fn for_agents() -> OpenApiRouter<Arc<App>> {
+    let api = OpenApiRouter::new()
+        .routes(routes!(agents::credential))
+        .routes(routes!(agents::work))
+        .routes(routes!(served::observe))
+        .routes(routes!(agents::lease))
+        .routes(routes!(agents::csr))
+        .routes(routes!(agents::report));
+    OpenApiRouter::new().nest("/api/v1", api)
+}
+
+/// All the others.
+fn for_anyone() -> OpenApiRouter<Arc<App>> {
     let for_strangers = OpenApiRouter::new()
         .routes(routes!(agents::enrol))
         .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
@@ -107,18 +125,11 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(targets::test))
         .routes(routes!(agents::tokens, agents::create_token))
         .routes(routes!(agents::token, agents::revoke_token))
-        .merge(for_strangers)
         .routes(routes!(agents::list))
         .routes(routes!(agents::retired))
         .routes(routes!(agents::show, agents::delete))
         .routes(routes!(agents::retire))
         .routes(routes!(agents::ping))
-        .routes(routes!(agents::credential))
-        .routes(routes!(agents::work))
-        .routes(routes!(served::observe))
-        .routes(routes!(agents::lease))
-        .routes(routes!(agents::csr))
-        .routes(routes!(agents::report))
         .routes(routes!(audit::list))
         .routes(routes!(auth::version))
         .routes(routes!(auth::info))
@@ -145,7 +156,9 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(stats::job_trends))
         .routes(routes!(stats::issuance_rate))
         .routes(routes!(metrics::show))
-        .routes(routes!(metrics::text));
+        .routes(routes!(metrics::text))
+        .layer(middleware::from_fn(conditional::tagged))
+        .merge(for_strangers);
     OpenApiRouter::new()
         .routes(routes!(health))
         .routes(routes!(ready))
@@ -176,19 +189,26 @@ pub fn plain_router(app: Arc<App>) -> Router {
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
     let (allowed, guarded) = (cross_origin::allowed(&app), cross_origin::guarded(&app));
-    Router::from(operations())
-        .layer(middleware::from_fn(conditional::tagged))
+    let for_agents = Router::from(for_agents())
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            limit::of_agents,
+        ));
+    Router::from(for_anyone())
         .merge(web::router())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            limit::by_address,
+        ))
+        .merge(for_agents)
         .with_state(Arc::clone(&app))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(
             ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(
-                    app.clone(),
-                    observe::observe,
-                ))
+                .layer(middleware::from_fn_with_state(app, observe::observe))
                 .layer(middleware::from_fn_with_state(allowed, cross_origin::told))
                 .layer(middleware::from_fn(problem::dress))
                 .layer(header_layer(header::CACHE_CONTROL, "no-store"))
@@ -201,7 +221,6 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
                 .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
                 .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
-                .layer(middleware::from_fn_with_state(app, limit::by_address))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -240,7 +259,12 @@ async fn health() -> axum::Json<StatusShape> {
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let (status, says) = match app.ready().await {
         Ok(()) => {
-            return axum::Json(Readiness::of("ready", None)).into_response();
+            let warning = app.low_disk().map(|low| low.to_string());
+            let ready = Readiness {
+                warning,
+                ..Readiness::of("ready", None)
+            };
+            return axum::Json(ready).into_response();
         }
         Err(NotReady::Stopping) => ("draining", "the server is stopping".to_owned()),
         Err(NotReady::Loop(name)) => {
@@ -273,11 +297,19 @@ struct Readiness {
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What keeps it from beginning anything new: reads are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 impl Readiness {
     fn of(status: &'static str, error: Option<String>) -> Self {
         let db = error.is_none().then_some("reachable");
-        Self { status, db, error }
+        Self {
+            status,
+            db,
+            error,
+            warning: None,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What a use case answers when it does not do what was asked.
 
+use super::room::LowDisk;
 use crate::{
     access::Permission,
     clock::Time,
@@ -86,6 +87,9 @@ pub enum AppError {
          before you try again"
     )]
     Unknown,
+    /// Nothing new is begun: the disk is nearly full.
+    #[error("{0}")]
+    LowDisk(LowDisk),
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(String),

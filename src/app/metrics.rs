@@ -16,7 +16,7 @@ use crate::{
         PRESENCE_HEARD, Scan, StoreError, Unit, attempts_total, issued_total, jobs_total,
         refused_total,
     },
-    sys::Usage,
+    sys::{Room, Usage},
     telemetry::{Series, Sheet},
 };
 use std::collections::BTreeMap;
@@ -44,6 +44,10 @@ pub struct Numbers {
     pub now: Time,
     /// When this process began.
     pub started_at: Time,
+    /// The disk of the data directory.
+    pub room: Room,
+    /// Too little of it is left to begin anything.
+    pub disk_low: bool,
     /// Certificates.
     pub certificates: u64,
     /// Certificates by status: several may be true of one.
@@ -109,6 +113,8 @@ impl App {
         Ok(Numbers {
             now,
             started_at: self.started_at,
+            room: self.room(),
+            disk_low: self.low_disk().is_some(),
             certificates: store.count(&Facet::any(CERT_NAME)).await?,
             by_status: certificates.by_status,
             agents: store.count(&Facet::any(AGENT_ENROLLED)).await?,
@@ -155,7 +161,8 @@ impl App {
         Ok(of)
     }
 
-    /// Keeps what an issuer did that is deleted in this unit: totals never fall.
+    /// Keeps what an issuer did that is deleted in this unit: totals never fall. Whoever takes its
+    /// id begins at 0.
     pub(super) async fn keep_totals(
         &self,
         unit: &mut Unit<'_>,
@@ -165,12 +172,16 @@ impl App {
             self.issuance_of(&issuer.id).await?,
             deleted(issuer.kind.as_str()),
         );
-        let mut totals = vec![(issued_total(&keeper), did.issued)];
+        let mut totals = vec![(issued_total(&keeper), issued_total(&issuer.id), did.issued)];
         let failures = did.failures.iter();
-        totals.extend(failures.map(|(class, n)| (refused_total(&keeper, class), *n)));
-        for (total, n) in totals {
+        totals.extend(failures.map(|(class, n)| {
+            let of = |issuer| refused_total(issuer, class);
+            (of(&keeper), of(&issuer.id), *n)
+        }));
+        for (kept, left, n) in totals {
             if let Ok(n @ 1..) = i64::try_from(n) {
-                unit.add(total, n, i64::MAX);
+                unit.add(kept, n, i64::MAX);
+                unit.add(left, -n, i64::MAX);
             }
         }
         Ok(())
@@ -182,7 +193,10 @@ impl App {
         issuer: &Id,
         class: FailureClass,
     ) -> Result<(), AppError> {
-        let total = &refused_total(issuer, &class.error_class(false));
+        let Some(class) = class.error_class(false) else {
+            return Ok(());
+        };
+        let total = &refused_total(issuer, &class);
         self.decide(|mut unit| async move {
             unit.count_towards([total.clone()]);
             Ok((unit, ()))
@@ -301,6 +315,21 @@ fn write(sheet: &mut Sheet, numbers: &Numbers) {
             "certctl_uptime_seconds",
             "Seconds since this process began.",
             numbers.now.since(numbers.started_at).as_secs(),
+        ),
+        (
+            "certctl_disk_free_bytes",
+            "Bytes left on the disk of the data directory.",
+            numbers.room.free,
+        ),
+        (
+            "certctl_disk_total_bytes",
+            "Bytes of the disk of the data directory.",
+            numbers.room.total,
+        ),
+        (
+            "certctl_disk_low",
+            "1 while so little is left that nothing new is begun.",
+            u64::from(numbers.disk_low),
         ),
     ] {
         sheet.gauge(name, help, value as f64);

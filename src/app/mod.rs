@@ -19,6 +19,7 @@ mod demand;
 mod deploy;
 mod edit;
 mod error;
+mod expected;
 mod export;
 mod issue;
 mod issuers;
@@ -37,6 +38,7 @@ mod report;
 mod retire;
 mod revoke;
 mod roles;
+mod room;
 mod rules;
 mod sessions;
 mod start;
@@ -57,6 +59,7 @@ pub use crl::Crl;
 pub use demand::Demand;
 pub use edit::CertificateEdit;
 pub use error::AppError;
+pub use expected::Expected;
 pub use export::Export;
 pub use issuers::{IssuerEdit, IssuerView};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
@@ -66,6 +69,7 @@ pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
 pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
+pub use room::LowDisk;
 pub use rules::{Violation, ViolationPage};
 pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
@@ -86,7 +90,7 @@ use crate::{
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
-    sys::{Files, Tasks},
+    sys::{Files, Rooms, Tasks},
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
@@ -106,6 +110,10 @@ pub struct App {
     pub crypto: Arc<dyn Crypto>,
     /// The server's own files.
     files: Arc<dyn Files>,
+    /// Tells how much room the disk has.
+    rooms: Arc<dyn Rooms>,
+    /// The room at the last look.
+    found: room::Found,
     /// Starts tasks.
     pub tasks: Tasks,
     /// Opens what is sealed.

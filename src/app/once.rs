@@ -58,12 +58,14 @@ impl App {
         F: Future<Output = Result<(Unit<'a>, T), AppError>>,
     {
         let Some(once) = once else {
+            self.has_room()?;
             return self.decide(decide).await.map(Made::New);
         };
         for _ in 0..DECISIONS {
             if let Some(made) = self.made_before(who, once).await? {
                 return Ok(Made::Again(made));
             }
+            self.has_room()?;
             let attempt = async {
                 let (mut unit, made) = decide(self.unit()).await?;
                 let outcome = Outcome::new(who, once, made.id(), self.now());
@@ -80,7 +82,8 @@ impl App {
             };
             match attempt.await {
                 Ok(Some(made)) => return Ok(Made::New(made)),
-                Ok(None) => {}
+                // What is remembered of the rules may be what is out of date.
+                Ok(None) => self.rules.forget(),
                 // What stands in the way may be what the same request has just made.
                 Err(e) => {
                     let made = self.made_before(who, once).await?;
@@ -92,7 +95,7 @@ impl App {
     }
 
     /// What the request has made already.
-    async fn made_before<T: Document>(
+    pub(super) async fn made_before<T: Document>(
         &self,
         who: &Principal,
         once: &Once,

@@ -1,11 +1,12 @@
 //! Roles: the built-in ones, which are part of the program, and those that are made here.
 
-use super::{App, AppError, access::everywhere, audit, printable, require};
+use super::{App, AppError, Expected, access::everywhere, audit, printable, require};
 use crate::{
     access::{Permission, Role},
     clock::Time,
     domain::{
-        AuditEvent, Category, CustomRole, Holdings, Principal, RolePermission, Scope, once::Once,
+        AuditEvent, Category, CustomRole, Holdings, Principal, RolePermission, Scope,
+        access::Beyond, once::Once,
     },
     id::Id,
     store::{KEY_ROLE, Key, Loaded, ROLE_NAME, Scan, Unit},
@@ -32,6 +33,8 @@ pub struct RoleView {
     pub permissions: Vec<RolePermission>,
     /// When it was made, and last edited; the built-in ones have always been.
     pub times: Option<(Time, Time)>,
+    /// The version of its row; the built-in ones have none.
+    pub version: Option<u64>,
 }
 
 /// What is to become of a role; what is `None` stays.
@@ -61,7 +64,7 @@ impl App {
             .store
             .scan::<CustomRole>(Scan::all(ROLE_NAME, MAX_ROLES))
             .await?;
-        let custom = custom.into_iter().map(|role| view(role.into_value()));
+        let custom = custom.into_iter().map(stored);
         Ok(Role::ALL.into_iter().map(built_in).chain(custom).collect())
     }
 
@@ -73,10 +76,10 @@ impl App {
         }
         let mut unit = self.unit();
         let role = custom(self, &mut unit, text).await?;
-        Ok(view(role.into_value()))
+        Ok(stored(role))
     }
 
-    /// Makes a role. Whoever makes it holds all that it does.
+    /// Makes a role. Whoever makes it holds all that it does, for ever.
     pub async fn create_role(
         &self,
         who: &Principal,
@@ -92,7 +95,7 @@ impl App {
             0..=512,
         )?;
         let permissions = distinct(new.permissions.as_deref().unwrap_or_default())?;
-        may_give(who, &permissions)?;
+        may_put_in(who, &permissions)?;
         let permissions = &permissions;
         let role = self
             .create(who, once, |mut unit| async move {
@@ -113,11 +116,12 @@ impl App {
         Ok(view(role.into_value()))
     }
 
-    /// Edits a role that was made here. What it is given anew, its editor holds.
+    /// Edits a role that was made here. What it is given anew, its editor holds for ever.
     pub async fn edit_role(
         &self,
         who: &Principal,
         role: &str,
+        expected: &Expected,
         edit: &RoleEdit,
     ) -> Result<RoleView, AppError> {
         require(who, Permission::AuthRoleEdit)?;
@@ -143,7 +147,7 @@ impl App {
             }
             Ok(())
         };
-        self.change_role(who, role, change).await
+        self.change_role(who, role, expected, change).await
     }
 
     /// Gives a role a permission.
@@ -154,7 +158,7 @@ impl App {
         added: &RolePermission,
     ) -> Result<(), AppError> {
         require(who, Permission::AuthRoleEdit)?;
-        self.change_role(who, role, |role: &mut CustomRole| {
+        self.change_role(who, role, &Expected::ANY, |role: &mut CustomRole| {
             role.permissions.push(added.clone());
             role.permissions = distinct(&role.permissions)?;
             Ok(())
@@ -171,7 +175,7 @@ impl App {
         removed: &RolePermission,
     ) -> Result<(), AppError> {
         require(who, Permission::AuthRoleEdit)?;
-        self.change_role(who, role, |role: &mut CustomRole| {
+        self.change_role(who, role, &Expected::ANY, |role: &mut CustomRole| {
             role.permissions.retain(|one| one != removed);
             Ok(())
         })
@@ -180,11 +184,17 @@ impl App {
     }
 
     /// Deletes a role that was made here and that no key is granted.
-    pub async fn delete_role(&self, who: &Principal, role: &str) -> Result<(), AppError> {
+    pub async fn delete_role(
+        &self,
+        who: &Principal,
+        role: &str,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
         require(who, Permission::AuthRoleDelete)?;
         editable(role)?;
         self.decide(|mut unit| async move {
             let role = custom(self, &mut unit, role).await?;
+            expected.met_by(&role)?;
             let id = role.id.as_str();
             let granted = Key::new().text(id);
             let configured = self.configured.keys();
@@ -230,20 +240,22 @@ impl App {
         &self,
         who: &Principal,
         role: &str,
+        expected: &Expected,
         change: impl Fn(&mut CustomRole) -> Result<(), AppError> + Copy + Send + Sync,
     ) -> Result<RoleView, AppError> {
         editable(role)?;
-        let role = self
+        let id = self
             .decide(|mut unit| async move {
                 let mut role = custom(self, &mut unit, role).await?;
+                expected.met_by(&role)?;
                 let before = (*role).clone();
                 change(&mut role)?;
                 if *role == before {
-                    return Ok((unit, before));
+                    return Ok((unit, before.id));
                 }
                 let new = |one: &&RolePermission| !before.permissions.contains(one);
                 let given: Vec<_> = role.permissions.iter().filter(new).cloned().collect();
-                may_give(who, &given)?;
+                may_put_in(who, &given)?;
                 let now = self.now();
                 role.updated_at = now;
                 let taken = before
@@ -254,12 +266,13 @@ impl App {
                     .with("added", words(&given))
                     .with("removed", words(taken));
                 audit(&mut unit, &event);
-                let edited = (*role).clone();
                 unit.put(role);
-                Ok((unit, edited))
+                Ok((unit, before.id))
             })
             .await?;
-        Ok(view(role))
+        let role = self.store.get::<CustomRole>(&id).await?;
+        role.map(stored)
+            .ok_or_else(|| AppError::not_found("role", id))
     }
 }
 
@@ -321,16 +334,24 @@ fn distinct(permissions: &[RolePermission]) -> Result<Vec<RolePermission>, AppEr
     Ok(set.into_iter().collect())
 }
 
-/// Nobody gives more than they hold.
-fn may_give(who: &Principal, permissions: &[RolePermission]) -> Result<(), AppError> {
-    let lacking = |one: &&RolePermission| !who.access.allows_on(one.permission, &one.scope);
-    match permissions.iter().find(lacking) {
-        None => Ok(()),
-        Some(one) => Err(AppError::Reserved(format!(
-            "you do not hold {} ({}): nobody gives more than they hold",
-            one.permission, one.scope
-        ))),
+/// Nobody gives more than they hold. Who is granted a role has whatever it becomes for as long as the
+/// grant says, so that what is put in it is held for ever: a right that ends would not, in a role.
+fn may_put_in(who: &Principal, permissions: &[RolePermission]) -> Result<(), AppError> {
+    for one in permissions {
+        let RolePermission { permission, scope } = one;
+        let given = Holdings::from([(scope.clone(), [*permission].into_iter().collect())]);
+        let reason = match who.access.may_give(&given, None) {
+            Ok(()) => continue,
+            Err(Beyond::Lacking(_)) => {
+                format!("you do not hold {permission} ({scope}): nobody gives more than they hold")
+            }
+            Err(Beyond::Ending(at)) => format!(
+                "you hold {permission} ({scope}) until {at}, and a role would give it for longer"
+            ),
+        };
+        return Err(AppError::Reserved(reason));
     }
+    Ok(())
 }
 
 fn words<'a>(permissions: impl IntoIterator<Item = &'a RolePermission>) -> String {
@@ -364,6 +385,15 @@ fn built_in(role: Role) -> RoleView {
             })
             .collect(),
         times: None,
+        version: None,
+    }
+}
+
+fn stored(role: Loaded<CustomRole>) -> RoleView {
+    let version = Some(role.version());
+    RoleView {
+        version,
+        ..view(role.into_value())
     }
 }
 
@@ -375,5 +405,6 @@ fn view(role: CustomRole) -> RoleView {
         built_in: false,
         permissions: role.permissions,
         times: Some((role.created_at, role.updated_at)),
+        version: None,
     }
 }

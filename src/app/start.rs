@@ -20,7 +20,7 @@ use crate::{
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
     store::{CommitError, Committer, Engine, EngineError, Postgres, Redb, Store, StoreError},
-    sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
+    sys::{Disk, FileError, Files, Reach, Rooms, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
 use std::{sync::Arc, time::Duration};
@@ -53,6 +53,8 @@ pub struct Parts {
     pub crypto: Arc<dyn Crypto>,
     /// The server's own files.
     pub files: Arc<dyn Files>,
+    /// Tells how much room the disk has.
+    pub rooms: Arc<dyn Rooms>,
     /// Starts tasks.
     pub tasks: Tasks,
     /// The settings.
@@ -97,6 +99,7 @@ impl Parts {
             rng: Arc::new(OsRng),
             crypto: Arc::new(RingCrypto),
             files,
+            rooms: Arc::new(Disk),
             tasks,
             config,
             names,
@@ -195,6 +198,7 @@ impl App {
             rng,
             crypto,
             files,
+            rooms,
             tasks,
             config,
             mut names,
@@ -267,14 +271,18 @@ impl App {
             refusals: Throttle::default(),
             metrics,
             files,
+            rooms,
+            found: super::room::Found::default(),
             keys_used: Seen::default(),
             sessions_used: Seen::default(),
             configured,
             limits: Limits::new(&config),
             config,
         };
+        app.look_at_room();
         app.remember_heard().await?;
         app.know_issuers().await?;
+        app.tell_of_keys_without_role().await?;
         Ok(Started {
             app: Arc::new(app),
             admin_key,

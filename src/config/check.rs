@@ -5,7 +5,7 @@ use super::{
     database::DatabaseConfig,
     environment::Environment,
     fault::ConfigError,
-    settings::{count, ip, origins, port, rate, switch, url_host},
+    settings::{bytes, count, ip, origins, port, rate, switch, url_host},
 };
 use crate::{
     access::{
@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub rates: Option<Rates>,
     /// The proxies whose word on who calls is believed.
     pub trusted_proxies: Networks,
+    /// Nothing new is begun while fewer bytes are left on the disk; of a small disk a part counts.
+    pub disk_reserve: u64,
 }
 
 /// How often callers may call.
@@ -70,6 +72,7 @@ impl ServerConfig {
             keys: Vec::new(),
             rates: None,
             trusted_proxies: Networks::default(),
+            disk_reserve: 0,
         }
     }
 }
@@ -149,6 +152,7 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .get("CERTCTL_TRUSTED_PROXIES")
             .and_then(|text| text.parse().ok())
             .unwrap_or_default(),
+        disk_reserve: bytes(env.or_default("CERTCTL_DISK_RESERVE")).unwrap_or_default(),
     };
     Ok((config, log))
 }

@@ -50,6 +50,8 @@ pub enum Kind {
     Rate,
     /// A number from 1 on.
     Count,
+    /// So many bytes.
+    Bytes,
     /// Networks in CIDR form.
     Networks,
     /// The address of a database.
@@ -155,13 +157,13 @@ pub const SETTINGS: &[Setting] = &[
     secret(
         "CERTCTL_API_KEYS_NAMED",
         Kind::NamedKeys,
-        "such keys with names and roles: name:key or name:key:role, the role r-viewer where none is named; a name may come twice, with the same role, while its key is replaced",
+        "such keys with names and roles: name:key or name:key:role, the role r-viewer where none is named, else a built-in one or the id of one that was made here; a name may come twice, with the same role, while its key is replaced",
     ),
     public(
         "CERTCTL_RATE_LIMIT_ENABLED",
         Kind::Switch,
         "true",
-        "whether callers are limited to a rate; agents, by their credential, and the local socket never are",
+        "whether callers are limited to a rate; the local socket never is, nor is an agent that asks for work and reports, unless many wrong credentials came from its address",
     ),
     public(
         "CERTCTL_RATE_LIMIT_RPS",
@@ -192,6 +194,12 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Networks,
         "",
         "proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8,192.0.2.1; without them everybody behind a proxy shares its rate",
+    ),
+    public(
+        "CERTCTL_DISK_RESERVE",
+        Kind::Bytes,
+        "256MiB",
+        "while less is left on the disk of the data directory, or less than a twentieth of a small one, nothing new is begun: no certificate is made or renewed until there is room again; reads are answered, and what is under way goes on; 0 begins as long as anything can be written",
     ),
     public(
         "CERTCTL_LOG_LEVEL",
@@ -278,6 +286,7 @@ impl Kind {
             Self::Switch => "true or false",
             Self::Rate => "number a second",
             Self::Count => "number",
+            Self::Bytes => "size",
             Self::Networks => "list of networks",
             Self::Database => "postgres URL",
             Self::Keys => "list of keys",
@@ -307,6 +316,7 @@ impl Kind {
             Self::Switch if switch(text).is_none() => "true or false is expected",
             Self::Rate if rate(text).is_none() => "a number above 0 is expected, e.g. 50 or 0.5",
             Self::Count if count(text).is_none() => "a number from 1 to 1000000 is expected",
+            Self::Bytes if bytes(text).is_none() => "a size is expected, e.g. 256MiB, 1GiB or 0",
             Self::Networks => {
                 return text
                     .parse::<Networks>()
@@ -345,6 +355,20 @@ pub(super) fn rate(text: &str) -> Option<f64> {
 /// A number from 1 on.
 pub(super) fn count(text: &str) -> Option<u32> {
     text.parse().ok().filter(|n| (1..=1_000_000).contains(n))
+}
+
+/// So many bytes: a number, alone or with a unit.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let shift = match unit {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// An IP address, or `localhost`.

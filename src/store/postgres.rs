@@ -13,8 +13,8 @@ pub use session::Login;
 
 use super::{
     batch::{Batch, Outcome},
-    commit::epoch_start,
-    engine::{Answer, Engine, EngineError, Query, Snapshot},
+    commit::{LOADING, epoch_start},
+    engine::{Answer, Engine, EngineError, Load, Query, Snapshot},
 };
 use crate::sys::Tasks;
 use async_trait::async_trait;
@@ -120,7 +120,7 @@ async fn make(connector: &Connector) -> Result<(), EngineError> {
     let made = async {
         let found: bool = client.query_one(schema::FOUND, &[]).await?.try_get(0)?;
         if found {
-            return Ok(());
+            return seq(&client).await;
         }
         client
             .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
@@ -134,9 +134,19 @@ async fn make(connector: &Connector) -> Result<(), EngineError> {
                 .execute(schema::BEGIN, &[&schema::FORMAT, &seq])
                 .await?;
         }
-        client.batch_execute("COMMIT").await
+        let seq = seq(&client).await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(seq)
     };
-    made.await.map_err(engine_error)
+    match made.await.map_err(engine_error)? {
+        seq if seq == read::signed(LOADING) => Err(EngineError::HalfLoaded),
+        _ => Ok(()),
+    }
+}
+
+async fn seq(client: &tokio_postgres::Client) -> Result<i64, tokio_postgres::Error> {
+    let found = client.query_one("SELECT seq FROM certctl_store.meta", &[]);
+    found.await?.try_get(0)
 }
 
 #[async_trait]
@@ -208,6 +218,11 @@ impl Engine for Postgres {
             session: Mutex::new(Some(session)),
             deadline,
         }))
+    }
+
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        let session = self.connector.session().await?;
+        commit::load(&session, &part).await
     }
 
     fn notices(&self) -> Option<Receiver<u64>> {

@@ -1,7 +1,7 @@
 //! One certificate: where each version was put, how that went, and what can be done about it.
 
 use super::{
-    Page, assets,
+    Page, Reader, assets,
     attempt::{self, Shown},
     certificates::{Badge, Place, badge, place},
     may,
@@ -36,7 +36,7 @@ const JOBS: usize = 20;
 #[derive(Template)]
 #[template(path = "certificate.html")]
 struct Whole<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     sheet: Sheet<'a>,
 }
 
@@ -158,7 +158,8 @@ impl Facts {
             checked: self.checked,
             jobs: jobs.map(|jobs| jobs.iter().map(|job| row(job, now)).collect()),
             may_deploy: may(who, Permission::CertEdit) && view.certificate.ended().is_none(),
-            may_end: may(who, Permission::CertRevoke) && view.certificate.archived_at.is_none(),
+            may_end: may(who, Permission::CertRevoke)
+                && (view.certificate.revoked.is_none() || view.certificate.archived_at.is_none()),
         }
     }
 

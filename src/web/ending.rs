@@ -1,11 +1,11 @@
 //! The page that asks before a certificate is revoked or archived.
 
-use super::{Page, assets, certificate::certificate_id, may, signin::SignedIn};
+use super::{Page, Reader, assets, certificate::certificate_id, may, signin::SignedIn};
 use crate::{
     access::Permission,
     api::Problem,
-    app::App,
-    domain::{Certificate, Principal},
+    app::{App, Expected},
+    domain::Certificate,
 };
 use askama::Template;
 use axum::{
@@ -40,7 +40,7 @@ const REASONS: [(&str, &str); 8] = [
 #[derive(Template)]
 #[template(path = "end.html")]
 struct Whole<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     certificate: &'a Certificate,
     ended: Option<&'static str>,
     may_revoke: bool,
@@ -98,6 +98,6 @@ pub async fn archive(
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let id = certificate_id(&id)?;
-    app.archive(&who, &id).await?;
+    app.archive(&who, &id, &Expected::ANY).await?;
     Ok(Redirect::to(&format!("/certificates/{id}")))
 }

@@ -14,7 +14,9 @@ use certctl::{
     app::{App, Parts, StartError},
     config::ServerConfig,
     reconcile,
-    store::{Answer, Batch, Committer, Engine, EngineError, Outcome, Query, Redb, Snapshot, Store},
+    store::{
+        Answer, Batch, Committer, Engine, EngineError, Load, Outcome, Query, Redb, Snapshot, Store,
+    },
     sys::{Files, Tasks},
 };
 use redb::StorageBackend;
@@ -111,6 +113,7 @@ impl ServerHost {
             rng: self.chance.clone(),
             crypto: Arc::new(SeededCrypto(self.chance.clone())),
             files,
+            rooms: Arc::new(certctl::sys::Disk),
             tasks: Tasks::new(),
             config: ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into()),
             names: Vec::new(),
@@ -217,5 +220,9 @@ impl Engine for SimEngine {
 
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
         self.redb.snapshot(deadline).await
+    }
+
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        self.redb.load(part).await
     }
 }

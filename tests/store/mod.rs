@@ -11,6 +11,7 @@ mod model;
 mod postgres;
 mod queue;
 mod redb_file;
+mod whole;
 
 use bytes::Bytes;
 use certctl::{

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use certctl::{
     net::{DatabasePlace, Secrecy},
     store::{
-        Answer, Batch, Coll, Committer, Engine, EngineError, Expect, Outcome, Postgres, Query,
-        Snapshot, Store,
+        Answer, Batch, Coll, Committer, Engine, EngineError, Expect, Load, Outcome, Postgres,
+        Query, Snapshot, Store,
     },
 };
 use futures_util::future::join_all;
@@ -74,6 +74,10 @@ impl Engine for Stubborn {
 
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
         self.0.snapshot(deadline).await
+    }
+
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        self.0.load(part).await
     }
 }
 

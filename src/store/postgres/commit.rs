@@ -13,9 +13,10 @@ use crate::{
     store::{
         batch::{Batch, Outcome},
         commit::{
-            Changes, Extent, Facts, Head, Needs, Place, Probe, RowFact, Stored, decide, needs,
+            self, Changes, Extent, Facts, Head, LOADING, Needs, Place, Probe, RowFact, Stored,
+            decide, needs,
         },
-        engine::{Coll, EngineError, above},
+        engine::{Coll, EngineError, Load, above},
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -163,6 +164,9 @@ async fn facts(session: &Session, needs: &Needs) -> Result<Facts, EngineError> {
         seq: unsigned(column(&meta, 0)?),
         ..Facts::default()
     };
+    if facts.seq == LOADING {
+        return Err(EngineError::HalfLoaded);
+    }
     note_rows(&mut facts, needs, &rows.map_err(engine_error)?)?;
     for found in held.map_err(engine_error)? {
         let n: i64 = column(&found, 0)?;
@@ -242,6 +246,53 @@ fn note_rows(facts: &mut Facts, needs: &Needs, found: &[Row]) -> Result<(), Engi
     Ok(())
 }
 
+/// Takes over a part of another store.
+pub async fn load(session: &Session, part: &Load) -> Result<(), EngineError> {
+    let (client, sql) = (&session.client, &session.sql);
+    client.batch_execute(BEGIN).await.map_err(engine_error)?;
+    let meta = client
+        .query_one(&sql.lock, &[])
+        .await
+        .map_err(engine_error)?;
+    let seq = signed(commit::loading(unsigned(column(&meta, 0)?), part.last)?);
+    let trimmed = signed(part.last.unwrap_or(0));
+    let none = BTreeSet::new();
+    let mut all = Writing::default();
+    for (coll, row) in &part.rows {
+        all.put(coll, &row.id, row.version, &row.doc, &none)?;
+    }
+    for (coll, id) in &part.gone {
+        all.delete.0.push(coll);
+        all.delete.1.push(id.as_str());
+    }
+    for (name, value) in &part.counters {
+        all.counters.0.push(name);
+        all.counters.1.push(*value);
+    }
+    let mut heads = BTreeMap::new();
+    for (stream, entry) in &part.entries {
+        all.taken.0.push(stream);
+        all.taken.1.push(signed(entry.number));
+        all.taken.2.push(&entry.link);
+        all.taken.3.push(&entry.doc);
+        heads.insert(stream, entry);
+    }
+    for (stream, last) in heads {
+        all.heads.0.push(stream);
+        all.heads.1.push(signed(last.number));
+        all.heads.2.push(&last.link);
+    }
+    let mut steps = all.steps(sql);
+    steps.push((&sql.load_to, vec![&seq, &trimmed]));
+    for (statement, lists) in steps {
+        client
+            .execute(statement, &lists)
+            .await
+            .map_err(engine_error)?;
+    }
+    client.batch_execute("COMMIT").await.map_err(engine_error)
+}
+
 /// Two lists from a list of pairs.
 fn split<A, B>(pairs: impl Iterator<Item = (A, B)>) -> (Vec<A>, Vec<B>) {
     pairs.unzip()
@@ -266,6 +317,7 @@ struct Writing<'a> {
     counters: (Vec<&'a [u8]>, Vec<i64>),
     heads: (Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>),
     entries: (Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>, Vec<&'a [u8]>),
+    taken: (Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>, Vec<&'a [u8]>),
     feed: (Vec<i64>, Vec<i64>, Vec<String>),
     trim: u64,
 }
@@ -332,15 +384,7 @@ impl<'a> Writing<'a> {
         keys: &BTreeSet<Place>,
     ) -> Result<(), EngineError> {
         match row {
-            Stored::Put(version, doc) => {
-                let text = str::from_utf8(doc)
-                    .map_err(|_| EngineError::Refused(format!("{}/{id} is no text", coll.0)))?;
-                self.put.0.push(coll.0);
-                self.put.1.push(id.as_str());
-                self.put.2.push(signed(*version));
-                self.put.3.push(text);
-                self.put.4.push(places::encode(keys));
-            }
+            Stored::Put(version, doc) => self.put(coll.0, id, *version, doc, keys)?,
             Stored::Same => {
                 self.place.0.push(coll.0);
                 self.place.1.push(id.as_str());
@@ -351,6 +395,24 @@ impl<'a> Writing<'a> {
                 self.delete.1.push(id.as_str());
             }
         }
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        coll: &'a str,
+        id: &'a Id,
+        version: u64,
+        doc: &'a [u8],
+        keys: &BTreeSet<Place>,
+    ) -> Result<(), EngineError> {
+        let text = str::from_utf8(doc)
+            .map_err(|_| EngineError::Refused(format!("{coll}/{id} is no text")))?;
+        self.put.0.push(coll);
+        self.put.1.push(id.as_str());
+        self.put.2.push(signed(version));
+        self.put.3.push(text);
+        self.put.4.push(places::encode(keys));
         Ok(())
     }
 
@@ -376,6 +438,7 @@ impl<'a> Writing<'a> {
             set_counters: counters [0, 1];
             set_heads: heads [0, 1, 2];
             append: entries [0, 1, 2, 3];
+            take_over: taken [0, 1, 2, 3];
             tell: feed [0, 1, 2];
         }
     }

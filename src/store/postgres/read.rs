@@ -104,8 +104,51 @@ pub async fn answer(session: &Session, question: &Query) -> Result<Answer, Engin
         } => {
             let below = signed(*before);
             let entries = ask(session, &sql.tail, &[stream, &below, &number(*limit)]).await?;
-            let entries = entries.iter().map(entry);
+            let entries = entries.iter().map(|found| entry(found, 0));
             Ok(Answer::Entries(entries.collect::<Result<_, _>>()?))
+        }
+        Query::EveryRow { after, limit } => {
+            let after = after
+                .as_ref()
+                .map(|(coll, id)| (coll.as_str(), id.as_str()));
+            let (coll, id) = after.unwrap_or_default();
+            let rows = ask(session, &sql.every_row, &[&coll, &id, &number(*limit)]).await?;
+            let rows = rows
+                .iter()
+                .map(|found| Ok((column(found, 0)?, row(found, 1)?)));
+            Ok(Answer::EveryRow(rows.collect::<Result<_, EngineError>>()?))
+        }
+        Query::EveryCounter { after, limit } => {
+            // Nothing lies between a name and the same with a zero behind it.
+            let first = after.as_ref().map(|name| [name.as_slice(), &[0]].concat());
+            let first = first.unwrap_or_default();
+            let counters = ask(session, &sql.every_counter, &[&first, &number(*limit)]).await?;
+            let counters = counters
+                .iter()
+                .map(|found| Ok((column(found, 0)?, column(found, 1)?)));
+            Ok(Answer::EveryCounter(
+                counters.collect::<Result<_, EngineError>>()?,
+            ))
+        }
+        Query::EveryEntry { after, limit } => {
+            let after = after
+                .as_ref()
+                .map(|(stream, number)| (stream.as_str(), *number));
+            let (stream, after) = after.unwrap_or_default();
+            let (after, limit) = (signed(after), number(*limit));
+            let entries = ask(session, &sql.every_entry, &[&stream, &after, &limit]).await?;
+            let entries = entries
+                .iter()
+                .map(|found| Ok((column(found, 0)?, entry(found, 1)?)));
+            Ok(Answer::EveryEntry(
+                entries.collect::<Result<_, EngineError>>()?,
+            ))
+        }
+        Query::Sequence => {
+            let found = ask(session, &sql.seq, &[]).await?;
+            let seq = found.first().map(|found| column(found, 0)).transpose()?;
+            let missing = || EngineError::Corrupt("it has no sequence number".to_owned());
+            Ok(Answer::Sequence(unsigned(seq.ok_or_else(missing)?)))
         }
         Query::Feed { after, limit } => Ok(Answer::Feed(feed(session, *after, *limit).await?)),
     }
@@ -247,11 +290,12 @@ fn row(found: &tokio_postgres::Row, first: usize) -> Result<Row, EngineError> {
     })
 }
 
-fn entry(found: &tokio_postgres::Row) -> Result<Entry, EngineError> {
-    let doc: &[u8] = column(found, 2)?;
+/// Number, link and document, from a column on.
+fn entry(found: &tokio_postgres::Row, first: usize) -> Result<Entry, EngineError> {
+    let doc: &[u8] = column(found, first + 2)?;
     Ok(Entry {
-        number: unsigned(column(found, 0)?),
-        link: link(column(found, 1)?)?,
+        number: unsigned(column(found, first)?),
+        link: link(column(found, first + 1)?)?,
         doc: Bytes::copy_from_slice(doc),
     })
 }

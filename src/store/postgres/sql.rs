@@ -75,6 +75,13 @@ statements! {
             WHERE seq > $1::int8 AND $1::int8 >= m.trimmed ORDER BY seq LIMIT $2::int8) f ON true \
             ORDER BY f.seq";
     seq = "SELECT seq FROM certctl_store.meta";
+    every_row = "SELECT coll, id, version, doc::text FROM certctl_store.rows \
+                 WHERE (coll, id) > ($1::text, $2::text) ORDER BY coll, id LIMIT $3::int8";
+    every_counter = "SELECT name, value FROM certctl_store.counters \
+                     WHERE name >= $1::bytea ORDER BY name LIMIT $2::int8";
+    every_entry = "SELECT stream, number, link, doc FROM certctl_store.stream_entries \
+                   WHERE (stream, number) > ($1::text, $2::int8) \
+                   ORDER BY stream, number LIMIT $3::int8";
 
     /// Commits wait for each other here: what is read after it is what they left.
     lock = "SELECT seq, format FROM certctl_store.meta FOR UPDATE";
@@ -126,6 +133,11 @@ statements! {
                  ON CONFLICT (name) DO UPDATE SET number = excluded.number, link = excluded.link";
     append = "INSERT INTO certctl_store.stream_entries (stream, number, link, doc) \
               SELECT * FROM unnest($1::text[], $2::int8[], $3::bytea[], $4::bytea[])";
+    take_over = "INSERT INTO certctl_store.stream_entries (stream, number, link, doc) \
+                 SELECT * FROM unnest($1::text[], $2::int8[], $3::bytea[], $4::bytea[]) \
+                 ON CONFLICT (stream, number) DO UPDATE SET link = excluded.link, \
+                 doc = excluded.doc";
+    load_to = "UPDATE certctl_store.meta SET seq = $1::int8, trimmed = greatest(trimmed, $2::int8)";
     tell = "INSERT INTO certctl_store.feed (seq, at, written) \
             SELECT seq, at, written::jsonb FROM unnest($1::int8[], $2::int8[], $3::text[]) \
             AS w (seq, at, written)";
