@@ -14,6 +14,7 @@ mod certificates;
 mod configuration;
 mod configured;
 mod crl;
+mod database;
 mod demand;
 mod deploy;
 mod edit;

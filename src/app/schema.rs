@@ -178,8 +178,8 @@ impl Upkeep {
     ///
     /// # Errors
     /// [`StartError::InUse`] while one runs.
-    pub fn open(config: &ServerConfig) -> Result<Self, StartError> {
-        let store = start::machine_store(config, Committer::Inline, Box::new(|_| {}))?;
+    pub async fn open(config: &ServerConfig) -> Result<Self, StartError> {
+        let store = start::machine_store(config, Committer::Inline, Box::new(|_| {})).await?;
         Ok(Self::of(store, Arc::new(SystemClock), Arc::new(OsRng)))
     }
 
@@ -430,7 +430,7 @@ pub async fn backup_before_migration(_store: &Store) -> Result<Option<String>, S
 /// # Errors
 /// When it cannot be opened or read.
 pub async fn awaited_schema(config: &ServerConfig) -> Result<Option<String>, StartError> {
-    let upkeep = match Upkeep::open(config) {
+    let upkeep = match Upkeep::open(config).await {
         Ok(upkeep) => upkeep,
         Err(StartError::InUse(path)) => {
             return Ok(Some(format!(

@@ -6,6 +6,7 @@ use super::{
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
+    database,
     limits::Limits,
     nodes::Nodes,
     rules::Rules,
@@ -20,13 +21,13 @@ use crate::{
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
     store::{
-        CommitError, Committer, EngineError, OnFatal, Redb, Store, StoreError,
+        CommitError, Committer, Engine, EngineError, OnFatal, Postgres, Redb, Store, StoreError,
         migrate::MigrateError,
     },
     sys::{Disk, FileError, Files, Reach, Rooms, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The issuer that is always there.
 pub const ISSUER_LOCAL: &str = "iss-local";
@@ -40,6 +41,9 @@ pub const FIRST_START: &str = "first-start.txt";
 /// The system CA's certificate, in the data directory.
 pub const SYSTEM_CA_FILE: &str = "tls/system-ca.pem";
 const LOCAL_ROOT_FILE: &str = "tls/local-root-ca.pem";
+
+/// For a database that does not answer yet when the server starts.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a control plane is made of, apart from what it stores.
 pub struct Parts {
@@ -64,10 +68,11 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// A control plane of this machine: its clock, its random bytes, and a redb store in the data
-    /// directory, which is made when it is missing. A commit that the disk refuses ends the
-    /// process: what was acknowledged is safe, and opening the store again is the recovery.
-    pub fn of_machine(
+    /// A control plane of this machine: its clock, its random bytes, and the store in the
+    /// configured database, or in a redb file in the data directory. Either is made when it is
+    /// missing. A commit that the disk refuses ends the process: what was acknowledged is safe,
+    /// and opening the store again is the recovery. A database that is away is waited for.
+    pub async fn of_machine(
         config: ServerConfig,
         tasks: Tasks,
         names: Vec<San>,
@@ -77,7 +82,7 @@ impl Parts {
             tracing::error!(error = %e, "the store cannot be written: the process ends");
             std::process::exit(STORE_FAILED);
         };
-        let store = machine_store(&config, Committer::Thread, Box::new(on_fatal))?;
+        let store = machine_store(&config, Committer::Thread, Box::new(on_fatal)).await?;
         Ok(Self {
             store,
             clock: Arc::new(SystemClock),
@@ -92,16 +97,23 @@ impl Parts {
     }
 }
 
-/// The store of this machine, made when it is missing.
-pub(super) fn machine_store(
+/// The store of this machine, made when it is missing: in the data directory, or in the database
+/// that the settings name.
+pub(super) async fn machine_store(
     config: &ServerConfig,
     mode: Committer,
     on_fatal: OnFatal,
 ) -> Result<Store, StartError> {
     let made = Disk.make_dir(&config.data_dir, 0o700);
     made.map_err(StartError::DataDir)?;
-    let engine = Redb::open(&config.data_dir.join("certctl.redb"))?;
-    let store = Store::start(Arc::new(engine), mode, on_fatal);
+    let engine: Arc<dyn Engine> = match &config.database {
+        Some(database) => {
+            let login = database::login(database, &Disk)?;
+            Arc::new(Postgres::open(login, PATIENCE).await?)
+        }
+        None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
+    };
+    let store = Store::start(engine, mode, on_fatal);
     Ok(store.map_err(|e| EngineError::Io(e.to_string()))?)
 }
 
@@ -130,6 +142,9 @@ pub enum StartError {
         "another certctl runs on {0}: use that one, stop it, or choose another data directory (--data-dir)"
     )]
     InUse(String),
+    /// The CAs that are to vouch for the database.
+    #[error("CERTCTL_DATABASE_URL: sslrootcert {0}")]
+    DatabaseTrust(String),
     /// The storage engine.
     #[error(transparent)]
     Engine(EngineError),

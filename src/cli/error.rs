@@ -77,7 +77,9 @@ impl CliError {
             Self::Unreachable(_) => {
                 "start the server, or name another by --server, --socket or --data-dir"
             }
-            Self::Storage(_) => "check the path that the message names, its owner and free space",
+            Self::Storage(_) => {
+                "check what the message names: a path, its owner and free space, or a database"
+            }
             Self::Schema(_) => "`certctl migrate status` says what was done to the store",
             Self::Config(_) => {
                 "`certctl config check` says all that is wrong, `certctl config keys` lists settings"

@@ -83,10 +83,13 @@ impl Host {
         if config.migrations_via_hook && !schema_comes(&config, &names, &tasks, &told).await? {
             return Ok(None);
         }
-        let parts = Parts::of_machine(config.clone(), tasks.clone(), names)?;
-        let start = App::start(parts);
+        let (settings, all) = (config.clone(), tasks.clone());
+        let start = async {
+            let parts = Parts::of_machine(settings, all, names).await?;
+            App::start(parts).await
+        };
         tokio::pin!(start);
-        // Indexes of a large store take minutes to build.
+        // A database may be waited for, and indexes of a large store take minutes to build.
         let mut going_on = tokio::time::interval(STARTING);
         let app = loop {
             tokio::select! {

@@ -68,7 +68,7 @@ pub struct Down {
 /// Runs it.
 pub async fn run(command: Migrate, global: &Global, env: &Environment) -> Result<(), CliError> {
     let config = settings(global, env)?;
-    let upkeep = Upkeep::open(&config)?;
+    let upkeep = Upkeep::open(&config).await?;
     let done = match command {
         Migrate::Status => status(&upkeep, global.output).await,
         Migrate::Plan { to } => match upkeep.plan_up(to).await {
@@ -92,7 +92,7 @@ pub async fn rollback(command: Down, global: &Global, env: &Environment) -> Resu
 pub async fn only(config: &ServerConfig) -> Result<(), CliError> {
     let mut tries = 0;
     let upkeep = loop {
-        match Upkeep::open(config) {
+        match Upkeep::open(config).await {
             Err(StartError::InUse(path)) if tries < PATIENCE => {
                 tries += 1;
                 tracing::info!(path, "the store is in use: waiting for it");

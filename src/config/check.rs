@@ -2,6 +2,7 @@
 
 use super::{
     SOCKET_NAME,
+    database::DatabaseConfig,
     environment::Environment,
     fault::ConfigError,
     settings::{bytes, count, ip, origins, port, rate, switch, url_host},
@@ -25,6 +26,8 @@ use std::{
 pub struct ServerConfig {
     /// Where its data lie.
     pub data_dir: PathBuf,
+    /// The database that holds the store; `None`: a file among its data does.
+    pub database: Option<DatabaseConfig>,
     /// Where it listens.
     pub listen: SocketAddr,
     /// Its unix socket.
@@ -63,6 +66,7 @@ impl ServerConfig {
         Self {
             socket: data_dir.join(SOCKET_NAME),
             data_dir,
+            database: None,
             listen,
             public_url: None,
             pki_http: None,
@@ -137,6 +141,7 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         listen: flags.listen.unwrap_or(SocketAddr::new(host, port)),
         data_dir,
         socket,
+        database: database(env),
         public_url: env
             .get("CERTCTL_PUBLIC_URL")
             .map(|url| url.trim_end_matches('/').to_owned()),
@@ -155,6 +160,16 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .unwrap_or_default(),
     };
     Ok((config, log))
+}
+
+fn database(env: &Environment) -> Option<DatabaseConfig> {
+    // It was checked.
+    let mut config = DatabaseConfig::parse(env.get("CERTCTL_DATABASE_URL")?).ok()?;
+    if let Some(password) = env.get("CERTCTL_DATABASE_PASSWORD") {
+        config.password = Some(password.to_owned().into());
+    }
+    config.connections = count(env.or_default("CERTCTL_DATABASE_MAX_CONNS")).unwrap_or(1);
+    Some(config)
 }
 
 fn rates(env: &Environment) -> Option<Rates> {

@@ -1,5 +1,6 @@
 //! The table of settings. Names, file keys, checks, help and the reference page follow from it.
 
+use super::database::DatabaseConfig;
 use crate::{
     access::{
         configured::{admin_keys, named_keys},
@@ -53,6 +54,8 @@ pub enum Kind {
     Bytes,
     /// Networks in CIDR form.
     Networks,
+    /// The address of a database.
+    Database,
     /// Keys, each an administrator's.
     Keys,
     /// Keys with names and roles.
@@ -93,6 +96,22 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Path,
         "/var/lib/certctl",
         "directory of the server's data: storage, machine key, socket",
+    ),
+    secret(
+        "CERTCTL_DATABASE_URL",
+        Kind::Database,
+        "PostgreSQL database (15 or later) that holds the store instead of a file in the data directory, e.g. postgres://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem; a / : @ ? # or % in user or password is percent-encoded; sslmode is disable, require, verify-ca or verify-full, which is the default beyond this machine; several servers may share one",
+    ),
+    secret(
+        "CERTCTL_DATABASE_PASSWORD",
+        Kind::Text,
+        "password of the database's user, as it is, instead of one in CERTCTL_DATABASE_URL",
+    ),
+    public(
+        "CERTCTL_DATABASE_MAX_CONNS",
+        Kind::Count,
+        "10",
+        "database sessions for reading, at most; one more commits and one listens",
     ),
     public(
         "CERTCTL_SERVER_HOST",
@@ -275,6 +294,7 @@ impl Kind {
             Self::Count => "number",
             Self::Bytes => "size",
             Self::Networks => "list of networks",
+            Self::Database => "postgres URL",
             Self::Keys => "list of keys",
             Self::NamedKeys => "list of name:key:role",
             Self::LogLevel => "log level",
@@ -309,6 +329,7 @@ impl Kind {
                     .map(drop)
                     .map_err(|e| e.to_string());
             }
+            Self::Database => return DatabaseConfig::parse(text).map(drop),
             Self::Keys => return admin_keys(text).map(drop),
             Self::NamedKeys => return named_keys(text).map(drop),
             Self::LogLevel if text.parse::<Level>().is_err() => {

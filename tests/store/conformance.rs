@@ -14,15 +14,21 @@ use tokio::time::Instant;
 
 #[test]
 fn memory_conforms() {
-    super::run(conformance(&Memory::new()));
+    super::run(async {
+        let memory = Memory::new();
+        conformance(&memory).await;
+        a_snapshot_ends(&memory).await;
+    });
 }
 
 #[test]
 fn redb_conforms() {
     let dir = tempfile::tempdir().unwrap();
-    super::run(conformance(
-        &Redb::open(&dir.path().join("s.redb")).unwrap(),
-    ));
+    super::run(async {
+        let redb = Redb::open(&dir.path().join("s.redb")).unwrap();
+        conformance(&redb).await;
+        a_snapshot_ends(&redb).await;
+    });
 }
 
 pub async fn conformance(engine: &dyn Engine) {
@@ -785,7 +791,6 @@ async fn snapshots(ask: &Ask<'_>) {
             limit: 9,
         }]
     };
-    tokio::time::pause();
     let minute = Duration::from_secs(60);
     let held = ask.0.snapshot(Instant::now() + minute).await.unwrap();
     let before = held.read(question()).await.unwrap();
@@ -795,6 +800,21 @@ async fn snapshots(ask: &Ask<'_>) {
     ]))
     .await;
     assert_eq!(held.read(question()).await.unwrap(), before);
+    let over = ask.0.snapshot(Instant::now()).await.unwrap();
+    let ended = over.read(question()).await;
+    assert!(
+        matches!(ended, Err(EngineError::SnapshotEnded)),
+        "{ended:?}"
+    );
+}
+
+/// As time passes; for engines that no network stands before.
+async fn a_snapshot_ends(engine: &dyn Engine) {
+    tokio::time::pause();
+    let minute = Duration::from_secs(60);
+    let held = engine.snapshot(Instant::now() + minute).await.unwrap();
+    let question = || vec![Query::Counter(b"c".to_vec())];
+    held.read(question()).await.unwrap();
     tokio::time::advance(minute).await;
     let ended = held.read(question()).await;
     assert!(

@@ -9,6 +9,7 @@ mod keys;
 mod lists;
 pub mod migrate;
 mod model;
+mod postgres;
 mod queue;
 mod redb_file;
 mod whole;

@@ -3,8 +3,10 @@
 
 mod agent;
 mod call;
+pub mod cutting;
 pub mod invariants;
 mod kept;
+pub mod postgres;
 
 pub use agent::{TestAgent, fit};
 pub use call::{Answer, Call};
