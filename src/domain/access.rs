@@ -191,6 +191,12 @@ impl Access {
         self.allows(permission) || self.in_scope(scope).contains(permission)
     }
 
+    /// Whether a permission is held on anything at all.
+    pub fn allows_somewhere(&self, permission: Permission) -> bool {
+        let mut held = self.held.iter().flat_map(|held| held.holdings.values());
+        held.any(|permissions| permissions.contains(permission))
+    }
+
     /// The permissions that are held, by where they count.
     pub fn holdings(&self) -> Holdings {
         let mut all = Holdings::new();

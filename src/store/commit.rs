@@ -21,6 +21,21 @@ pub const fn epoch_start(epoch: u32) -> u64 {
     (epoch as u64) << 40
 }
 
+/// The sequence number of a store while it is being loaded.
+pub const LOADING: u64 = 0;
+
+/// The sequence number that a part of a load leaves behind it.
+///
+/// # Errors
+/// [`EngineError::NotEmpty`] where `seq` is that of a store that something was committed to.
+pub fn loading(seq: u64, last: Option<u64>) -> Result<u64, EngineError> {
+    if seq == LOADING || seq == epoch_start(1) {
+        Ok(last.unwrap_or(LOADING))
+    } else {
+        Err(EngineError::NotEmpty)
+    }
+}
+
 /// A key's place among all indexes. Engines keep those of each row beside it, so that a row can be
 /// unindexed by a program that no longer knows the index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -292,7 +307,7 @@ impl State {
         let after: BTreeMap<_, _> = batch
             .writes
             .iter()
-            .map(|w| ((w.coll, &w.id), places(w)))
+            .map(|w| ((w.coll, &w.id), self.places(w)))
             .collect();
         for (index, prefix) in &batch.none {
             self.check_none(*index, prefix, &after)?;
@@ -402,7 +417,7 @@ impl State {
             };
             self.changes.entries.push((append.stream, entry));
         }
-        let changed = batch.writes.iter().filter(|w| w.doc != Doc::Keep);
+        let changed = batch.writes.iter().filter(|w| w.doc.is_news());
         self.changes.feed.push(Change {
             seq: version,
             at: batch.at,
@@ -416,11 +431,11 @@ impl State {
 
     fn write(&mut self, write: &Write, version: u64) {
         let row = (write.coll, write.id.clone());
+        let new = self.places(write);
         let (before, old) = match self.facts.rows.remove(&row) {
             Some(fact) => (fact.version, fact.keys),
             None => (version, BTreeSet::new()),
         };
-        let new = places(write);
         for place in old.difference(&new) {
             if let Some(ids) = self.facts.held.get_mut(place) {
                 ids.remove(&write.id);
@@ -433,11 +448,7 @@ impl State {
                 .or_default()
                 .insert(write.id.clone());
         }
-        let version = if write.doc == Doc::Keep {
-            before
-        } else {
-            version
-        };
+        let version = if write.doc.is_news() { version } else { before };
         if write.doc != Doc::Delete {
             let keys = new.clone();
             self.facts
@@ -452,11 +463,21 @@ impl State {
             gained: Vec::new(),
         });
         match &write.doc {
-            Doc::Put(doc) => change.row = Stored::Put(version, doc.clone()),
+            Doc::Put(doc) | Doc::Amend(doc) => change.row = Stored::Put(version, doc.clone()),
             Doc::Delete => change.row = Stored::Gone,
             Doc::Keep => {}
         }
         change.keys = new;
+    }
+
+    /// The index keys of a row as a batch leaves them.
+    fn places(&self, write: &Write) -> BTreeSet<Place> {
+        if let Doc::Amend(_) = write.doc {
+            let row = self.facts.rows.get(&(write.coll, write.id.clone()));
+            return row.map(|row| row.keys.clone()).unwrap_or_default();
+        }
+        let keys = write.keys.iter();
+        keys.map(|k| Place::new(k.index, &k.key)).collect()
     }
 
     fn finish(self) -> Changes {
@@ -482,19 +503,11 @@ impl State {
 /// The index keys of the rows that a batch writes, as they will be.
 type After<'a> = BTreeMap<(Coll, &'a Id), BTreeSet<Place>>;
 
-fn places(write: &Write) -> BTreeSet<Place> {
-    write
-        .keys
-        .iter()
-        .map(|k| Place::new(k.index, &k.key))
-        .collect()
-}
-
 /// A counter's next value, or when to try again.
 fn count(op: CounterOp, value: i64) -> Result<i64, Option<Time>> {
     match op {
         CounterOp::Add { n, max } => match value.checked_add(n) {
-            Some(sum) if sum <= max => Ok(sum),
+            Some(sum) if sum <= max && (n > 0 || sum >= 0) => Ok(sum),
             _ => Err(None),
         },
         CounterOp::Take {

@@ -2,7 +2,7 @@
 
 use super::{
     batch::{Batch, Doc, IndexKey, Outcome},
-    engine::{Answer, Coll, Engine, EngineError, Query, Snapshot},
+    engine::{Answer, Coll, Engine, EngineError, Load, Query, Snapshot},
 };
 use crate::id::Id;
 use async_trait::async_trait;
@@ -83,6 +83,9 @@ impl Seen {
             if write.doc != Doc::Keep {
                 self.work.documents += 1;
             }
+            if let Doc::Amend(_) = write.doc {
+                continue;
+            }
             let row = (write.coll, write.id.clone());
             let before = self.keys.remove(&row).unwrap_or_default();
             let only_in = |a: &[IndexKey], b: &[IndexKey]| {
@@ -125,6 +128,11 @@ impl<E: Engine> Engine for Counting<E> {
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
         self.engine.snapshot(deadline).await
     }
+
+    /// Not counted.
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        self.engine.load(part).await
+    }
 }
 
 fn rows(answer: &Answer) -> usize {
@@ -135,8 +143,11 @@ fn rows(answer: &Answer) -> usize {
         Answer::Keys(rows) => rows.len(),
         Answer::Held(walked) => usize::try_from(*walked).unwrap_or(usize::MAX),
         Answer::Counts(counts) => counts.len(),
-        Answer::Counter(_) => 1,
+        Answer::Counter(_) | Answer::Sequence(_) => 1,
         Answer::Entries(entries) => entries.len(),
+        Answer::EveryRow(rows) => rows.len(),
+        Answer::EveryCounter(counters) => counters.len(),
+        Answer::EveryEntry(entries) => entries.len(),
         Answer::Feed(super::engine::Feed::Changes(changes)) => changes.len(),
         Answer::Feed(super::engine::Feed::Trimmed { .. }) => 0,
     }

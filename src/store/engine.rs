@@ -164,6 +164,29 @@ pub enum Query {
         /// At most so many.
         limit: usize,
     },
+    /// The rows of all collections, ascending by the bytes of (collection, id).
+    EveryRow {
+        /// Only what comes after this row.
+        after: Option<(String, Id)>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// All counters, ascending by name.
+    EveryCounter {
+        /// Only what comes after this name.
+        after: Option<Vec<u8>>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The entries of all streams, ascending by the bytes of the stream's name, then by number.
+    EveryEntry {
+        /// Only what comes after this entry.
+        after: Option<(String, u64)>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The last sequence number given out.
+    Sequence,
 }
 
 /// A walk along one index.
@@ -260,6 +283,32 @@ pub enum Answer {
     Entries(Vec<Entry>),
     /// To `Feed`.
     Feed(Feed),
+    /// To `EveryRow`, each with its collection.
+    EveryRow(Vec<(String, Row)>),
+    /// To `EveryCounter`.
+    EveryCounter(Vec<(Vec<u8>, i64)>),
+    /// To `EveryEntry`, each with its stream.
+    EveryEntry(Vec<(String, Entry)>),
+    /// To `Sequence`.
+    Sequence(u64),
+}
+
+/// What a store takes over from another, as it was there. Of two parts of one load that name the
+/// same thing the later one holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Rows by collection, with their versions and without index keys: whoever loads builds the
+    /// indexes.
+    pub rows: Vec<(String, Row)>,
+    /// Rows that are not there any more.
+    pub gone: Vec<(String, Id)>,
+    /// Counters.
+    pub counters: Vec<(Vec<u8>, i64)>,
+    /// Entries by stream, ascending within each.
+    pub entries: Vec<(String, Entry)>,
+    /// Ends the load: the last sequence number given out. The next commit has the one after it,
+    /// and the feed begins with that.
+    pub last: Option<u64>,
 }
 
 /// The engine could not do what was asked. Nothing was changed, save where a commit's outcome is
@@ -286,6 +335,12 @@ pub enum EngineError {
     /// What is stored breaks its own rules.
     #[error("the store is damaged: {0}; restore it from a backup")]
     Corrupt(String),
+    /// Something was committed to the store: nothing can be loaded into it.
+    #[error("the store is not empty: restore into one that is")]
+    NotEmpty,
+    /// A load into the store was begun and not ended.
+    #[error("a restore into this store was cut short: remove the store and restore again")]
+    HalfLoaded,
     /// A snapshot was held for longer than it said it would be.
     #[error("the snapshot was held too long and has ended: begin again")]
     SnapshotEnded,
@@ -304,6 +359,14 @@ pub trait Engine: Send + Sync {
     /// The present state, to be read for some time, at most until `deadline`: whoever holds the
     /// past keeps its space from being used again.
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError>;
+
+    /// Takes over a part of another store: durable when this returns, save that a power loss
+    /// before the part that ends the load may undo all of it. From the first part to that one the
+    /// store takes no commits, and cannot be opened as a store.
+    ///
+    /// # Errors
+    /// [`EngineError::NotEmpty`] where something was ever committed, or a load was ended.
+    async fn load(&self, part: Load) -> Result<(), EngineError>;
 }
 
 /// A state of the store that commits no longer change.

@@ -1,7 +1,7 @@
 //! Building indexes where this program derives them in another way than the one before it did.
 
 use super::{
-    Answer, Batch, Coll, Doc, Document, Expect, Index, IndexKey, Keys, Loaded, Query, Row, Store,
+    Answer, Batch, Coll, Doc, Document, Expect, Index, IndexKey, Keys, Known, Query, Row, Store,
     StoreError, Write, mismatch,
 };
 use crate::{clock::Time, id::Id};
@@ -17,7 +17,7 @@ const TELL_EVERY: u64 = 100_000;
 pub struct Collection {
     coll: Coll,
     indexes: &'static [Index],
-    keys: fn(Row) -> Result<Vec<IndexKey>, StoreError>,
+    keys: fn(&Known, Row) -> Result<Vec<IndexKey>, StoreError>,
 }
 
 impl Collection {
@@ -26,8 +26,13 @@ impl Collection {
         Self {
             coll: T::COLL,
             indexes: T::INDEXES,
-            keys: |row| Ok(Keys::of(&*Loaded::<T>::decode(row)?)),
+            keys: |known, row| Ok(Keys::of(&*known.decode::<T>(row)?)),
         }
+    }
+
+    /// The collection.
+    pub const fn coll(&self) -> Coll {
+        self.coll
     }
 
     /// What its indexes are, in words that differ whenever the keys of a row may.
@@ -139,13 +144,14 @@ impl Store {
             };
             after = Some(last.id.clone());
             done += rows.len() as u64;
+            let known = self.known().await?;
             let writes = rows.into_iter().map(|row| {
                 Ok(Write {
                     coll,
                     id: row.id.clone(),
                     expect: Expect::Version(row.version),
                     doc: Doc::Keep,
-                    keys: (collection.keys)(row)?,
+                    keys: (collection.keys)(&known, row)?,
                 })
             });
             let batch = Batch {

@@ -6,7 +6,7 @@ use super::{
         self, Changes, Count, Extent, Facts, Head, Needs, Place, RowFact, Stored, epoch_start,
     },
     engine::{
-        Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Query, Row, Scan,
+        Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Load, Query, Row, Scan,
         Snapshot,
     },
 };
@@ -27,14 +27,15 @@ pub struct Memory(Mutex<State>);
 #[derive(Clone)]
 struct State {
     seq: u64,
-    rows: BTreeMap<(Coll, Id), (Bytes, RowFact)>,
+    /// By collection.
+    rows: BTreeMap<String, BTreeMap<Id, (Bytes, RowFact)>>,
     /// Holders by index name and key.
     index: BTreeMap<String, BTreeMap<Vec<u8>, BTreeSet<Id>>>,
     counts: BTreeMap<Count, u64>,
     feed: BTreeMap<u64, Change>,
     trimmed: u64,
     counters: BTreeMap<Vec<u8>, i64>,
-    streams: BTreeMap<&'static str, BTreeMap<u64, Entry>>,
+    streams: BTreeMap<String, BTreeMap<u64, Entry>>,
 }
 
 impl Default for State {
@@ -72,6 +73,9 @@ impl Engine for Memory {
 
     async fn commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, EngineError> {
         let mut state = self.state();
+        if state.seq == commit::LOADING {
+            return Err(EngineError::HalfLoaded);
+        }
         let facts = state.facts(&commit::needs(group));
         let (changes, outcomes) = commit::decide(group, facts);
         if let Some(changes) = changes {
@@ -83,6 +87,34 @@ impl Engine for Memory {
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
         let state = self.state().clone();
         Ok(Box::new(Past { state, deadline }))
+    }
+
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        let mut state = self.state();
+        state.seq = commit::loading(state.seq, part.last)?;
+        state.trimmed = part.last.unwrap_or(0);
+        for (coll, row) in part.rows {
+            let fact = RowFact {
+                version: row.version,
+                keys: BTreeSet::new(),
+            };
+            state
+                .rows
+                .entry(coll)
+                .or_default()
+                .insert(row.id, (row.doc, fact));
+        }
+        for (coll, id) in part.gone {
+            if let Some(rows) = state.rows.get_mut(&coll) {
+                rows.remove(&id);
+            }
+        }
+        state.counters.extend(part.counters);
+        for (stream, entry) in part.entries {
+            let entries = state.streams.entry(stream).or_default();
+            entries.insert(entry.number, entry);
+        }
+        Ok(())
     }
 }
 
@@ -140,29 +172,59 @@ impl State {
                 let changes = later.map(|(_, change)| change.clone()).take(limit);
                 Answer::Feed(Feed::Changes(changes.collect()))
             }
+            Query::EveryRow { after, limit } => Answer::EveryRow(self.every_row(after, limit)),
+            Query::EveryCounter { after, limit } => {
+                let counters = self.counters.iter();
+                let later = counters.filter(|(key, _)| after.as_ref().is_none_or(|a| *key > a));
+                let counters = later.map(|(key, value)| (key.clone(), *value)).take(limit);
+                Answer::EveryCounter(counters.collect())
+            }
+            Query::EveryEntry { after, limit } => {
+                Answer::EveryEntry(self.every_entry(after, limit))
+            }
+            Query::Sequence => Answer::Sequence(self.seq),
         }
     }
 
+    fn stored(&self, coll: Coll, id: &Id) -> Option<&(Bytes, RowFact)> {
+        self.rows.get(coll.0)?.get(id)
+    }
+
     fn row(&self, coll: Coll, id: Id) -> Option<Row> {
-        let key = (coll, id);
-        let (doc, fact) = self.rows.get(&key)?;
+        let (doc, fact) = self.stored(coll, &id)?;
         Some(Row {
             version: fact.version,
             doc: doc.clone(),
-            id: key.1,
+            id,
         })
     }
 
     fn all(&self, coll: Coll, after: Option<Id>, limit: usize) -> Vec<Row> {
-        let of_coll = self.rows.iter().filter(|((c, _), _)| *c == coll);
-        of_coll
-            .filter(|((_, id), _)| after.as_ref().is_none_or(|after| id > after))
+        let rows = self.rows.get(coll.0).into_iter().flatten();
+        rows.filter(|(id, _)| after.as_ref().is_none_or(|after| *id > after))
             .take(limit)
-            .map(|((_, id), (doc, fact))| Row {
-                id: id.clone(),
-                version: fact.version,
-                doc: doc.clone(),
-            })
+            .map(shown)
+            .collect()
+    }
+
+    fn every_row(&self, after: Option<(String, Id)>, limit: usize) -> Vec<(String, Row)> {
+        let rows = self.rows.iter();
+        let rows = rows.flat_map(|(coll, rows)| rows.iter().map(move |row| (coll, row)));
+        let after = after.as_ref().map(|(coll, id)| (coll, id));
+        rows.filter(|(coll, (id, _))| after.is_none_or(|after| (*coll, *id) > after))
+            .take(limit)
+            .map(|(coll, row)| (coll.clone(), shown(row)))
+            .collect()
+    }
+
+    fn every_entry(&self, after: Option<(String, u64)>, limit: usize) -> Vec<(String, Entry)> {
+        let streams = self.streams.iter();
+        let entries = streams.flat_map(|(name, entries)| entries.values().map(move |e| (name, e)));
+        let after = after.as_ref().map(|(name, number)| (name, *number));
+        entries
+            .filter(|(name, entry)| after.is_none_or(|after| (*name, entry.number) > after))
+            .take(limit)
+            .map(|(name, entry)| (name.clone(), entry.clone()))
             .collect()
     }
 
@@ -179,7 +241,7 @@ impl State {
 
     fn keys(&self, scan: &Scan, of: &[Index]) -> Vec<(Id, Vec<IndexKey>)> {
         let rows = self.walk(scan).filter_map(|(_, id)| {
-            let (_, fact) = self.rows.get(&(scan.index.coll, id.clone()))?;
+            let (_, fact) = self.stored(scan.index.coll, id)?;
             let held = fact.keys.iter().filter_map(|place| place.among(of));
             Some((id.clone(), held.collect()))
         });
@@ -240,7 +302,7 @@ impl State {
             ..Facts::default()
         };
         for row in &needs.rows {
-            if let Some((_, fact)) = self.rows.get(row) {
+            if let Some((_, fact)) = self.stored(row.0, &row.1) {
                 facts.rows.insert(row.clone(), fact.clone());
             }
         }
@@ -265,7 +327,7 @@ impl State {
             }
         }
         for stream in &needs.streams {
-            let entries = self.streams.get(stream);
+            let entries = self.streams.get(*stream);
             if let Some((_, last)) = entries.and_then(BTreeMap::last_key_value) {
                 facts.heads.insert(
                     stream,
@@ -288,11 +350,11 @@ impl State {
             }
         }
         self.seq = changes.seq;
-        for (row, change) in changes.rows {
+        for ((coll, id), change) in changes.rows {
             for Place { index, key, .. } in change.lost {
                 let places = self.index.entry(index).or_default();
                 if let Some(holders) = places.get_mut(&key) {
-                    holders.remove(&row.1);
+                    holders.remove(&id);
                     if holders.is_empty() {
                         places.remove(&key);
                     }
@@ -300,20 +362,21 @@ impl State {
             }
             for Place { index, key, .. } in change.gained {
                 let places = self.index.entry(index).or_default();
-                places.entry(key).or_default().insert(row.1.clone());
+                places.entry(key).or_default().insert(id.clone());
             }
+            let rows = self.rows.entry(coll.0.to_owned()).or_default();
             match change.row {
                 Stored::Put(version, doc) => {
                     let keys = change.keys;
-                    self.rows.insert(row, (doc, RowFact { version, keys }));
+                    rows.insert(id, (doc, RowFact { version, keys }));
                 }
                 Stored::Same => {
-                    if let Some((_, fact)) = self.rows.get_mut(&row) {
+                    if let Some((_, fact)) = rows.get_mut(&id) {
                         fact.keys = change.keys;
                     }
                 }
                 Stored::Gone => {
-                    self.rows.remove(&row);
+                    rows.remove(&id);
                 }
             }
         }
@@ -326,10 +389,18 @@ impl State {
         }
         for (stream, entry) in changes.entries {
             self.streams
-                .entry(stream)
+                .entry(stream.to_owned())
                 .or_default()
                 .insert(entry.number, entry);
         }
         Ok(())
+    }
+}
+
+fn shown((id, (doc, fact)): (&Id, &(Bytes, RowFact))) -> Row {
+    Row {
+        id: id.clone(),
+        version: fact.version,
+        doc: doc.clone(),
     }
 }

@@ -6,8 +6,8 @@ mod tables;
 
 use super::{
     batch::{Batch, Outcome},
-    commit::{decide, epoch_start, needs},
-    engine::{Answer, Engine, EngineError, Query, Snapshot},
+    commit::{LOADING, decide, epoch_start, needs},
+    engine::{Answer, Engine, EngineError, Load, Query, Snapshot},
 };
 use async_trait::async_trait;
 use redb::{
@@ -53,7 +53,7 @@ impl Redb {
             EngineError::InUse(_) => EngineError::InUse(path.display().to_string()),
             EngineError::Io(e) => EngineError::Io(format!("{}: {e}", path.display())),
             EngineError::Corrupt(e) => EngineError::Corrupt(format!("{}: {e}", path.display())),
-            e @ (EngineError::Format { .. } | EngineError::SnapshotEnded) => e,
+            e => e,
         })
     }
 
@@ -128,7 +128,17 @@ impl Redb {
             let mut meta = tx.open_table(META).map_err(engine_error)?;
             let format = meta.get("format").map_err(engine_error)?.map(|f| f.value());
             match format {
-                Some(FORMAT) => return Ok(()),
+                Some(FORMAT) => {
+                    let seq = meta
+                        .get("seq")
+                        .map_err(engine_error)?
+                        .map(|seq| seq.value());
+                    return if seq == Some(LOADING) {
+                        Err(EngineError::HalfLoaded)
+                    } else {
+                        Ok(())
+                    };
+                }
                 Some(found) => {
                     return Err(EngineError::Format {
                         found,
@@ -258,6 +268,16 @@ impl Engine for Redb {
         held.retain(|past| past.strong_count() > 0);
         held.push(Arc::downgrade(&past));
         Ok(Box::new(past))
+    }
+
+    /// Blocks, at the part that ends the load until the disk has all of it.
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        let mut tx = self.begin()?;
+        if part.last.is_none() {
+            tx.set_durability(Durability::None).map_err(engine_error)?;
+        }
+        commit::load(&tx, part)?;
+        tx.commit().map_err(engine_error)
     }
 }
 

@@ -14,7 +14,9 @@ use certctl::{
     app::{App, Parts, StartError},
     config::ServerConfig,
     reconcile,
-    store::{Answer, Batch, Committer, Engine, EngineError, Outcome, Query, Redb, Snapshot, Store},
+    store::{
+        Answer, Batch, Committer, Engine, EngineError, Load, Outcome, Query, Redb, Snapshot, Store,
+    },
     sys::{Files, Tasks},
 };
 use redb::StorageBackend;
@@ -217,5 +219,9 @@ impl Engine for SimEngine {
 
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
         self.redb.snapshot(deadline).await
+    }
+
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        self.redb.load(part).await
     }
 }

@@ -7,7 +7,9 @@ use super::{
     run,
 };
 use async_trait::async_trait;
-use certctl::store::{Answer, Batch, Engine, EngineError, Memory, Outcome, Query, Redb, Snapshot};
+use certctl::store::{
+    Answer, Batch, Engine, EngineError, Load, Memory, Outcome, Query, Redb, Snapshot,
+};
 use proptest::{collection::vec, prelude::*};
 use std::sync::{
     Arc, Mutex,
@@ -60,6 +62,10 @@ impl Engine for Crashing {
         let engine = self.engine();
         self.looked_at.lock().unwrap().push(engine.clone());
         engine.snapshot(deadline).await
+    }
+
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        self.engine().load(part).await
     }
 }
 

@@ -7,8 +7,8 @@ use certctl::{
     id::Id,
     store::{
         Answer, Append, Batch, Coll, CommitError, Committer, Document, Engine, EngineError, Entry,
-        Expect, Feed, Index, Key, Keys, Memory, Outcome, Query, Redb, Refusal, Scan, Snapshot,
-        Store, StoreError,
+        Expect, Feed, Index, Key, Keys, Load, Memory, Outcome, Query, Redb, Refusal, Scan,
+        Snapshot, Store, StoreError,
     },
 };
 use futures_util::future::join_all;
@@ -390,6 +390,9 @@ impl Engine for Tampered {
     }
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
         self.0.snapshot(deadline).await
+    }
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        self.0.load(part).await
     }
 }
 

@@ -10,6 +10,7 @@ mod lists;
 mod model;
 mod queue;
 mod redb_file;
+mod whole;
 
 use bytes::Bytes;
 use certctl::{

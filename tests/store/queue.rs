@@ -3,8 +3,8 @@
 use super::{Ask, id, run, write, writes};
 use async_trait::async_trait;
 use certctl::store::{
-    Answer, Batch, Coll, CommitError, Committer, Doc, Engine, EngineError, Expect, Invalid, Memory,
-    Outcome, Query, Snapshot, Store,
+    Answer, Batch, Coll, CommitError, Committer, Doc, Engine, EngineError, Expect, Invalid, Load,
+    Memory, Outcome, Query, Snapshot, Store,
 };
 use futures_util::{FutureExt, future::join_all};
 use std::sync::{Arc, Mutex};
@@ -61,6 +61,9 @@ impl Engine for Gate {
     }
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
         self.memory.snapshot(deadline).await
+    }
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        self.memory.load(part).await
     }
 }
 

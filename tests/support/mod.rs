@@ -22,8 +22,8 @@ use certctl::{
     domain::{ApiKey, Grant},
     reconcile,
     store::{
-        Answer as EngineAnswer, Batch, Committer, Counting, Engine, EngineError, Memory, Outcome,
-        Query, Snapshot, Store, Work,
+        Answer as EngineAnswer, Batch, Committer, Counting, Engine, EngineError, Load, Memory,
+        Outcome, Query, Snapshot, Store, Work,
     },
     sys::{Disk, Tasks},
 };
@@ -94,6 +94,10 @@ impl Engine for TestEngine {
 
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
         self.memory.snapshot(deadline).await
+    }
+
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        self.memory.load(part).await
     }
 }
 

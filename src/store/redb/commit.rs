@@ -2,24 +2,22 @@
 
 use super::{
     engine_error,
-    read::{entries, holder},
+    read::{entries, holder, last},
     tables::{COUNT, COUNTER, FEED, HEAD, IDX, KEYS, META, REC, STREAM},
 };
 use crate::store::{
-    commit::{self, Changes, Extent, Facts, Head, Needs, Place, RowFact, Stored},
-    engine::EngineError,
+    commit::{self, Changes, Extent, Facts, Head, LOADING, Needs, Place, RowFact, Stored},
+    engine::{EngineError, Load},
 };
 use redb::{ReadableTable, WriteTransaction};
 use std::ops::Bound;
 
 /// Reads what deciding the group needs.
 pub fn facts(tx: &WriteTransaction, needs: &Needs) -> Result<Facts, EngineError> {
-    let meta = tx.open_table(META).map_err(engine_error)?;
-    let seq = meta
-        .get("seq")
-        .map_err(engine_error)?
-        .map(|seq| seq.value());
-    let seq = seq.ok_or_else(|| EngineError::Corrupt("it has no sequence number".to_owned()))?;
+    let seq = last(&tx.open_table(META).map_err(engine_error)?)?;
+    if seq == LOADING {
+        return Err(EngineError::HalfLoaded);
+    }
     let mut facts = Facts {
         seq,
         ..Facts::default()
@@ -178,6 +176,42 @@ fn write(
     let mut heads = tx.open_table(HEAD)?;
     for (stream, head) in &changes.heads {
         heads.insert(*stream, (head.number, &head.link))?;
+    }
+    Ok(())
+}
+
+/// Takes over a part of another store.
+pub fn load(tx: &WriteTransaction, part: Load) -> Result<(), EngineError> {
+    let mut meta = tx.open_table(META).map_err(engine_error)?;
+    let seq = commit::loading(last(&meta)?, part.last)?;
+    meta.insert("seq", seq).map_err(engine_error)?;
+    if let Some(last) = part.last {
+        meta.insert("trimmed", last).map_err(engine_error)?;
+    }
+    put(tx, &part).map_err(engine_error)
+}
+
+fn put(tx: &WriteTransaction, part: &Load) -> Result<(), redb::Error> {
+    let mut rec = tx.open_table(REC)?;
+    for (coll, row) in &part.rows {
+        rec.insert(
+            (coll.as_str(), row.id.as_str()),
+            (row.version, row.doc.as_ref()),
+        )?;
+    }
+    for (coll, id) in &part.gone {
+        rec.remove((coll.as_str(), id.as_str()))?;
+    }
+    let mut counter = tx.open_table(COUNTER)?;
+    for (key, value) in &part.counters {
+        counter.insert(key.as_slice(), *value)?;
+    }
+    let mut entries = tx.open_table(STREAM)?;
+    let mut heads = tx.open_table(HEAD)?;
+    for (stream, entry) in &part.entries {
+        let stream = stream.as_str();
+        entries.insert((stream, entry.number), (&entry.link, entry.doc.as_ref()))?;
+        heads.insert(stream, (entry.number, &entry.link))?;
     }
     Ok(())
 }

@@ -67,7 +67,79 @@ pub fn answer(tx: &ReadTransaction, question: Query) -> Result<Answer, EngineErr
             });
             Answer::Entries(newest.collect::<Result<_, EngineError>>()?)
         }
+        Query::EveryRow { after, limit } => Answer::EveryRow(every_row(tx, after.as_ref(), limit)?),
+        Query::EveryCounter { after, limit } => {
+            let counter = tx.open_table(COUNTER).map_err(engine_error)?;
+            let after = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let range = counter
+                .range::<&[u8]>((after, Bound::Unbounded))
+                .map_err(engine_error)?;
+            let counters = range.take(limit).map(|item| {
+                let (key, value) = item.map_err(engine_error)?;
+                Ok((key.value().to_vec(), value.value()))
+            });
+            Answer::EveryCounter(counters.collect::<Result<_, EngineError>>()?)
+        }
+        Query::EveryEntry { after, limit } => {
+            Answer::EveryEntry(every_entry(tx, after.as_ref(), limit)?)
+        }
+        Query::Sequence => Answer::Sequence(last(&tx.open_table(META).map_err(engine_error)?)?),
     })
+}
+
+/// The last sequence number given out.
+pub fn last(meta: &impl ReadableTable<&'static str, u64>) -> Result<u64, EngineError> {
+    let seq = meta.get("seq").map_err(engine_error)?;
+    seq.map(|seq| seq.value())
+        .ok_or_else(|| EngineError::Corrupt("it has no sequence number".to_owned()))
+}
+
+fn every_row(
+    tx: &ReadTransaction,
+    after: Option<&(String, Id)>,
+    limit: usize,
+) -> Result<Vec<(String, Row)>, EngineError> {
+    let rec = tx.open_table(REC).map_err(engine_error)?;
+    let after = after.map(|(coll, id)| (coll.as_str(), id.as_str()));
+    let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let range = rec
+        .range::<(&str, &str)>((after, Bound::Unbounded))
+        .map_err(engine_error)?;
+    let rows = range.take(limit).map(|item| {
+        let (name, stored) = item.map_err(engine_error)?;
+        let ((coll, id), (version, doc)) = (name.value(), stored.value());
+        let row = Row {
+            id: parsed(id, coll)?,
+            version,
+            doc: Bytes::copy_from_slice(doc),
+        };
+        Ok((coll.to_owned(), row))
+    });
+    rows.collect()
+}
+
+fn every_entry(
+    tx: &ReadTransaction,
+    after: Option<&(String, u64)>,
+    limit: usize,
+) -> Result<Vec<(String, Entry)>, EngineError> {
+    let entries = tx.open_table(STREAM).map_err(engine_error)?;
+    let after = after.map(|(stream, number)| (stream.as_str(), *number));
+    let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let range = entries
+        .range::<(&str, u64)>((after, Bound::Unbounded))
+        .map_err(engine_error)?;
+    let entries = range.take(limit).map(|item| {
+        let (key, value) = item.map_err(engine_error)?;
+        let ((stream, number), (link, doc)) = (key.value(), value.value());
+        let entry = Entry {
+            number,
+            doc: Bytes::copy_from_slice(doc),
+            link: *link,
+        };
+        Ok((stream.to_owned(), entry))
+    });
+    entries.collect()
 }
 
 fn row(
