@@ -186,6 +186,17 @@ pub fn plain_router(app: Arc<App>) -> Router {
         )
 }
 
+/// All that is served while the store is waited for: the process lives, and is not ready.
+pub fn waiting_router(why: &str) -> Router {
+    let not_ready = Readiness::of("schema_behind", Some(why.to_owned()));
+    let body = serde_json::to_value(not_ready).unwrap_or_default();
+    let answer = move || async move { (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)) };
+    Router::new()
+        .route("/health", axum::routing::get(health))
+        .fallback(answer)
+        .layer(DefaultBodyLimit::max(0))
+}
+
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
     let (allowed, guarded) = (cross_origin::allowed(&app), cross_origin::guarded(&app));
@@ -259,7 +270,12 @@ async fn health() -> axum::Json<StatusShape> {
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let (status, says) = match app.ready().await {
         Ok(()) => {
-            return axum::Json(Readiness::of("ready", None)).into_response();
+            let warning = app.low_disk().map(|low| low.to_string());
+            let ready = Readiness {
+                warning,
+                ..Readiness::of("ready", None)
+            };
+            return axum::Json(ready).into_response();
         }
         Err(NotReady::Stopping) => ("draining", "the server is stopping".to_owned()),
         Err(NotReady::Loop(name)) => {
@@ -269,6 +285,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
                 format!("the loop {name} has not looked for long"),
             )
         }
+        Err(NotReady::Outdated) => ("schema_ahead", NotReady::Outdated.to_string()),
         Err(NotReady::Store(e)) => {
             tracing::error!(error = %e, "the store does not answer");
             (
@@ -284,7 +301,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 /// Whether the server takes work.
 #[derive(Serialize, ToSchema)]
 struct Readiness {
-    /// `ready`, `draining`, `loop_stalled` or `db_unavailable`.
+    /// `ready`, `draining`, `loop_stalled`, `schema_behind`, `schema_ahead` or `db_unavailable`.
     status: &'static str,
     /// `reachable`, when ready.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -292,11 +309,19 @@ struct Readiness {
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What keeps it from beginning anything new: reads are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 impl Readiness {
     fn of(status: &'static str, error: Option<String>) -> Self {
         let db = error.is_none().then_some("reachable");
-        Self { status, db, error }
+        Self {
+            status,
+            db,
+            error,
+            warning: None,
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! before anything starts.
 
 mod check;
+mod database;
 mod environment;
 mod fault;
 mod file;
@@ -15,6 +16,7 @@ pub use check::{
     Flags, KeyList, KeySource, LogConfig, Rates, ReadKeys, ServerConfig, data_dir, logging,
     public_host, server,
 };
+pub use database::{DatabaseConfig, DatabaseHost, SslMode};
 pub use environment::{Environment, Reader, Shown, Source};
 pub use fault::{ConfigError, Fault};
 pub use file::DEFAULT_FILE;
