@@ -105,7 +105,7 @@ async fn a_renewal_by_an_agent() {
             // and its cause. Of the order one, of the certificate two, of the presence one. One
             // read looks for retired agents on which something hangs, one for certificates that wait
             // for an issuer, one for what is to be planned anew, one for requests whose outcome is to be
-            // forgotten, four for revocations.
+            // forgotten, four for revocations, one for the key whose first use is written.
             index_keys: 11,
             reads: 19,
             rows: 24,
