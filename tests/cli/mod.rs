@@ -15,6 +15,7 @@ mod govern;
 mod keys;
 mod logs;
 mod manual;
+mod postgres;
 mod proxy;
 mod quickstart;
 mod service;
