@@ -37,4 +37,4 @@ pub use extract::{Caller, SESSION_COOKIE, session_cookie};
 pub use limit::Client;
 pub use openapi::document;
 pub use problem::Problem;
-pub use router::{plain_router, router};
+pub use router::{plain_router, router, waiting_router};

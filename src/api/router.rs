@@ -186,6 +186,17 @@ pub fn plain_router(app: Arc<App>) -> Router {
         )
 }
 
+/// All that is served while the store is waited for: the process lives, and is not ready.
+pub fn waiting_router(why: &str) -> Router {
+    let not_ready = Readiness::of("schema_behind", Some(why.to_owned()));
+    let body = serde_json::to_value(not_ready).unwrap_or_default();
+    let answer = move || async move { (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)) };
+    Router::new()
+        .route("/health", axum::routing::get(health))
+        .fallback(answer)
+        .layer(DefaultBodyLimit::max(0))
+}
+
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
     let (allowed, guarded) = (cross_origin::allowed(&app), cross_origin::guarded(&app));
@@ -274,6 +285,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
                 format!("the loop {name} has not looked for long"),
             )
         }
+        Err(NotReady::Outdated) => ("schema_ahead", NotReady::Outdated.to_string()),
         Err(NotReady::Store(e)) => {
             tracing::error!(error = %e, "the store does not answer");
             (
@@ -289,7 +301,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 /// Whether the server takes work.
 #[derive(Serialize, ToSchema)]
 struct Readiness {
-    /// `ready`, `draining`, `loop_stalled` or `db_unavailable`.
+    /// `ready`, `draining`, `loop_stalled`, `schema_behind`, `schema_ahead` or `db_unavailable`.
     status: &'static str,
     /// `reachable`, when ready.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -40,6 +40,7 @@ mod revoke;
 mod roles;
 mod room;
 mod rules;
+mod schema;
 mod sessions;
 mod start;
 mod stats;
@@ -71,13 +72,17 @@ pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
 pub use room::LowDisk;
 pub use rules::{Violation, ViolationPage};
+pub use schema::{
+    Before, HiddenValues, MigrationView, SchemaChange, SchemaStatus, Standing, Upkeep,
+    awaited_schema, backup_before_migration,
+};
 pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
 };
 pub use stats::{Day, Summary};
-pub use system_ca::SystemCa;
+pub use system_ca::{SystemCa, passing_identity};
 pub use targets::{NewTarget, TargetEdit, TargetList, TargetPage, TargetView};
 
 use crate::{
@@ -163,6 +168,9 @@ pub enum NotReady {
     /// A loop has not looked for long.
     #[error("the loop {0} has not looked for long")]
     Loop(&'static str),
+    /// A later version has changed the store.
+    #[error("a later version has changed the store, and this one may no longer write to it")]
+    Outdated,
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -197,6 +205,9 @@ impl App {
             return Err(NotReady::Loop(name));
         }
         self.store.get::<RingRow>(&known("ring")).await?;
+        if self.store.is_outdated() {
+            return Err(NotReady::Outdated);
+        }
         Ok(())
     }
 

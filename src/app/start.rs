@@ -10,6 +10,7 @@ use super::{
     limits::Limits,
     nodes::Nodes,
     rules::Rules,
+    schema::{HiddenValues, Upkeep, backup_before_migration},
 };
 use crate::{
     ca::{LocalCa, local},
@@ -19,7 +20,10 @@ use crate::{
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
-    store::{CommitError, Committer, Engine, EngineError, Postgres, Redb, Store, StoreError},
+    store::{
+        CommitError, Committer, Engine, EngineError, OnFatal, Postgres, Redb, Store, StoreError,
+        migrate::MigrateError,
+    },
     sys::{Disk, FileError, Files, Reach, Rooms, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
@@ -74,25 +78,11 @@ impl Parts {
         names: Vec<San>,
     ) -> Result<Self, StartError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        files
-            .make_dir(&config.data_dir, 0o700)
-            .map_err(StartError::DataDir)?;
-        let engine: Arc<dyn Engine> = match &config.database {
-            Some(database) => {
-                let login = database::login(database, &*files)?;
-                Arc::new(Postgres::open(login, PATIENCE).await?)
-            }
-            None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
+        let on_fatal = |e: &EngineError| {
+            tracing::error!(error = %e, "the store cannot be written: the process ends");
+            std::process::exit(STORE_FAILED);
         };
-        let store = Store::start(
-            engine,
-            Committer::Thread,
-            Box::new(|e| {
-                tracing::error!(error = %e, "the store cannot be written: the process ends");
-                std::process::exit(STORE_FAILED);
-            }),
-        )
-        .map_err(|e| EngineError::Io(e.to_string()))?;
+        let store = machine_store(&config, Committer::Thread, Box::new(on_fatal)).await?;
         Ok(Self {
             store,
             clock: Arc::new(SystemClock),
@@ -105,6 +95,26 @@ impl Parts {
             names,
         })
     }
+}
+
+/// The store of this machine, made when it is missing: in the data directory, or in the database
+/// that the settings name.
+pub(super) async fn machine_store(
+    config: &ServerConfig,
+    mode: Committer,
+    on_fatal: OnFatal,
+) -> Result<Store, StartError> {
+    let made = Disk.make_dir(&config.data_dir, 0o700);
+    made.map_err(StartError::DataDir)?;
+    let engine: Arc<dyn Engine> = match &config.database {
+        Some(database) => {
+            let login = database::login(database, &Disk)?;
+            Arc::new(Postgres::open(login, PATIENCE).await?)
+        }
+        None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
+    };
+    let store = Store::start(engine, mode, on_fatal);
+    Ok(store.map_err(|e| EngineError::Io(e.to_string()))?)
 }
 
 /// The exit code when the store failed while the server ran (EX_IOERR of sysexits.h).
@@ -150,6 +160,46 @@ pub enum StartError {
     /// The keys of the configuration.
     #[error("{0}")]
     Keys(String),
+    /// A later version has changed the store, and this one may not use it.
+    #[error(
+        "a later version brought the store to format {format}, which versions of format {since} \
+         and later may use, and this one has format {program}: undo that with `certctl migrate \
+         down --to {program}`, or put a backup from before it back with `certctl restore`"
+    )]
+    SchemaTooNew {
+        /// The store's format.
+        format: u16,
+        /// This program's.
+        program: u16,
+        /// The oldest that may use it.
+        since: u16,
+    },
+    /// The store is behind, and migrations are left to a hook.
+    #[error(
+        "the store has format {format} and this version {program}, and migrations are left to a \
+         hook: `certctl server --migrate-only` brings the store up"
+    )]
+    SchemaBehind {
+        /// The store's format.
+        format: u16,
+        /// This program's.
+        program: u16,
+    },
+    /// Migrations were not made or undone.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// No backup could be made before a migration.
+    #[error(
+        "no backup could be made first, and nothing was changed: {0}; mend that, or go on without \
+         one by --no-backup"
+    )]
+    Backup(String),
+    /// An older format has no place for what is stored.
+    #[error(
+        "that format has no place for {}: the values stay in their rows, but out of its sight; \
+         accept that by --accept-data-loss", hidden(.0)
+    )]
+    DataLoss(Vec<HiddenValues>),
     /// The key ring.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -180,6 +230,18 @@ pub enum StartError {
     },
 }
 
+fn hidden(values: &[HiddenValues]) -> String {
+    let each = values.iter().map(|value| {
+        let HiddenValues {
+            collection,
+            field,
+            rows,
+        } = value;
+        format!("{collection}.{field} ({rows} rows)")
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
 impl From<EngineError> for StartError {
     fn from(e: EngineError) -> Self {
         match e {
@@ -205,6 +267,10 @@ impl App {
         } = parts;
         let configured = Configured::read(config.keys.clone(), &*files);
         let configured = configured.map_err(StartError::Keys)?;
+        let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
+        let ahead = upkeep
+            .admit(config.migrations_via_hook, backup_before_migration)
+            .await?;
         let birth = Birth {
             store: &store,
             rng: &*rng,
@@ -251,6 +317,7 @@ impl App {
             .below(vec![root])
             .published(pointers);
         let metrics = Metrics::new(store.metrics());
+        metrics.schema_ahead(ahead);
         let app = App {
             started_at: clock.now(),
             store,

@@ -46,6 +46,8 @@ pub struct ServerConfig {
     pub trusted_proxies: Networks,
     /// Nothing new is begun while fewer bytes are left on the disk; of a small disk a part counts.
     pub disk_reserve: u64,
+    /// A store that is behind is left to `certctl server --migrate-only`.
+    pub migrations_via_hook: bool,
 }
 
 /// How often callers may call.
@@ -73,6 +75,7 @@ impl ServerConfig {
             rates: None,
             trusted_proxies: Networks::default(),
             disk_reserve: 0,
+            migrations_via_hook: false,
         }
     }
 }
@@ -153,6 +156,8 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .and_then(|text| text.parse().ok())
             .unwrap_or_default(),
         disk_reserve: bytes(env.or_default("CERTCTL_DISK_RESERVE")).unwrap_or_default(),
+        migrations_via_hook: switch(env.or_default("CERTCTL_MIGRATIONS_VIA_HOOK"))
+            .unwrap_or_default(),
     };
     Ok((config, log))
 }

@@ -202,6 +202,12 @@ pub const SETTINGS: &[Setting] = &[
         "while less is left on the disk of the data directory, or less than a twentieth of a small one, nothing new is begun: no certificate is made or renewed until there is room again; reads are answered, and what is under way goes on; 0 begins as long as anything can be written",
     ),
     public(
+        "CERTCTL_MIGRATIONS_VIA_HOOK",
+        Kind::Switch,
+        "false",
+        "whether a server leaves a store that is behind to `certctl server --migrate-only`, and waits for that, not ready",
+    ),
+    public(
         "CERTCTL_LOG_LEVEL",
         Kind::LogLevel,
         "info",
@@ -338,7 +344,7 @@ impl Kind {
 
 /// Yes or no.
 pub(super) fn switch(text: &str) -> Option<bool> {
-    match text {
+    match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Some(true),
         "false" | "no" | "off" | "0" => Some(false),
         _ => None,

@@ -15,6 +15,8 @@ mod govern;
 mod keys;
 mod logs;
 mod manual;
+mod migrate;
+mod next;
 mod postgres;
 mod proxy;
 mod quickstart;

@@ -47,6 +47,7 @@ pub async fn conformance(engine: &dyn Engine) {
     streams(ask).await;
     counted(ask).await;
     keys_alone(ask).await;
+    another_form(ask).await;
     feed(ask).await;
     snapshots(ask).await;
 }
@@ -671,6 +672,57 @@ async fn keys_alone(ask: &Ask<'_>) {
     assert_eq!(told[0].rows, [], "nothing that anybody reads has changed");
     ask.accepted(writes(vec![delete(C, "a", v)])).await;
     assert!(ask.holders(I, b"").await.is_empty());
+}
+
+async fn another_form(ask: &Ask<'_>) {
+    const C: Coll = Coll("another_form");
+    const I: Index = plain("another_form.i", C).unique().counted();
+    let key = index_key(I, b"1");
+    let insert = write(C, "a", Expect::Absent, "1", vec![key.clone()]);
+    let v = ask.accepted(writes(vec![insert])).await.version;
+    let amend = |version, doc: &'static str| Write {
+        doc: Doc::Amend(doc.into()),
+        ..write(C, "a", Expect::Version(version), "", vec![])
+    };
+    let late = writes(vec![amend(v + 9, "2")]);
+    assert_eq!(ask.refused(late).await, conflict(C, "a"));
+    let done = ask.accepted(writes(vec![amend(v, "2")])).await;
+    let row = ask.row(C, "a").await.unwrap();
+    assert_eq!(
+        (row.version, &row.doc[..]),
+        (v, &b"2"[..]),
+        "the version stays"
+    );
+    assert_eq!(ask.holders(I, b"").await, ["a"], "and so do the keys");
+    assert_eq!(ask.counts(I, b"", None).await, [(b"1".to_vec(), 1)]);
+    let Feed::Changes(told) = ask.feed(done.version - 1, 9).await else {
+        panic!("nothing was trimmed");
+    };
+    assert_eq!(told[0].rows, [], "it says the same as before");
+
+    // Its keys are held against later batches of the group, and it is seen by them.
+    let rival = write(C, "b", Expect::Absent, "1", vec![key]);
+    let put = write(C, "a", Expect::Version(v), "4", vec![index_key(I, b"2")]);
+    let group = [
+        writes(vec![amend(v, "3")]),
+        writes(vec![rival.clone()]),
+        writes(vec![put]),
+    ];
+    let outcomes = ask.group(&group).await;
+    let refused = Refusal::Duplicate {
+        index: I,
+        holder: id("a"),
+    };
+    assert_eq!(outcomes[1], Outcome::Refused(refused));
+    let Outcome::Committed(put) = &outcomes[2] else {
+        panic!("{outcomes:?}");
+    };
+    let amended = amend(put.version, "5");
+    ask.group(&[writes(vec![amended]), writes(vec![rival])])
+        .await;
+    let row = ask.row(C, "a").await.unwrap();
+    assert_eq!((row.version, &row.doc[..]), (put.version, &b"5"[..]));
+    assert_eq!(ask.holders(I, b"").await, ["b", "a"]);
 }
 
 async fn feed(ask: &Ask<'_>) {

@@ -7,6 +7,7 @@ mod documents;
 mod indexing;
 mod keys;
 mod lists;
+pub mod migrate;
 mod model;
 mod postgres;
 mod queue;

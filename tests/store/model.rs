@@ -22,12 +22,20 @@ pub const ROWS: [&str; 4] = ["a", "b", "c", "d"];
 /// Few rows, keys and versions, so that batches meet.
 #[derive(Debug, Clone)]
 pub struct Step {
-    rows: Vec<(usize, Guess, Option<KeyChoices>, bool)>,
+    rows: Vec<(usize, Guess, Option<KeyChoices>, How)>,
     asserts: Vec<(usize, Guess)>,
     none: Vec<(bool, u8)>,
     counters: Vec<(bool, u8)>,
     append: u8,
     trim: Option<u64>,
+}
+
+/// What is written of a row that is not deleted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum How {
+    Put,
+    Keep,
+    Amend,
 }
 
 /// Keys as (unique, which).
@@ -51,7 +59,7 @@ pub fn steps() -> impl Strategy<Value = Step> {
         0..ROWS.len(),
         guess(),
         proptest::option::weighted(0.8, keys),
-        prop::bool::weighted(0.2),
+        prop_oneof![6 => Just(How::Put), 1 => Just(How::Keep), 1 => Just(How::Amend)],
     );
     let maybe = |n| vec((any::<bool>(), 0..6_u8), 0..n);
     (
@@ -101,10 +109,10 @@ impl Step {
             trim: self.trim.map_or(0, |n| (1 << 40) + n),
             ..Batch::default()
         };
-        for (row, guess, keys, keep) in &self.rows {
+        for (row, guess, keys, how) in &self.rows {
             let expect = expect(*row, *guess);
             let absent = expect == Expect::Absent;
-            if (absent && (keys.is_none() || *keep)) || !used.insert(*row) {
+            if (absent && (keys.is_none() || *how != How::Put)) || !used.insert(*row) {
                 continue;
             }
             batch.writes.push(Write {
@@ -112,11 +120,17 @@ impl Step {
                 id: id(ROWS[*row]),
                 expect,
                 doc: match keys {
-                    Some(_) if *keep => Doc::Keep,
+                    Some(_) if *how == How::Keep => Doc::Keep,
+                    Some(keys) if *how == How::Amend => {
+                        Doc::Amend(Bytes::from(format!("amended {keys:?}")))
+                    }
                     Some(keys) => Doc::Put(Bytes::from(json(keys))),
                     None => Doc::Delete,
                 },
-                keys: keys.iter().flatten().copied().map(key).collect(),
+                keys: match how {
+                    How::Amend => vec![],
+                    _ => keys.iter().flatten().copied().map(key).collect(),
+                },
             });
         }
         for (row, guess) in &self.asserts {
