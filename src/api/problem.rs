@@ -84,9 +84,10 @@ impl From<AppError> for Problem {
                 session_end = Some(*end);
                 StatusCode::UNAUTHORIZED
             }
-            AppError::Forbidden(_) | AppError::NotThisAgent | AppError::Reserved(_) => {
-                StatusCode::FORBIDDEN
-            }
+            AppError::Forbidden(_)
+            | AppError::ForbiddenHere(_)
+            | AppError::NotThisAgent
+            | AppError::Reserved(_) => StatusCode::FORBIDDEN,
             AppError::Retired { .. } => StatusCode::GONE,
             AppError::NotFound { .. } => StatusCode::NOT_FOUND,
             AppError::Invalid { .. } => StatusCode::BAD_REQUEST,

@@ -22,6 +22,12 @@ pub enum AppError {
     /// The role does not hold the permission.
     #[error("this needs the permission {}", .0.as_str())]
     Forbidden(Permission),
+    /// The permission is held on other things.
+    #[error(
+        "this needs the permission {} everywhere, or on the issuer or profile that is asked for: it \
+         is held on other ones alone", .0.as_str()
+    )]
+    ForbiddenHere(Permission),
     /// The caller's agent is retired, or the agent that asks is.
     #[error("this agent was retired at {at}{}", because(reason))]
     Retired {

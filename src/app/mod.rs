@@ -282,6 +282,8 @@ pub(crate) fn require_on(
 ) -> Result<(), AppError> {
     if who.access.allows_on(permission, scope) {
         Ok(())
+    } else if who.access.allows_somewhere(permission) {
+        Err(AppError::ForbiddenHere(permission))
     } else {
         Err(AppError::Forbidden(permission))
     }

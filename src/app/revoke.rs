@@ -5,8 +5,8 @@ use crate::{
     access::Permission,
     clock::Time,
     domain::{
-        AuditEvent, Category, Certificate, Issuer, IssuerKind, Plan, Principal, Revocation,
-        Revoked, Version,
+        AuditEvent, Category, Certificate, Issuer, IssuerKind, Observation, Plan, Principal,
+        Revocation, Revoked, Version,
     },
     id::Id,
     pki::Reason,
@@ -199,8 +199,8 @@ impl App {
         }
     }
 
-    /// Puts a certificate away: it stays readable, and nothing is due for it any more. Its versions
-    /// stay good until they end. Putting it away again changes nothing.
+    /// Puts a certificate away: it stays readable, nothing is due for it any more, and its targets are
+    /// free for others. Its versions stay good until they end. Putting it away again changes nothing.
     pub async fn archive(
         &self,
         who: &Principal,
@@ -228,6 +228,13 @@ impl App {
                     cert.archived_at = Some(now);
                 } else {
                     cert.archive(&who.name, now);
+                }
+                // Its targets are free for others.
+                for target in std::mem::take(&mut cert.targets) {
+                    let observed = Observation::id_of(&cert.id, &target);
+                    if let Some(observed) = unit.load_opt::<Observation>(&observed).await? {
+                        unit.delete(observed);
+                    }
                 }
                 let resource = ("certificate", id.as_str());
                 let event = AuditEvent::new(

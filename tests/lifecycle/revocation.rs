@@ -170,6 +170,14 @@ async fn archived_for_good(mut app: TestApp) {
     assert_eq!(app.status("web").await, "Archived");
     assert_eq!(named(&app, "archived").await, ["web"]);
     assert!(named(&app, "active").await.is_empty());
+    // Its target serves others now.
+    let target = text(&app.list("/api/v1/targets").await[0]["id"]);
+    app.certificate("next", &[&target]).await;
+    app.admin("DELETE", "/api/v1/certificates/next")
+        .send()
+        .await
+        .expect(204);
+    app.step().await;
     app.pass(40 * DAY, DAY).await;
     assert_eq!(agent.work(&app).await.len(), 0);
     app.step().await;
