@@ -16,6 +16,7 @@ const TELL_EVERY: u64 = 100_000;
 #[derive(Clone, Copy)]
 pub struct Collection {
     coll: Coll,
+    format: u16,
     indexes: &'static [Index],
     keys: fn(Row) -> Result<Vec<IndexKey>, StoreError>,
 }
@@ -25,9 +26,20 @@ impl Collection {
     pub const fn of<T: Document>() -> Self {
         Self {
             coll: T::COLL,
+            format: T::FORMAT,
             indexes: T::INDEXES,
             keys: |row| Ok(Keys::of(&*Loaded::<T>::decode(row)?)),
         }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        self.coll.0
+    }
+
+    /// The number of its documents' JSON form.
+    pub const fn format(&self) -> u16 {
+        self.format
     }
 
     /// What its indexes are, in words that differ whenever the keys of a row may.
@@ -42,6 +54,10 @@ impl Collection {
     }
 }
 
+/// The collection that says which indexes are built: of this store, and of none that takes its
+/// rows over.
+pub const LAYOUT: &str = "layout";
+
 /// The indexes that a collection's rows stand in.
 #[derive(Debug, Serialize, Deserialize)]
 struct Layout {
@@ -52,7 +68,7 @@ struct Layout {
 }
 
 impl Document for Layout {
-    const COLL: Coll = Coll("layout");
+    const COLL: Coll = Coll(LAYOUT);
     const FORMAT: u16 = 1;
     const INDEXES: &'static [Index] = &[];
     fn id(&self) -> &Id {

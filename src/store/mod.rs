@@ -5,6 +5,7 @@
 //! and are committed in groups. What a batch may do is decided in `commit.rs`, the same for every
 //! [`Engine`]; engines read facts and apply changes.
 
+pub mod backup;
 mod batch;
 mod collections;
 mod commit;
@@ -27,7 +28,7 @@ pub use batch::{
     Refusal, Write,
 };
 pub use collections::*;
-pub use commit::link;
+pub use commit::{link, next_epoch};
 pub use counting::{Counting, Work};
 pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};
@@ -146,6 +147,22 @@ impl Store {
                 .into_iter()
                 .map(|row| row.map(Loaded::decode).transpose())
                 .collect(),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// All rows of a collection that has few.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn every<T: Document>(&self) -> Result<Vec<Loaded<T>>, StoreError> {
+        let question = Query::All {
+            coll: T::COLL,
+            after: None,
+            limit: usize::MAX,
+        };
+        match self.ask(question).await? {
+            Answer::All(rows) => rows.into_iter().map(Loaded::decode).collect(),
             _ => Err(mismatch()),
         }
     }
