@@ -151,6 +151,7 @@ const OPERATOR: Permissions = {
         VerificationRun,
         StatsRead,
         MetricsRead,
+        BackupRead,
     ])
 };
 const VIEWER: Permissions = {
@@ -175,6 +176,7 @@ const VIEWER: Permissions = {
         VerificationRead,
         StatsRead,
         MetricsRead,
+        BackupRead,
     ])
 };
 const AGENT: Permissions = {

@@ -1,9 +1,9 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, bulk, certificates, conditional, cross_origin, ending, issuers, jobs,
-    keys, limit, metrics, observe, openapi, owners, policies, problem, profiles, renewal_policies,
-    roles, served, shapes::StatusShape, stats, targets, teams,
+    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, ending, fence,
+    issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
+    renewal_policies, roles, served, shapes::StatusShape, stats, targets, teams,
 };
 use crate::{
     app::{App, NotReady},
@@ -145,7 +145,10 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(stats::job_trends))
         .routes(routes!(stats::issuance_rate))
         .routes(routes!(metrics::show))
-        .routes(routes!(metrics::text));
+        .routes(routes!(metrics::text))
+        .routes(routes!(backups::state, backups::start))
+        .routes(routes!(backups::plan))
+        .routes(routes!(backups::unfence));
     OpenApiRouter::new()
         .routes(routes!(health))
         .routes(routes!(ready))
@@ -201,7 +204,11 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
                 .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
                 .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
-                .layer(middleware::from_fn_with_state(app, limit::by_address))
+                .layer(middleware::from_fn_with_state(
+                    app.clone(),
+                    limit::by_address,
+                ))
+                .layer(middleware::from_fn_with_state(app, fence::guard))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,

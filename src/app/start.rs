@@ -3,6 +3,7 @@
 
 use super::{
     App, SystemCa,
+    backups::Backups,
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
@@ -130,6 +131,9 @@ pub enum StartError {
     /// The clock was never set: what is made now would have ended when it is.
     #[error("the clock says {0}, which cannot be: set it, then start again")]
     Clock(Time),
+    /// The backups of the configuration.
+    #[error("{0}")]
+    Backup(String),
     /// The keys of the configuration.
     #[error("{0}")]
     Keys(String),
@@ -187,6 +191,7 @@ impl App {
         } = parts;
         let configured = Configured::read(config.keys.clone(), &*files);
         let configured = configured.map_err(StartError::Keys)?;
+        let backups = Backups::new(config.backup.as_ref())?;
         let birth = Birth {
             store: &store,
             rng: &*rng,
@@ -250,6 +255,8 @@ impl App {
             heard: Heard::default(),
             watched: Watched::default(),
             pulse: Pulse::default(),
+            fence: Default::default(),
+            backups,
             refusals: Throttle::default(),
             metrics,
             files,
@@ -259,6 +266,7 @@ impl App {
             limits: Limits::new(&config),
             config,
         };
+        app.know_fence().await?;
         app.remember_heard().await?;
         app.know_issuers().await?;
         Ok(Started {

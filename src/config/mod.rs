@@ -9,9 +9,11 @@ mod environment;
 mod fault;
 mod file;
 mod page;
+mod schedule;
 mod settings;
 
 pub use check::{
+    BackupConfig, S3Config, s3,
     Flags, KeyList, KeySource, LogConfig, Rates, ReadKeys, ServerConfig, data_dir, logging,
     public_host, server,
 };
@@ -19,6 +21,7 @@ pub use environment::{Environment, Reader, Shown, Source};
 pub use fault::{ConfigError, Fault};
 pub use file::DEFAULT_FILE;
 pub use page::page;
+pub use schedule::Schedule;
 pub use settings::{Kind, SETTINGS, Setting, setting, url_host};
 
 /// The socket's name in the data directory.

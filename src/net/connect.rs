@@ -29,6 +29,8 @@ pub(super) enum Route {
     Https {
         dialer: Dialer,
         tls: TlsConnector,
+        /// Addresses may begin with `http://`, too.
+        plain: bool,
         /// The name asked for and verified; the host of the request if absent.
         server_name: Option<String>,
     },
@@ -56,9 +58,15 @@ impl Connector {
             Route::Https {
                 dialer,
                 tls,
+                plain,
                 server_name,
             } => {
                 let host = uri.host().unwrap_or_default().to_owned();
+                if plain && uri.scheme_str() == Some("http") && !host.is_empty() {
+                    let port = uri.port_u16().unwrap_or(80);
+                    let tcp = dialer.connect(&host, port, self.timeout).await?;
+                    return Ok(TokioIo::new(Stream::Plain(tcp)));
+                }
                 if uri.scheme_str() != Some("https") || host.is_empty() {
                     return Err(CallError::Request(format!(
                         "{uri} is not an https:// address"
@@ -135,6 +143,7 @@ pub(super) fn tls_reason(error: &io::Error) -> String {
 /// An open connection.
 pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream),
     Unix(UnixStream),
 }
 
@@ -143,6 +152,7 @@ macro_rules! inside {
     ($self:ident, $method:ident($($arg:ident),*)) => {
         match $self.get_mut() {
             Stream::Tls(s) => Pin::new(s).$method($($arg),*),
+            Stream::Plain(s) => Pin::new(s).$method($($arg),*),
             Stream::Unix(s) => Pin::new(s).$method($($arg),*),
         }
     };

@@ -78,6 +78,12 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     every(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
     });
+    every(
+        app,
+        "backups",
+        tick,
+        |app| async move { app.due_backup().await },
+    );
     app.warn_of_ends();
     every(app, "ends of CAs", ENDS_EVERY, |app| async move {
         app.warn_of_ends();
@@ -175,6 +181,9 @@ async fn due<T: Document, F>(
 ) where
     F: Future<Output = Result<(), AppError>> + Send,
 {
+    if app.is_fenced() {
+        return;
+    }
     let stop = app.tasks.token();
     let mut after = None;
     loop {

@@ -1,0 +1,51 @@
+//! What a server that was restored from a backup does not do yet.
+
+use super::Problem;
+use crate::app::{App, AppError};
+use axum::{
+    extract::{Request, State},
+    http::Method,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use std::sync::Arc;
+
+/// While the fence stands only these change anything: people sign in and out, agents say what they
+/// see, backups are made, and the fence is lifted.
+const ALLOWED: &[(Method, &str)] = &[
+    (Method::POST, "/login"),
+    (Method::POST, "/logout"),
+    (Method::POST, "/auth/logout"),
+    (Method::DELETE, "/api/v1/auth/sessions"),
+    (Method::DELETE, "/api/v1/auth/sessions/*"),
+    (Method::POST, "/api/v1/agents/*/observations"),
+    (Method::POST, "/api/v1/agents/*/credential"),
+    (Method::POST, "/api/v1/certificates/*/check"),
+    (Method::POST, "/api/v1/backups"),
+    (Method::POST, "/api/v1/restore/unfence"),
+];
+
+/// Refuses changes while the fence stands; the caller may try again later.
+pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.is_fenced() && !allowed(request.method(), request.uri().path()) {
+        return Problem::from(AppError::Fenced).into_response();
+    }
+    next.run(request).await
+}
+
+fn allowed(method: &Method, path: &str) -> bool {
+    method.is_safe() || ALLOWED.iter().any(|(m, p)| m == method && matches(p, path))
+}
+
+/// Whether a path is of a pattern, in which `*` stands for one part.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (pattern.next(), path.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(part)) if !part.is_empty() => {}
+            (Some(a), Some(b)) if a == b => {}
+            _ => return false,
+        }
+    }
+}
