@@ -75,12 +75,10 @@ fn every_call_of_the_api_page_is_one() {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let path = path.strip_prefix("https://certctl.example:8443");
         let path = path.unwrap_or_else(|| panic!("{line}: another server"));
-        let method = if words.iter().any(|word| word == "-d") {
-            "post"
-        } else {
-            "get"
-        };
-        let operation = operation(&document, path, method);
+        let sends = words.iter().any(|word| word == "-d");
+        let named = words.iter().skip_while(|word| *word != "-X").nth(1);
+        let method = named.map_or(if sends { "post" } else { "get" }, String::as_str);
+        let operation = operation(&document, path, &method.to_lowercase());
         let operation = operation.unwrap_or_else(|| panic!("{line}: there is no such call"));
         let parameters = operation["parameters"].as_array().expect("parameters");
         let has = |name: &str| {

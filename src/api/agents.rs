@@ -421,14 +421,14 @@ pub async fn work(
         clock_ahead_ms: ahead,
         restoring: poll.restoring,
     };
-    app.hear_of(&who, &id, said, poll.version.as_deref())
-        .await?;
+    // Boxed, so that an agent that waits holds no room for what was done before.
+    Box::pin(app.hear_of(&who, &id, said, poll.version.as_deref())).await?;
     match &poll.holds {
-        _ if poll.fresh => app.end_leases(&who, &id, &BTreeSet::new()).await?,
+        _ if poll.fresh => Box::pin(app.end_leases(&who, &id, &BTreeSet::new())).await?,
         Some(jobs) => {
             let jobs = jobs.split(',').filter(|job| !job.is_empty());
             let jobs: Result<BTreeSet<Id>, _> = jobs.map(|id| id_in_field("holds", id)).collect();
-            app.end_leases(&who, &id, &jobs?).await?;
+            Box::pin(app.end_leases(&who, &id, &jobs?)).await?;
         }
         None => {}
     }

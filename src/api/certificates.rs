@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{
         Body, Caller, Edit, New, OptionalBody, id_in_field, id_in_path, once_key, optional_id,
     },
@@ -237,8 +238,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(shape)).into_response())
 }
 
-/// Edits a certificate: what is absent stays as it is. With `If-Match`, only if it has not changed
-/// since that entity tag was answered.
+/// Edits a certificate: what is absent stays as it is.
 #[utoipa::path(
     put,
     path = "/certificates/{id}",
@@ -250,9 +250,9 @@ pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    IfMatch(expected): IfMatch,
     Edit(wish): Edit<CertificateWish>,
-) -> Result<Json<CertificateShape>, Problem> {
+) -> Result<Versioned<CertificateShape>, Problem> {
     let id = id_in_path("certificate", &id)?;
     let targets = wish.target_ids.as_ref().map(|ids| {
         let ids = ids.iter().map(|id| id_in_field("target_ids", id));
@@ -275,27 +275,11 @@ pub async fn edit(
         tags: wish.tags,
         status: wish.status,
     };
-    let seen = version_seen(&headers)?;
-    app.edit_certificate(&who, &id, &edit, seen).await?;
+    app.edit_certificate(&who, &id, &expected, &edit).await?;
     let view = app.edited_view(&who, &id).await?;
-    Ok(Json(CertificateShape::from(&view)))
-}
-
-/// The version that the caller has seen, by `If-Match`: an entity tag begins with it.
-fn version_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(tag) = headers.get(header::IF_MATCH) else {
-        return Ok(None);
-    };
-    let tag = tag.to_str().unwrap_or_default().trim();
-    if tag == "*" {
-        return Ok(None);
-    }
-    let version = tag.strip_prefix('"').and_then(|tag| tag.split('.').next());
-    // A tag that none of ours has is that of no present version.
-    Ok(Some(
-        version
-            .and_then(|v| v.trim_end_matches('"').parse().ok())
-            .unwrap_or(0),
+    Ok(Versioned::new(
+        view.certificate.version(),
+        CertificateShape::from(&view),
     ))
 }
 
@@ -310,10 +294,13 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<CertificateShape>, Problem> {
+) -> Result<Versioned<CertificateShape>, Problem> {
     let id = id_in_path("certificate", &id)?;
     let view = app.view(&who, &id).await?;
-    Ok(Json(CertificateShape::from(&view)))
+    Ok(Versioned::new(
+        view.certificate.version(),
+        CertificateShape::from(&view),
+    ))
 }
 
 /// A certificate's versions, newest first, with their PEM.

@@ -3,7 +3,7 @@
 use crate::app::App;
 use axum::{
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, header, request::Parts},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::Response,
 };
@@ -40,6 +40,7 @@ pub fn allowed(app: &App) -> CorsLayer {
         .allow_headers([
             header::CONTENT_TYPE,
             header::AUTHORIZATION,
+            header::IF_MATCH,
             header::IF_NONE_MATCH,
             own("x-request-id"),
             own("x-csrf-token"),
@@ -59,7 +60,11 @@ pub async fn told(State(allowed): State<CorsLayer>, request: Request, next: Next
     if !request.headers().contains_key(header::ORIGIN) {
         return next.run(request).await;
     }
-    let Ok(answer) = allowed.layer(next).oneshot(request).await;
+    let asks = *request.method() == Method::OPTIONS;
+    let Ok(mut answer) = Box::pin(allowed.layer(next).oneshot(request)).await;
+    if asks && answer.status() == StatusCode::OK {
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+    }
     answer
 }
 

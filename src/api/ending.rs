@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::IfMatch,
     extract::{Caller, OptionalBody, id_in_path},
     shapes::{ExportShape, ExportsSpent, Pkcs12Wish, RevokeWish, StatusShape},
 };
@@ -43,16 +44,17 @@ pub async fn revoke(
 #[utoipa::path(
     delete,
     path = "/certificates/{id}",
-    responses((status = 204, description = "Archived")),
+    responses((status = 204, description = "Archived"), (status = 412)),
     security(("key" = ["cert.delete"])),
 )]
 pub async fn archive(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("certificate", &id)?;
-    app.archive(&who, &id).await?;
+    app.archive(&who, &id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -2,7 +2,7 @@
 
 pub(super) use super::body::{AgentBody, Body, Edit, New, OptionalBody, once_key};
 
-use super::{Problem, limit};
+use super::{Problem, limit, openapi};
 use crate::{
     app::{AGENT_CREDENTIAL, App, AppError, Credential},
     domain::Principal,
@@ -10,7 +10,7 @@ use crate::{
     net::Peer,
 };
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, MatchedPath},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use std::sync::Arc;
@@ -26,9 +26,18 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         let credential = credential(parts)?;
-        let who = app.authenticate(credential, limit::address(parts)).await?;
+        // Boxed: a call that waits holds no room for this.
+        let who = Box::pin(app.authenticate(credential, limit::address(parts))).await?;
         app.admit_key(&who)?;
-        Ok(Self(who))
+        // Before the body is read: what is wrong with it is told to those who may send one.
+        let route = parts.extensions.get::<MatchedPath>();
+        let needed = route.and_then(|route| openapi::needed_to_send(&parts.method, route.as_str()));
+        match needed {
+            Some(permission) if !who.access.allows_somewhere(permission) => {
+                Err(AppError::Forbidden(permission).into())
+            }
+            _ => Ok(Self(who)),
+        }
     }
 }
 

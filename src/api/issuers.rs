@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{Caller, Edit, New, id_in_path, optional_id},
     pages::Pages,
     shapes::{IssuerChange, IssuerNew, IssuerShape, List, StatusShape},
@@ -121,10 +122,13 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<IssuerShape>, Problem> {
+) -> Result<Versioned<IssuerShape>, Problem> {
     let id = id_in_path("issuer", &id)?;
     let issuer = app.issuer(&who, &id).await?;
-    Ok(Json(IssuerShape::from(&issuer)))
+    Ok(Versioned::new(
+        issuer.issuer.version(),
+        IssuerShape::from(&issuer),
+    ))
 }
 
 /// Renames an issuer, or switches it on or off.
@@ -132,15 +136,16 @@ pub async fn show(
     put,
     path = "/issuers/{id}",
     request_body = IssuerChange,
-    responses((status = 200, body = IssuerShape)),
+    responses((status = 200, body = IssuerShape), (status = 412)),
     security(("key" = ["issuer.edit"])),
 )]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
     Edit(change): Edit<IssuerChange>,
-) -> Result<Json<IssuerShape>, Problem> {
+) -> Result<Versioned<IssuerShape>, Problem> {
     let id = id_in_path("issuer", &id)?;
     if let Some(kind) = &change.kind {
         local(kind)?;
@@ -158,24 +163,28 @@ pub async fn edit(
         name: change.name,
         enabled: change.enabled,
     };
-    let issuer = app.edit_issuer(&who, &id, &edit).await?;
-    Ok(Json(IssuerShape::from(&issuer)))
+    let issuer = app.edit_issuer(&who, &id, &expected, &edit).await?;
+    Ok(Versioned::new(
+        issuer.issuer.version(),
+        IssuerShape::from(&issuer),
+    ))
 }
 
 /// Deletes an issuer that nothing rests on.
 #[utoipa::path(
     delete,
     path = "/issuers/{id}",
-    responses((status = 204, description = "Deleted")),
+    responses((status = 204, description = "Deleted"), (status = 412)),
     security(("key" = ["issuer.delete"])),
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("issuer", &id)?;
-    app.delete_issuer(&who, &id).await?;
+    app.delete_issuer(&who, &id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -14,14 +14,18 @@
 //! follow is named by its status alone, e.g. `(status = 502)`.
 
 use super::router;
+use crate::access::Permission;
 use axum::{
     body::Bytes,
-    http::{StatusCode, header},
+    http::{Method, StatusCode, header},
     response::IntoResponse,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 use utoipa::ToSchema;
 
 /// An answer that says what went wrong.
@@ -42,6 +46,31 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     text.push(b'\n');
     text.into()
 });
+
+/// What a caller needs for each operation that takes a body, by method and path.
+static NEEDED: LazyLock<BTreeMap<String, Permission>> = LazyLock::new(|| {
+    let mut needed = BTreeMap::new();
+    for (path, item) in members(&mut document()["paths"]) {
+        for (method, operation) in members(item) {
+            let permission = operation["x-permission"].as_str().unwrap_or_default();
+            if let Ok(permission) = permission.parse()
+                && operation.get("requestBody").is_some()
+            {
+                needed.insert(format!("{method} {path}"), permission);
+            }
+        }
+    }
+    needed
+});
+
+/// The permission, on anything at all, without which nobody sends a body to a route.
+pub(super) fn needed_to_send(method: &Method, route: &str) -> Option<Permission> {
+    if *method == Method::GET {
+        return None;
+    }
+    let method = method.as_str().to_lowercase();
+    NEEDED.get(&format!("{method} {route}")).copied()
+}
 
 /// This document.
 #[utoipa::path(
@@ -72,7 +101,7 @@ pub fn document() -> Value {
 }
 
 /// The refusals that more than one operation knows: name, status, what it means.
-const REFUSALS: [(&str, StatusCode, &str); 14] = [
+const REFUSALS: [(&str, StatusCode, &str); 15] = [
     (
         "BadRequest",
         StatusCode::BAD_REQUEST,
@@ -103,6 +132,11 @@ const REFUSALS: [(&str, StatusCode, &str); 14] = [
         "Gone",
         StatusCode::GONE,
         "The agent is retired and can stop for good",
+    ),
+    (
+        "Stale",
+        StatusCode::PRECONDITION_FAILED,
+        "It was changed since the answer whose tag `If-Match` names",
     ),
     (
         "TooLarge",
@@ -269,6 +303,16 @@ fn describe(operation: &mut Value, method: &str, path: &str, tag: &str) {
             "description": "The caller's name for this request, e.g. a UUID. Repeated within a day, \
                             it is answered with what it made the first time.",
             "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        }));
+    }
+    if operation["responses"].get("412").is_some() {
+        parameters.push(json!({
+            "name": "If-Match",
+            "in": "header",
+            "required": false,
+            "description": "The `ETag` of the answer that this follows from: it is refused when \
+                            what was answered has changed since. `*` is whatever is there.",
+            "schema": {"type": "string"},
         }));
     }
     if !changes {

@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{Caller, Edit, New, id_in_path, optional_id},
     pages::Pages,
     shapes::{List, OwnerShape, OwnerWish},
@@ -67,10 +68,10 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<OwnerShape>, Problem> {
+) -> Result<Versioned<OwnerShape>, Problem> {
     let id = id_in_path("owner", &id)?;
     let row = app.configuration::<Owner>(&who, &id).await?;
-    Ok(Json(OwnerShape::from(&*row)))
+    Ok(Versioned::new(row.version(), OwnerShape::from(&*row)))
 }
 
 /// Edits an owner: what is absent stays as it is.
@@ -78,35 +79,37 @@ pub async fn show(
     put,
     path = "/owners/{id}",
     request_body = OwnerWish,
-    responses((status = 200, body = OwnerShape)),
+    responses((status = 200, body = OwnerShape), (status = 412)),
     security(("key" = ["owner.edit"])),
 )]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
     Edit(wish): Edit<OwnerWish>,
-) -> Result<Json<OwnerShape>, Problem> {
+) -> Result<Versioned<OwnerShape>, Problem> {
     let id = id_in_path("owner", &id)?;
     let row = app
-        .reconfigure::<Owner>(&who, &id, &|old| wish.onto(old))
+        .reconfigure::<Owner>(&who, &id, &expected, &|old| wish.onto(old))
         .await?;
-    Ok(Json(OwnerShape::from(&*row)))
+    Ok(Versioned::new(row.version(), OwnerShape::from(&*row)))
 }
 
 /// Deletes an owner that nothing refers to.
 #[utoipa::path(
     delete,
     path = "/owners/{id}",
-    responses((status = 204, description = "Deleted")),
+    responses((status = 204, description = "Deleted"), (status = 412)),
     security(("key" = ["owner.delete"])),
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("owner", &id)?;
-    app.unconfigure::<Owner>(&who, &id).await?;
+    app.unconfigure::<Owner>(&who, &id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{Caller, Edit, New, id_in_path, optional_id},
     pages::Pages,
     shapes::{List, RuleShape, RuleWish, ViolationShape},
@@ -69,10 +70,10 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<RuleShape>, Problem> {
+) -> Result<Versioned<RuleShape>, Problem> {
     let id = id_in_path("policy rule", &id)?;
     let row = app.configuration::<PolicyRule>(&who, &id).await?;
-    Ok(Json(RuleShape::from(&*row)))
+    Ok(Versioned::new(row.version(), RuleShape::from(&*row)))
 }
 
 /// Edits a policy rule: what is absent stays as it is.
@@ -80,36 +81,38 @@ pub async fn show(
     put,
     path = "/policies/{id}",
     request_body = RuleWish,
-    responses((status = 200, body = RuleShape)),
+    responses((status = 200, body = RuleShape), (status = 412)),
     security(("key" = ["policy.edit"])),
 )]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
     Edit(wish): Edit<RuleWish>,
-) -> Result<Json<RuleShape>, Problem> {
+) -> Result<Versioned<RuleShape>, Problem> {
     let id = id_in_path("policy rule", &id)?;
     let row = app
-        .reconfigure::<PolicyRule>(&who, &id, &|old| wish.onto(old))
+        .reconfigure::<PolicyRule>(&who, &id, &expected, &|old| wish.onto(old))
         .await?;
-    Ok(Json(RuleShape::from(&*row)))
+    Ok(Versioned::new(row.version(), RuleShape::from(&*row)))
 }
 
 /// Deletes a policy rule that nothing refers to.
 #[utoipa::path(
     delete,
     path = "/policies/{id}",
-    responses((status = 204, description = "Deleted")),
+    responses((status = 204, description = "Deleted"), (status = 412)),
     security(("key" = ["policy.delete"])),
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("policy rule", &id)?;
-    app.unconfigure::<PolicyRule>(&who, &id).await?;
+    app.unconfigure::<PolicyRule>(&who, &id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -172,7 +172,7 @@ pub async fn dress(request: Request, next: Next) -> Response {
         .get(header::CONTENT_TYPE)
         .is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
     if (status.is_client_error() || status.is_server_error()) && !page {
-        return with_body(response, &id, reader).await;
+        return Box::pin(with_body(response, &id, reader)).await;
     }
     response
 }

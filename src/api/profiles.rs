@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{Caller, Edit, New, id_in_path, optional_id},
     pages::Pages,
     shapes::{List, ProfileShape, ProfileWish, ReplanShape},
@@ -70,7 +71,7 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<ProfileShape>, Problem> {
+) -> Result<Versioned<ProfileShape>, Problem> {
     let id = id_in_path("profile", &id)?;
     let row = app.configuration::<Profile>(&who, &id).await?;
     let mut shape = ProfileShape::from(&*row);
@@ -80,7 +81,7 @@ pub async fn show(
         .await?
         .as_ref()
         .map(ReplanShape::from);
-    Ok(Json(shape))
+    Ok(Versioned::new(row.version(), shape))
 }
 
 /// Edits a profile: what is absent stays as it is.
@@ -88,35 +89,37 @@ pub async fn show(
     put,
     path = "/profiles/{id}",
     request_body = ProfileWish,
-    responses((status = 200, body = ProfileShape)),
+    responses((status = 200, body = ProfileShape), (status = 412)),
     security(("key" = ["profile.edit"])),
 )]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
     Edit(wish): Edit<ProfileWish>,
-) -> Result<Json<ProfileShape>, Problem> {
+) -> Result<Versioned<ProfileShape>, Problem> {
     let id = id_in_path("profile", &id)?;
     let row = app
-        .reconfigure::<Profile>(&who, &id, &|old| wish.onto(old))
+        .reconfigure::<Profile>(&who, &id, &expected, &|old| wish.onto(old))
         .await?;
-    Ok(Json(ProfileShape::from(&*row)))
+    Ok(Versioned::new(row.version(), ProfileShape::from(&*row)))
 }
 
 /// Deletes a profile that nothing refers to.
 #[utoipa::path(
     delete,
     path = "/profiles/{id}",
-    responses((status = 204, description = "Deleted")),
+    responses((status = 204, description = "Deleted"), (status = 412)),
     security(("key" = ["profile.delete"])),
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("profile", &id)?;
-    app.unconfigure::<Profile>(&who, &id).await?;
+    app.unconfigure::<Profile>(&who, &id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }

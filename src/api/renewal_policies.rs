@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{Caller, Edit, New, id_in_path, optional_id},
     pages::Pages,
     shapes::{List, RenewalPolicyShape, RenewalPolicyWish, ReplanShape},
@@ -75,7 +76,7 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<RenewalPolicyShape>, Problem> {
+) -> Result<Versioned<RenewalPolicyShape>, Problem> {
     let id = id_in_path("renewal policy", &id)?;
     let row = app.configuration::<RenewalPolicy>(&who, &id).await?;
     let mut shape = RenewalPolicyShape::from(&*row);
@@ -85,7 +86,7 @@ pub async fn show(
         .await?
         .as_ref()
         .map(ReplanShape::from);
-    Ok(Json(shape))
+    Ok(Versioned::new(row.version(), shape))
 }
 
 /// Edits a renewal policy: what is absent stays as it is.
@@ -93,35 +94,41 @@ pub async fn show(
     put,
     path = "/renewal-policies/{id}",
     request_body = RenewalPolicyWish,
-    responses((status = 200, body = RenewalPolicyShape)),
+    responses((status = 200, body = RenewalPolicyShape), (status = 412)),
     security(("key" = ["policy.edit"])),
 )]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
     Edit(wish): Edit<RenewalPolicyWish>,
-) -> Result<Json<RenewalPolicyShape>, Problem> {
+) -> Result<Versioned<RenewalPolicyShape>, Problem> {
     let id = id_in_path("renewal policy", &id)?;
     let row = app
-        .reconfigure::<RenewalPolicy>(&who, &id, &|old| wish.onto(old))
+        .reconfigure::<RenewalPolicy>(&who, &id, &expected, &|old| wish.onto(old))
         .await?;
-    Ok(Json(RenewalPolicyShape::from(&*row)))
+    Ok(Versioned::new(
+        row.version(),
+        RenewalPolicyShape::from(&*row),
+    ))
 }
 
 /// Deletes a renewal policy that nothing refers to.
 #[utoipa::path(
     delete,
     path = "/renewal-policies/{id}",
-    responses((status = 204, description = "Deleted")),
+    responses((status = 204, description = "Deleted"), (status = 412)),
     security(("key" = ["policy.delete"])),
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("renewal policy", &id)?;
-    app.unconfigure::<RenewalPolicy>(&who, &id).await?;
+    app.unconfigure::<RenewalPolicy>(&who, &id, &expected)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

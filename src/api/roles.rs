@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{Body, Caller, New},
     keys::{scope, with_query},
     shapes::{PermissionWish, RoleDetailShape, RoleShape, RoleWish, RolesShape, ScopeWish},
@@ -65,9 +66,9 @@ pub async fn role(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<RoleDetailShape>, Problem> {
+) -> Result<Versioned<RoleDetailShape>, Problem> {
     let role = app.role(&who, &id).await?;
-    Ok(Json(RoleDetailShape::from(&role)))
+    Ok(Versioned::new(role.version, RoleDetailShape::from(&role)))
 }
 
 /// Edits a role.
@@ -76,17 +77,18 @@ pub async fn role(
     path = "/auth/roles/{id}",
     params(("id" = String, Path, description = "The role's id or name")),
     request_body = RoleWish,
-    responses((status = 200, body = RoleShape)),
+    responses((status = 200, body = RoleShape), (status = 412)),
     security(("key" = ["auth.role.edit"])),
 )]
 pub async fn edit_role(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
     Body(wish): Body<RoleWish>,
-) -> Result<Json<RoleShape>, Problem> {
-    let role = app.edit_role(&who, &id, &edit(wish)?).await?;
-    Ok(Json(RoleShape::from(&role)))
+) -> Result<Versioned<RoleShape>, Problem> {
+    let role = app.edit_role(&who, &id, &expected, &edit(wish)?).await?;
+    Ok(Versioned::new(role.version, RoleShape::from(&role)))
 }
 
 /// Deletes a role.
@@ -94,15 +96,16 @@ pub async fn edit_role(
     delete,
     path = "/auth/roles/{id}",
     params(("id" = String, Path, description = "The role's id or name")),
-    responses((status = 204, description = "It is gone")),
+    responses((status = 204, description = "It is gone"), (status = 412)),
     security(("key" = ["auth.role.delete"])),
 )]
 pub async fn delete_role(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
-    app.delete_role(&who, &id).await?;
+    app.delete_role(&who, &id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

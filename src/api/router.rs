@@ -57,6 +57,14 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
     let for_strangers = OpenApiRouter::new()
         .routes(routes!(agents::enrol))
         .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
+    // Thousands wait here at once: no layer beyond those of all routes.
+    let for_agents = OpenApiRouter::new()
+        .routes(routes!(agents::credential))
+        .routes(routes!(agents::work))
+        .routes(routes!(served::observe))
+        .routes(routes!(agents::lease))
+        .routes(routes!(agents::csr))
+        .routes(routes!(agents::report));
     let api = OpenApiRouter::new()
         .routes(routes!(openapi::serve))
         .routes(routes!(certificates::list, certificates::create))
@@ -107,18 +115,11 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(targets::test))
         .routes(routes!(agents::tokens, agents::create_token))
         .routes(routes!(agents::token, agents::revoke_token))
-        .merge(for_strangers)
         .routes(routes!(agents::list))
         .routes(routes!(agents::retired))
         .routes(routes!(agents::show, agents::delete))
         .routes(routes!(agents::retire))
         .routes(routes!(agents::ping))
-        .routes(routes!(agents::credential))
-        .routes(routes!(agents::work))
-        .routes(routes!(served::observe))
-        .routes(routes!(agents::lease))
-        .routes(routes!(agents::csr))
-        .routes(routes!(agents::report))
         .routes(routes!(audit::list))
         .routes(routes!(auth::version))
         .routes(routes!(auth::info))
@@ -148,7 +149,10 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(metrics::text))
         .routes(routes!(backups::state, backups::start))
         .routes(routes!(backups::plan))
-        .routes(routes!(backups::unfence));
+        .routes(routes!(backups::unfence))
+        .layer(middleware::from_fn(conditional::tagged))
+        .merge(for_strangers)
+        .merge(for_agents);
     OpenApiRouter::new()
         .routes(routes!(health))
         .routes(routes!(ready))
@@ -180,7 +184,6 @@ pub fn plain_router(app: Arc<App>) -> Router {
 pub fn router(app: Arc<App>) -> Router {
     let (allowed, guarded) = (cross_origin::allowed(&app), cross_origin::guarded(&app));
     Router::from(operations())
-        .layer(middleware::from_fn(conditional::tagged))
         .merge(web::router())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)

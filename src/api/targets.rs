@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{Caller, Edit, New, id_in_field, id_in_path, optional_id},
     pages::Pages,
     shapes::{JobShape, List, TargetChange, TargetNew, TargetShape, TestTriggered},
@@ -90,12 +91,12 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<TargetShape>, Problem> {
+) -> Result<Versioned<TargetShape>, Problem> {
     let id = id_in_path("target", &id)?;
     let target = app.target(&who, &id).await?;
     let mut shape = TargetShape::from(&*target);
     shape.tested(app.last_test(&id).await?.as_ref());
-    Ok(Json(shape))
+    Ok(Versioned::new(target.version(), shape))
 }
 
 /// Edits a target; another configuration is deployed to at once.
@@ -103,15 +104,16 @@ pub async fn show(
     put,
     path = "/targets/{id}",
     request_body = TargetChange,
-    responses((status = 200, body = TargetShape)),
+    responses((status = 200, body = TargetShape), (status = 412)),
     security(("key" = ["target.edit"])),
 )]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
     Edit(change): Edit<TargetChange>,
-) -> Result<Json<TargetShape>, Problem> {
+) -> Result<Versioned<TargetShape>, Problem> {
     let id = id_in_path("target", &id)?;
     let shown = app.target(&who, &id).await?;
     if let Some(agent) = change
@@ -133,25 +135,27 @@ pub async fn edit(
         kind: change.kind,
         config: change.config,
     };
-    let mut shape = TargetShape::from(&app.edit_target(&who, &id, &edit).await?);
+    let target = app.edit_target(&who, &id, &expected, &edit).await?;
+    let mut shape = TargetShape::from(&*target);
     shape.tested(app.last_test(&id).await?.as_ref());
-    Ok(Json(shape))
+    Ok(Versioned::new(target.version(), shape))
 }
 
 /// Deletes a target that no certificate has.
 #[utoipa::path(
     delete,
     path = "/targets/{id}",
-    responses((status = 204, description = "Deleted")),
+    responses((status = 204, description = "Deleted"), (status = 412)),
     security(("key" = ["target.delete"])),
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("target", &id)?;
-    app.delete_target(&who, &id).await?;
+    app.delete_target(&who, &id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Problem,
+    conditional::{IfMatch, Versioned},
     extract::{Caller, Edit, New, id_in_path, optional_id},
     pages::Pages,
     shapes::{List, TeamShape, TeamWish},
@@ -67,10 +68,10 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
-) -> Result<Json<TeamShape>, Problem> {
+) -> Result<Versioned<TeamShape>, Problem> {
     let id = id_in_path("team", &id)?;
     let row = app.configuration::<Team>(&who, &id).await?;
-    Ok(Json(TeamShape::from(&*row)))
+    Ok(Versioned::new(row.version(), TeamShape::from(&*row)))
 }
 
 /// Edits a team: what is absent stays as it is.
@@ -78,35 +79,37 @@ pub async fn show(
     put,
     path = "/teams/{id}",
     request_body = TeamWish,
-    responses((status = 200, body = TeamShape)),
+    responses((status = 200, body = TeamShape), (status = 412)),
     security(("key" = ["team.edit"])),
 )]
 pub async fn edit(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
     Edit(wish): Edit<TeamWish>,
-) -> Result<Json<TeamShape>, Problem> {
+) -> Result<Versioned<TeamShape>, Problem> {
     let id = id_in_path("team", &id)?;
     let row = app
-        .reconfigure::<Team>(&who, &id, &|old| wish.onto(old))
+        .reconfigure::<Team>(&who, &id, &expected, &|old| wish.onto(old))
         .await?;
-    Ok(Json(TeamShape::from(&*row)))
+    Ok(Versioned::new(row.version(), TeamShape::from(&*row)))
 }
 
 /// Deletes a team that nothing refers to.
 #[utoipa::path(
     delete,
     path = "/teams/{id}",
-    responses((status = 204, description = "Deleted")),
+    responses((status = 204, description = "Deleted"), (status = 412)),
     security(("key" = ["team.delete"])),
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    IfMatch(expected): IfMatch,
 ) -> Result<StatusCode, Problem> {
     let id = id_in_path("team", &id)?;
-    app.unconfigure::<Team>(&who, &id).await?;
+    app.unconfigure::<Team>(&who, &id, &expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }

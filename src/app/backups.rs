@@ -186,7 +186,9 @@ impl App {
         }
         let who = Principal::system("backups");
         let keep = Some(scheduled.keep);
-        let begun = self.begin_backup(&who, scheduled.wanted.clone(), keep).await;
+        let begun = self
+            .begin_backup(&who, scheduled.wanted.clone(), keep)
+            .await;
         begun.map(drop)
     }
 
@@ -245,8 +247,13 @@ impl App {
         let noted = self
             .decide(|mut unit| async {
                 let resource = ("backup", sink.as_str());
-                let event =
-                    AuditEvent::new(who, Category::Config, "backup_started", resource, self.now());
+                let event = AuditEvent::new(
+                    who,
+                    Category::Config,
+                    "backup_started",
+                    resource,
+                    self.now(),
+                );
                 audit(&mut unit, &event);
                 Ok((unit, ()))
             })

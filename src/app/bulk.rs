@@ -1,5 +1,6 @@
 //! Many certificates in one call: each is a decision of its own, so that one that cannot be done
-//! keeps no other back, and a call that was cut is finished by the same call again.
+//! keeps no other back. What a call that was cut has done stays done; the same call again goes on
+//! with the rest, save that renewing renews again what has been renewed meanwhile.
 
 use super::{App, AppError, audit, need, printable, require};
 use crate::{
@@ -117,7 +118,7 @@ impl Bulk {
 }
 
 impl App {
-    /// Revokes certificates; those that have ended are passed over.
+    /// Revokes certificates; those that are revoked already are passed over.
     pub async fn revoke_many(
         &self,
         who: &Principal,
@@ -126,7 +127,7 @@ impl App {
     ) -> Result<Bulk, AppError> {
         require(who, Permission::CertBulkRevoke)?;
         self.each(who, which, "certificates_bulk_revoked", |cert| async move {
-            if cert.ended().is_some() {
+            if cert.revoked.is_some() {
                 return Ok(Done::Skipped);
             }
             self.revoke_whole(who, &cert.id, reason).await?;

@@ -21,6 +21,8 @@ const MAX_NAMES: usize = 100;
 /// The most targets of a certificate.
 const MAX_TARGETS: usize = 100;
 
+/// What stands where an id does in paths.
+const RESERVED: [&str; 3] = ["bulk-reassign", "bulk-renew", "bulk-revoke"];
 /// The most tags of a certificate.
 const MAX_TAGS: usize = 64;
 
@@ -81,6 +83,9 @@ impl App {
             .create(who, once, |mut unit| async move {
                 let now = self.now();
                 if let Some(id) = &new.id {
+                    if RESERVED.contains(&id.as_str()) {
+                        return Err(AppError::invalid("id", "it is the path of a call"));
+                    }
                     free::<Certificate>(&mut unit, "certificate", id).await?;
                 }
                 let mut cert = Certificate {

@@ -3,7 +3,8 @@
 //! [`Configuration`].
 
 use super::{
-    App, AppError, audit, certificates::exists, free, known, need, printable, require, require_on,
+    App, AppError, Expected, audit, certificates::exists, free, known, need, printable, require,
+    require_on,
 };
 use crate::{
     access::Permission,
@@ -343,12 +344,14 @@ impl App {
         &self,
         who: &Principal,
         id: &Id,
+        expected: &Expected,
         change: Change<'_, T>,
     ) -> Result<Loaded<T>, AppError> {
         require_on(who, T::EDIT, &T::scope(id))?;
         self.decide(|mut unit| async move {
             let now = self.now();
             let row: Loaded<T> = need(&mut unit, T::KIND, id).await?;
+            expected.met_by(&row)?;
             let mut new = change(T::clone(&row))?;
             if new == *row {
                 return Ok((unit, ()));
@@ -378,6 +381,7 @@ impl App {
         &self,
         who: &Principal,
         id: &Id,
+        expected: &Expected,
     ) -> Result<(), AppError> {
         require_on(who, T::DELETE, &T::scope(id))?;
         if id.as_str() == T::DEFAULT {
@@ -389,6 +393,7 @@ impl App {
         self.decide(|mut unit| async move {
             let now = self.now();
             let row: Loaded<T> = need(&mut unit, T::KIND, id).await?;
+            expected.met_by(&row)?;
             for (user, index) in T::USED_BY {
                 let of = Key::new().text(id.as_str());
                 let n = self.store.count(&Facet::is(*index, of.clone())).await?;

@@ -2,7 +2,7 @@
 //! planned in the same commit.
 
 use super::{
-    App, AppError, audit,
+    App, AppError, Expected, audit,
     certificates::{self, each_once, exists},
     configuration::differences,
     lifecycle, need, require,
@@ -56,19 +56,19 @@ pub struct CertificateEdit {
 }
 
 impl App {
-    /// Edits a certificate, if it still has the version that the caller has seen, where one is
-    /// given. Other names, another profile or issuer want new versions, which are due at once;
-    /// another policy, other moments; other targets, deployments.
+    /// Edits a certificate. Other names, another profile or issuer want new versions, which are due
+    /// at once; another policy, other moments; other targets, deployments. Where versions follow
+    /// that nobody has asked for before, the caller must be one who may issue.
     pub async fn edit_certificate(
         &self,
         who: &Principal,
         id: &Id,
+        expected: &Expected,
         edit: &CertificateEdit,
-        seen: Option<u64>,
     ) -> Result<Certificate, AppError> {
         require(who, Permission::CertEdit)?;
         let (edited, agents) = self
-            .decide(|unit| self.edit(unit, who, id, edit, seen))
+            .decide(|unit| self.edit(unit, who, id, expected, edit))
             .await?;
         for agent in &agents {
             self.doorbell.ring(agent);
@@ -81,14 +81,12 @@ impl App {
         mut unit: Unit<'a>,
         who: &Principal,
         id: &Id,
+        expected: &Expected,
         edit: &CertificateEdit,
-        seen: Option<u64>,
     ) -> Result<(Unit<'a>, (Certificate, Vec<Id>)), AppError> {
         let now = self.now();
         let row: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
-        if seen.is_some_and(|version| version != row.version()) {
-            return Err(AppError::Stale);
-        }
+        expected.met_by(&row)?;
         if let Some(ended) = row.ended() {
             let message = format!("certificate {id} is {ended}: it is not edited any more");
             return Err(AppError::Conflict(message));
@@ -106,6 +104,13 @@ impl App {
         let policy = exists::<RenewalPolicy>(&mut unit, "renewal_policy_id", policy).await?;
         let removed: Vec<Id> = without(&old.targets, &new.targets);
         let added: Vec<Id> = without(&new.targets, &old.targets);
+        let anew = old.sans != new.sans
+            || old.common_name != new.common_name
+            || old.issuer_id != new.issuer_id
+            || old.profile_id != new.profile_id;
+        if anew || !added.is_empty() {
+            require(who, Permission::CertIssue)?;
+        }
         let mut agents = Vec::new();
         for target in &removed {
             self.take_from(&mut unit, &old, target, now).await?;
@@ -121,10 +126,6 @@ impl App {
         let allowed = self.allowed(&mut unit, &new, &profile, Some(&policy));
         allowed.await??;
 
-        let anew = old.sans != new.sans
-            || old.common_name != new.common_name
-            || old.issuer_id != new.issuer_id
-            || old.profile_id != new.profile_id;
         if anew {
             for holder in lifecycle::agents_of(&new) {
                 if let Some(line) = new.holders.get_mut(&holder)

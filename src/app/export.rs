@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Exports of one caller at once ...
 const BURST: u32 = 50;
-/// ... and one more each time this has passed: 50 an hour.
+/// ... and one more each time this has passed.
 const EVERY: Duration = Duration::from_secs(72);
 /// What an export guards is public: its password costs nobody time.
 const ROUNDS: u32 = 2_048;
@@ -112,7 +112,10 @@ impl App {
             .await;
         exported.map_err(|e| match e {
             AppError::Limited { retry_in, .. } => AppError::Limited {
-                message: format!("at most {BURST} exports an hour"),
+                message: format!(
+                    "{BURST} exports at once, and one more each {} s",
+                    EVERY.as_secs()
+                ),
                 retry_in,
             },
             e => e,

@@ -1,7 +1,8 @@
 //! Issuers: those that are there, how they stand, and their end.
 
 use super::{
-    App, AppError, ISSUER_LOCAL, audit, birth::ROOT_NODE, need, printable, require, require_on,
+    App, AppError, Expected, ISSUER_LOCAL, audit, birth::ROOT_NODE, need, printable, require,
+    require_on,
 };
 use crate::{
     access::Permission,
@@ -24,7 +25,7 @@ const MOST_VERSIONS: usize = 100_000;
 #[derive(Debug, Clone)]
 pub struct IssuerView {
     /// The issuer.
-    pub issuer: Issuer,
+    pub issuer: Loaded<Issuer>,
     /// The CA node.
     pub node: Id,
     /// The CA's certificate.
@@ -49,7 +50,7 @@ impl App {
         let rows = self.store.scan(Scan::all(ISSUER_NAME, MOST)).await?;
         let mut views = Vec::with_capacity(rows.len());
         for row in rows {
-            views.push(self.issuer_view(Loaded::into_value(row)).await?);
+            views.push(self.issuer_view(row).await?);
         }
         Ok(views)
     }
@@ -57,12 +58,17 @@ impl App {
     /// One issuer.
     pub async fn issuer(&self, who: &Principal, id: &Id) -> Result<IssuerView, AppError> {
         require_on(who, Permission::IssuerRead, &Scope::Issuer(id.clone()))?;
-        let row = self.store.get::<Issuer>(id).await?;
-        let row = row.ok_or_else(|| AppError::not_found("issuer", id))?;
-        self.issuer_view(row.into_value()).await
+        self.stored_issuer(id).await
     }
 
-    pub(super) async fn issuer_view(&self, issuer: Issuer) -> Result<IssuerView, AppError> {
+    /// As [`issuer`](Self::issuer), for whoever has just made or edited it.
+    pub(super) async fn stored_issuer(&self, id: &Id) -> Result<IssuerView, AppError> {
+        let row = self.store.get::<Issuer>(id).await?;
+        let row = row.ok_or_else(|| AppError::not_found("issuer", id))?;
+        self.issuer_view(row).await
+    }
+
+    async fn issuer_view(&self, issuer: Loaded<Issuer>) -> Result<IssuerView, AppError> {
         let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
         let node = issuing_node.clone();
         let certificate = self.local_ca(&node).await?.certificate().clone();
@@ -81,43 +87,43 @@ impl App {
         &self,
         who: &Principal,
         id: &Id,
+        expected: &Expected,
         edit: &IssuerEdit,
     ) -> Result<IssuerView, AppError> {
         require_on(who, Permission::IssuerEdit, &Scope::Issuer(id.clone()))?;
         if let Some(name) = &edit.name {
             printable("name", name, 1..=255)?;
         }
-        let issuer = self
-            .decide(|mut unit| async move {
-                let now = self.now();
-                let mut issuer: Loaded<Issuer> = need(&mut unit, "issuer", id).await?;
-                let mut event = AuditEvent::new(
-                    who,
-                    Category::Config,
-                    "issuer_edited",
-                    ("issuer", id.as_str()),
-                    now,
-                );
-                let before = Issuer::clone(&issuer);
-                if let Some(name) = edit.name.as_ref().filter(|name| **name != issuer.name) {
-                    event = event.with("name", name).with("name_before", &issuer.name);
-                    issuer.name.clone_from(name);
-                }
-                if let Some(enabled) = edit.enabled.filter(|enabled| *enabled != issuer.enabled) {
-                    event = event.with("enabled", enabled);
-                    issuer.enabled = enabled;
-                }
-                if *issuer == before {
-                    return Ok((unit, before));
-                }
-                issuer.updated_at = now;
-                audit(&mut unit, &event);
-                let edited = Issuer::clone(&issuer);
-                unit.put(issuer);
-                Ok((unit, edited))
-            })
-            .await?;
-        self.issuer_view(issuer).await
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let mut issuer: Loaded<Issuer> = need(&mut unit, "issuer", id).await?;
+            expected.met_by(&issuer)?;
+            let mut event = AuditEvent::new(
+                who,
+                Category::Config,
+                "issuer_edited",
+                ("issuer", id.as_str()),
+                now,
+            );
+            let before = Issuer::clone(&issuer);
+            if let Some(name) = edit.name.as_ref().filter(|name| **name != issuer.name) {
+                event = event.with("name", name).with("name_before", &issuer.name);
+                issuer.name.clone_from(name);
+            }
+            if let Some(enabled) = edit.enabled.filter(|enabled| *enabled != issuer.enabled) {
+                event = event.with("enabled", enabled);
+                issuer.enabled = enabled;
+            }
+            if *issuer == before {
+                return Ok((unit, ()));
+            }
+            issuer.updated_at = now;
+            audit(&mut unit, &event);
+            unit.put(issuer);
+            Ok((unit, ()))
+        })
+        .await?;
+        self.stored_issuer(id).await
     }
 
     /// Sees whether an issuer can issue, and writes that down.
@@ -162,7 +168,12 @@ impl App {
 
     /// Deletes an issuer that no certificate has and of which no version is good any more, with
     /// its CA and the keys.
-    pub async fn delete_issuer(&self, who: &Principal, id: &Id) -> Result<(), AppError> {
+    pub async fn delete_issuer(
+        &self,
+        who: &Principal,
+        id: &Id,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
         require_on(who, Permission::IssuerDelete, &Scope::Issuer(id.clone()))?;
         if id.as_str() == ISSUER_LOCAL {
             return Err(AppError::Reserved(format!(
@@ -173,6 +184,7 @@ impl App {
         let nodes = self
             .decide(|mut unit| async move {
                 let issuer: Loaded<Issuer> = need(&mut unit, "issuer", id).await?;
+                expected.met_by(&issuer)?;
                 let named = Key::new().text(id.as_str());
                 let certificates = Facet::is(CERT_ISSUER, named.clone());
                 let certificates = self.store.count(&certificates).await?;

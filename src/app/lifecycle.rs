@@ -381,7 +381,7 @@ pub(super) async fn close_order(
         who,
         &mut order,
         certificate,
-        FailureClass::Permanent,
+        FailureClass::Cancelled,
         why.to_owned(),
         None,
         Retry::default(),

@@ -123,7 +123,7 @@ impl App {
         let after = after
             .transpose()
             .map_err(|e| AppError::invalid("cursor", e))?;
-        let (skip, far) = (list.skip as u64, list.skip > REACH);
+        let (skip, far, limit) = (list.skip as u64, list.skip > REACH, list.limit);
         let mut listed = self
             .store
             .list(List {
@@ -140,6 +140,14 @@ impl App {
                 ));
             }
             (listed.rows, listed.next) = (Vec::new(), None);
+        }
+        // The walk has a budget, and one that did not get this far says nothing of this page.
+        if skip > 0 && listed.next.is_some() && listed.rows.len() < limit {
+            return Err(AppError::invalid(
+                "page",
+                "so many rows are passed over for this filter that pages have no numbers: follow \
+                 next_cursor from the first one",
+            ));
         }
         let next = listed.next.as_ref().map(|next| next.to_text(question));
         Ok((listed, next))

@@ -155,7 +155,8 @@ impl App {
         Ok(of)
     }
 
-    /// Keeps what an issuer did that is deleted in this unit: totals never fall.
+    /// Keeps what an issuer did that is deleted in this unit: totals never fall. Whoever takes its
+    /// id begins at 0.
     pub(super) async fn keep_totals(
         &self,
         unit: &mut Unit<'_>,
@@ -165,12 +166,16 @@ impl App {
             self.issuance_of(&issuer.id).await?,
             deleted(issuer.kind.as_str()),
         );
-        let mut totals = vec![(issued_total(&keeper), did.issued)];
+        let mut totals = vec![(issued_total(&keeper), issued_total(&issuer.id), did.issued)];
         let failures = did.failures.iter();
-        totals.extend(failures.map(|(class, n)| (refused_total(&keeper, class), *n)));
-        for (total, n) in totals {
+        totals.extend(failures.map(|(class, n)| {
+            let of = |issuer| refused_total(issuer, class);
+            (of(&keeper), of(&issuer.id), *n)
+        }));
+        for (kept, left, n) in totals {
             if let Ok(n @ 1..) = i64::try_from(n) {
-                unit.add(total, n, i64::MAX);
+                unit.add(kept, n, i64::MAX);
+                unit.add(left, -n, i64::MAX);
             }
         }
         Ok(())
@@ -182,7 +187,10 @@ impl App {
         issuer: &Id,
         class: FailureClass,
     ) -> Result<(), AppError> {
-        let total = &refused_total(issuer, &class.error_class(false));
+        let Some(class) = class.error_class(false) else {
+            return Ok(());
+        };
+        let total = &refused_total(issuer, &class);
         self.decide(|mut unit| async move {
             unit.count_towards([total.clone()]);
             Ok((unit, ()))

@@ -80,7 +80,8 @@ impl App {
             };
             match attempt.await {
                 Ok(Some(made)) => return Ok(Made::New(made)),
-                Ok(None) => {}
+                // What is remembered of the rules may be what is out of date.
+                Ok(None) => self.rules.forget(),
                 // What stands in the way may be what the same request has just made.
                 Err(e) => {
                     let made = self.made_before(who, once).await?;
@@ -92,7 +93,7 @@ impl App {
     }
 
     /// What the request has made already.
-    async fn made_before<T: Document>(
+    pub(super) async fn made_before<T: Document>(
         &self,
         who: &Principal,
         once: &Once,

@@ -243,7 +243,7 @@ impl App {
                 jobs.push(job.id.clone());
             }
             let mut order: Loaded<Order> = need(unit, "order", &order).await?;
-            let class = FailureClass::Permanent;
+            let class = FailureClass::Cancelled;
             lifecycle::fail_order(
                 unit,
                 who,

@@ -1,6 +1,6 @@
 //! The end of certificates: revoked for cause, or put away.
 
-use super::{App, AppError, audit, lifecycle, need, require};
+use super::{App, AppError, Expected, audit, lifecycle, need, require};
 use crate::{
     access::Permission,
     clock::Time,
@@ -18,8 +18,9 @@ use crate::{
 const AT_ONCE: usize = 500;
 
 impl App {
-    /// Revokes every version of a certificate that has not ended by itself, and ends all that goes
-    /// on for it: nothing is issued, renewed or deployed for it any more.
+    /// Revokes every version of a certificate that has not ended by itself, whoever holds or held
+    /// its key, and ends all that goes on for it: nothing is issued, renewed or deployed for it any
+    /// more. One that is put away can be revoked too: its versions stayed good.
     pub async fn revoke(
         &self,
         who: &Principal,
@@ -56,11 +57,18 @@ impl App {
     ) -> Result<(Unit<'a>, Certificate), AppError> {
         let now = self.now();
         let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
-        if let Some(ended) = cert.ended() {
-            let message = format!("certificate {id} is {ended} already");
+        if cert.revoked.is_some() {
+            let message = format!("certificate {id} is revoked already");
             return Err(AppError::invalid("status", message));
         }
-        if cert.current().next().is_none() {
+        // A holder that was taken away has left versions behind.
+        let none = cert.current().next().is_none()
+            && self
+                .revocations(&mut unit, &cert, reason, now)
+                .await?
+                .0
+                .is_empty();
+        if none {
             return Err(AppError::NotFound {
                 kind: "version of certificate",
                 id: id.to_string(),
@@ -193,12 +201,18 @@ impl App {
 
     /// Puts a certificate away: it stays readable, and nothing is due for it any more. Its versions
     /// stay good until they end. Putting it away again changes nothing.
-    pub async fn archive(&self, who: &Principal, id: &Id) -> Result<Certificate, AppError> {
+    pub async fn archive(
+        &self,
+        who: &Principal,
+        id: &Id,
+        expected: &Expected,
+    ) -> Result<Certificate, AppError> {
         require(who, Permission::CertDelete)?;
         let certificate = self
             .decide(|mut unit| async move {
                 let now = self.now();
                 let mut cert: Loaded<Certificate> = need(&mut unit, "certificate", id).await?;
+                expected.met_by(&cert)?;
                 if cert.archived_at.is_some() {
                     return Ok((unit, cert.into_value()));
                 }

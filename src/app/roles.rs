@@ -1,6 +1,6 @@
 //! Roles: the built-in ones, which are part of the program, and those that are made here.
 
-use super::{App, AppError, access::everywhere, audit, printable, require};
+use super::{App, AppError, Expected, access::everywhere, audit, printable, require};
 use crate::{
     access::{Permission, Role},
     clock::Time,
@@ -32,6 +32,8 @@ pub struct RoleView {
     pub permissions: Vec<RolePermission>,
     /// When it was made, and last edited; the built-in ones have always been.
     pub times: Option<(Time, Time)>,
+    /// The version of its row; the built-in ones have none.
+    pub version: Option<u64>,
 }
 
 /// What is to become of a role; what is `None` stays.
@@ -61,7 +63,7 @@ impl App {
             .store
             .scan::<CustomRole>(Scan::all(ROLE_NAME, MAX_ROLES))
             .await?;
-        let custom = custom.into_iter().map(|role| view(role.into_value()));
+        let custom = custom.into_iter().map(stored);
         Ok(Role::ALL.into_iter().map(built_in).chain(custom).collect())
     }
 
@@ -73,7 +75,7 @@ impl App {
         }
         let mut unit = self.unit();
         let role = custom(self, &mut unit, text).await?;
-        Ok(view(role.into_value()))
+        Ok(stored(role))
     }
 
     /// Makes a role. Whoever makes it holds all that it does.
@@ -118,6 +120,7 @@ impl App {
         &self,
         who: &Principal,
         role: &str,
+        expected: &Expected,
         edit: &RoleEdit,
     ) -> Result<RoleView, AppError> {
         require(who, Permission::AuthRoleEdit)?;
@@ -143,7 +146,7 @@ impl App {
             }
             Ok(())
         };
-        self.change_role(who, role, change).await
+        self.change_role(who, role, expected, change).await
     }
 
     /// Gives a role a permission.
@@ -154,7 +157,7 @@ impl App {
         added: &RolePermission,
     ) -> Result<(), AppError> {
         require(who, Permission::AuthRoleEdit)?;
-        self.change_role(who, role, |role: &mut CustomRole| {
+        self.change_role(who, role, &Expected::ANY, |role: &mut CustomRole| {
             role.permissions.push(added.clone());
             role.permissions = distinct(&role.permissions)?;
             Ok(())
@@ -171,7 +174,7 @@ impl App {
         removed: &RolePermission,
     ) -> Result<(), AppError> {
         require(who, Permission::AuthRoleEdit)?;
-        self.change_role(who, role, |role: &mut CustomRole| {
+        self.change_role(who, role, &Expected::ANY, |role: &mut CustomRole| {
             role.permissions.retain(|one| one != removed);
             Ok(())
         })
@@ -180,11 +183,17 @@ impl App {
     }
 
     /// Deletes a role that was made here and that no key is granted.
-    pub async fn delete_role(&self, who: &Principal, role: &str) -> Result<(), AppError> {
+    pub async fn delete_role(
+        &self,
+        who: &Principal,
+        role: &str,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
         require(who, Permission::AuthRoleDelete)?;
         editable(role)?;
         self.decide(|mut unit| async move {
             let role = custom(self, &mut unit, role).await?;
+            expected.met_by(&role)?;
             let id = role.id.as_str();
             let granted = Key::new().text(id);
             let configured = self.configured.keys();
@@ -230,16 +239,18 @@ impl App {
         &self,
         who: &Principal,
         role: &str,
+        expected: &Expected,
         change: impl Fn(&mut CustomRole) -> Result<(), AppError> + Copy + Send + Sync,
     ) -> Result<RoleView, AppError> {
         editable(role)?;
-        let role = self
+        let id = self
             .decide(|mut unit| async move {
                 let mut role = custom(self, &mut unit, role).await?;
+                expected.met_by(&role)?;
                 let before = (*role).clone();
                 change(&mut role)?;
                 if *role == before {
-                    return Ok((unit, before));
+                    return Ok((unit, before.id));
                 }
                 let new = |one: &&RolePermission| !before.permissions.contains(one);
                 let given: Vec<_> = role.permissions.iter().filter(new).cloned().collect();
@@ -254,12 +265,13 @@ impl App {
                     .with("added", words(&given))
                     .with("removed", words(taken));
                 audit(&mut unit, &event);
-                let edited = (*role).clone();
                 unit.put(role);
-                Ok((unit, edited))
+                Ok((unit, before.id))
             })
             .await?;
-        Ok(view(role))
+        let role = self.store.get::<CustomRole>(&id).await?;
+        role.map(stored)
+            .ok_or_else(|| AppError::not_found("role", id))
     }
 }
 
@@ -364,6 +376,15 @@ fn built_in(role: Role) -> RoleView {
             })
             .collect(),
         times: None,
+        version: None,
+    }
+}
+
+fn stored(role: Loaded<CustomRole>) -> RoleView {
+    let version = Some(role.version());
+    RoleView {
+        version,
+        ..view(role.into_value())
     }
 }
 
@@ -375,5 +396,6 @@ fn view(role: CustomRole) -> RoleView {
         built_in: false,
         permissions: role.permissions,
         times: Some((role.created_at, role.updated_at)),
+        version: None,
     }
 }

@@ -1,6 +1,6 @@
 //! Targets.
 
-use super::{App, AppError, JobView, audit, free, need, once::Made, printable, require};
+use super::{App, AppError, Expected, JobView, audit, free, need, once::Made, printable, require};
 use crate::{
     access::Permission,
     clock::Time,
@@ -155,55 +155,57 @@ impl App {
         &self,
         who: &Principal,
         id: &Id,
+        expected: &Expected,
         edit: &TargetEdit,
-    ) -> Result<Target, AppError> {
+    ) -> Result<Loaded<Target>, AppError> {
         require(who, Permission::TargetEdit)?;
         if let Some(name) = &edit.name {
             printable("name", name, 1..=255)?;
         }
-        let target = self
-            .decide(|mut unit| async move {
-                let now = self.now();
-                let mut target: Loaded<Target> = need(&mut unit, "target", id).await?;
-                if let Some(retired) = &target.retired {
-                    let message = format!("target {id} was retired at {}", retired.at);
-                    return Err(AppError::Conflict(message));
-                }
-                let before = Target::clone(&target);
-                let mut event = AuditEvent::new(
-                    who,
-                    Category::Config,
-                    "target_edited",
-                    ("target", id.as_str()),
-                    now,
-                );
-                if let Some(name) = edit.name.as_ref().filter(|name| **name != target.name) {
-                    event = event.with("name", name).with("name_before", &target.name);
-                    target.name.clone_from(name);
-                }
-                target.kind = edit.kind.clone().unwrap_or_else(|| target.kind.clone());
-                target.config = edit.config.clone().unwrap_or_else(|| target.config.clone());
-                let moved = (&target.kind, &target.config) != (&before.kind, &before.config);
-                if moved {
-                    let config = sound(&target.kind, &target.config)?;
-                    self.paths_free(&target.agent, &config, Some(id)).await?;
-                    let deployed = self
-                        .deploy_to(&mut unit, &target, config.is_exclusive(), now)
-                        .await?;
-                    event = event
-                        .with("type", &target.kind)
-                        .with("deployments", deployed);
-                }
-                if *target == before {
-                    return Ok((unit, before));
-                }
-                target.updated_at = now;
-                audit(&mut unit, &event);
-                let edited = Target::clone(&target);
-                unit.put(target);
-                Ok((unit, edited))
-            })
-            .await?;
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let mut target: Loaded<Target> = need(&mut unit, "target", id).await?;
+            expected.met_by(&target)?;
+            if let Some(retired) = &target.retired {
+                let message = format!("target {id} was retired at {}", retired.at);
+                return Err(AppError::Conflict(message));
+            }
+            let before = Target::clone(&target);
+            let mut event = AuditEvent::new(
+                who,
+                Category::Config,
+                "target_edited",
+                ("target", id.as_str()),
+                now,
+            );
+            if let Some(name) = edit.name.as_ref().filter(|name| **name != target.name) {
+                event = event.with("name", name).with("name_before", &target.name);
+                target.name.clone_from(name);
+            }
+            target.kind = edit.kind.clone().unwrap_or_else(|| target.kind.clone());
+            target.config = edit.config.clone().unwrap_or_else(|| target.config.clone());
+            let moved = (&target.kind, &target.config) != (&before.kind, &before.config);
+            if moved {
+                let config = sound(&target.kind, &target.config)?;
+                self.paths_free(&target.agent, &config, Some(id)).await?;
+                let deployed = self
+                    .deploy_to(&mut unit, &target, config.is_exclusive(), now)
+                    .await?;
+                event = event
+                    .with("type", &target.kind)
+                    .with("deployments", deployed);
+            }
+            if *target == before {
+                return Ok((unit, ()));
+            }
+            target.updated_at = now;
+            audit(&mut unit, &event);
+            unit.put(target);
+            Ok((unit, ()))
+        })
+        .await?;
+        let target = self.store.get::<Target>(id).await?;
+        let target = target.ok_or_else(|| AppError::not_found("target", id))?;
         self.doorbell.ring(&target.agent);
         Ok(target)
     }
@@ -310,10 +312,16 @@ impl App {
     }
 
     /// Deletes a target that no certificate has.
-    pub async fn delete_target(&self, who: &Principal, id: &Id) -> Result<(), AppError> {
+    pub async fn delete_target(
+        &self,
+        who: &Principal,
+        id: &Id,
+        expected: &Expected,
+    ) -> Result<(), AppError> {
         require(who, Permission::TargetDelete)?;
         self.decide(|mut unit| async move {
             let target: Loaded<Target> = need(&mut unit, "target", id).await?;
+            expected.met_by(&target)?;
             let used = Key::new().text(id.as_str());
             let certificates = self
                 .store

@@ -43,7 +43,7 @@ pub struct Event {
 #[derive(Debug, Clone)]
 pub struct CertificateView {
     /// The certificate.
-    pub certificate: Certificate,
+    pub certificate: Loaded<Certificate>,
     /// Its status now.
     pub status: Status,
     /// The end of the version that ends first.
@@ -151,7 +151,7 @@ impl App {
                 break;
             }
             if views.iter().all(|v| v.certificate.id != certificate.id) {
-                views.push(self.view_of(certificate.into_value()).await?);
+                views.push(self.view_of(certificate).await?);
             }
         }
         views.sort_by_key(|v| (v.problem.is_none(), v.expires_at));
@@ -218,7 +218,7 @@ impl App {
     /// One certificate, with what hangs on it.
     pub async fn view(&self, who: &Principal, id: &Id) -> Result<CertificateView, AppError> {
         let certificate = self.certificate(who, id).await?;
-        self.view_of(certificate.into_value()).await
+        self.view_of(certificate).await
     }
 
     /// A certificate that its reader has just edited: whoever may edit it is shown what became of
@@ -227,10 +227,10 @@ impl App {
         require(who, Permission::CertEdit)?;
         let row = self.store.get::<Certificate>(id).await?;
         let row = row.ok_or_else(|| AppError::not_found("certificate", id))?;
-        self.view_of(row.into_value()).await
+        self.view_of(row).await
     }
 
-    async fn view_of(&self, certificate: Certificate) -> Result<CertificateView, AppError> {
+    async fn view_of(&self, certificate: Loaded<Certificate>) -> Result<CertificateView, AppError> {
         let now = self.now();
         let deployed = self.deployed(&certificate).await?;
         let problem = problem(&certificate, &deployed);

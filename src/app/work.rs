@@ -63,7 +63,7 @@ impl App {
                 biased;
                 () = draining.cancelled() => false,
                 () = bell.rung() => {
-                    self.not_retired(agent).await?;
+                    Box::pin(self.not_retired(agent)).await?;
                     true
                 }
                 () = tokio::time::sleep_until(until) => false,

@@ -8,10 +8,7 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 use zeroize::Zeroizing;
 
 /// How often a running backup is asked for.
@@ -132,7 +129,7 @@ pub async fn run(command: Backups, global: &Global, env: &Environment) -> Result
     let machine = Machine::this(&data_dir, config::s3(env)?.as_ref())?;
     match command {
         Backups::Create(command) => create(command, &machine, global, env).await,
-        Backups::Verify(command) => verify(command, &machine, &data_dir, global.output).await,
+        Backups::Verify(command) => verify(command, &machine, global.output).await,
         Backups::List(InSink { sink }) => list(machine.list(&sink).await?, global.output),
         Backups::Prune(command) => prune(command, &machine, global.output).await,
     }
@@ -271,12 +268,7 @@ async fn named_in(machine: &Machine, sink: &Sink, named: &str) -> Result<Since, 
     })
 }
 
-async fn verify(
-    command: Verify,
-    machine: &Machine,
-    data_dir: &Path,
-    output: Output,
-) -> Result<(), CliError> {
+async fn verify(command: Verify, machine: &Machine, output: Output) -> Result<(), CliError> {
     let keys = command.opens.keys()?;
     let place = command.backup;
     let bar = follow::spinner("reading the backup", output);
@@ -287,7 +279,7 @@ async fn verify(
     };
     let outcome =
         if command.restore {
-            let scratch = command.scratch.as_deref().unwrap_or(data_dir);
+            let scratch = command.scratch.as_deref();
             let proof = machine.prove(&place, keys, scratch, tell).await;
             proof.map(|proof| {
             let text = format!(

@@ -216,7 +216,10 @@ fn backup(env: &Environment) -> Result<Option<BackupConfig>, ConfigError> {
 /// # Errors
 /// When only one half of a pair of keys is there.
 pub fn s3(env: &Environment) -> Result<Option<S3Config>, ConfigError> {
-    let (id, secret) = ("CERTCTL_BACKUP_S3_ACCESS_KEY", "CERTCTL_BACKUP_S3_SECRET_KEY");
+    let (id, secret) = (
+        "CERTCTL_BACKUP_S3_ACCESS_KEY",
+        "CERTCTL_BACKUP_S3_SECRET_KEY",
+    );
     let keys = match (env.get(id), env.get(secret)) {
         (Some(id), Some(secret)) => Some((id.to_owned(), secret.to_owned().into())),
         (None, None) => None,

@@ -13,9 +13,8 @@ mod schedule;
 mod settings;
 
 pub use check::{
-    BackupConfig, S3Config, s3,
-    Flags, KeyList, KeySource, LogConfig, Rates, ReadKeys, ServerConfig, data_dir, logging,
-    public_host, server,
+    BackupConfig, Flags, KeyList, KeySource, LogConfig, Rates, ReadKeys, S3Config, ServerConfig,
+    data_dir, logging, public_host, s3, server,
 };
 pub use environment::{Environment, Reader, Shown, Source};
 pub use fault::{ConfigError, Fault};

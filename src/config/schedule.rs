@@ -75,7 +75,8 @@ impl fmt::Display for Schedule {
 
 /// How many backups are kept: of days, weeks and months.
 pub fn keep(text: &str) -> Result<[usize; 3], String> {
-    let bad = || "what is kept is written as 7d 5w 12m: of so many days, weeks and months".to_owned();
+    let bad =
+        || "what is kept is written as 7d 5w 12m: of so many days, weeks and months".to_owned();
     let mut kept = [0; 3];
     for word in text.split_whitespace() {
         let place = ["d", "w", "m"].iter().position(|unit| word.ends_with(unit));

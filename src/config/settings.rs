@@ -374,7 +374,9 @@ impl Kind {
 
 /// Whether it is an `https://` or `http://` address.
 fn is_service(text: &str) -> bool {
-    let rest = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    let rest = text
+        .strip_prefix("https://")
+        .or(text.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && text.parse::<http::Uri>().is_ok())
 }
 

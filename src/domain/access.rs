@@ -173,6 +173,12 @@ impl Access {
         self.allows(permission) || self.in_scope(scope).contains(permission)
     }
 
+    /// Whether a permission is held on anything at all.
+    pub fn allows_somewhere(&self, permission: Permission) -> bool {
+        let mut held = self.holdings.values();
+        held.any(|permissions| permissions.contains(permission))
+    }
+
     /// What of `others` is not held.
     pub fn lacks(&self, others: &Holdings) -> Permissions {
         let everywhere = self.in_scope(&Scope::Global);

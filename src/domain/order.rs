@@ -85,20 +85,23 @@ pub enum FailureClass {
     Permanent,
     /// A change made by an operator.
     NeedsOperator,
+    /// Nothing: nobody wants it any more. No issuer has refused it.
+    Cancelled,
 }
 
 impl FailureClass {
-    /// The class of an error as metrics tell it; a renewal's is told apart.
-    pub fn error_class(self, renewal: bool) -> String {
+    /// The class of an error as metrics tell it; a renewal's is told apart. `None`: it is none.
+    pub fn error_class(self, renewal: bool) -> Option<String> {
         let class = match self {
             Self::Permanent => "validation",
             Self::Transient | Self::NeedsOperator => "other",
+            Self::Cancelled => return None,
         };
-        if renewal {
+        Some(if renewal {
             format!("renewal_{class}")
         } else {
             class.to_owned()
-        }
+        })
     }
 }
 
@@ -192,7 +195,9 @@ fn retry_after(
     const WEEK: Duration = Duration::from_secs(7 * 86_400);
     let floor = match class {
         FailureClass::Transient => Duration::from_secs(60),
-        FailureClass::Permanent | FailureClass::NeedsOperator => Duration::from_secs(3_600),
+        FailureClass::Permanent | FailureClass::NeedsOperator | FailureClass::Cancelled => {
+            Duration::from_secs(3_600)
+        }
     };
     let wait = retry.after(attempt, floor);
     wait.max(hint.unwrap_or_default().min(WEEK))

@@ -59,7 +59,8 @@ pub fn follows(certificate: &Certificate, current: &Current, policy: &RenewalPol
 
 /// Plans the next version of each agent's line anew, where one follows a good one: an open order
 /// goes on, a failed one is repeated, one that is due by `now` stays due, for it may be wanted for
-/// another reason than age, and what has ended stays so.
+/// another reason than age, one that waits for its issuer goes on waiting, and what has ended stays
+/// so.
 pub fn replan(certificate: &mut Certificate, policy: &RenewalPolicy, now: Time) {
     if certificate.ended().is_some() {
         return;
@@ -69,7 +70,7 @@ pub fn replan(certificate: &mut Certificate, policy: &RenewalPolicy, now: Time) 
         let open = match line.plan {
             Plan::InFlight { .. } => true,
             Plan::Scheduled { at } => at <= now || line.failure.is_some(),
-            Plan::Exempt { .. } => false,
+            Plan::Exempt { .. } => line.blocked_since.is_some(),
         };
         let current = line.current.clone().filter(|_| of_agent && !open)?;
         Some((holder.clone(), current))

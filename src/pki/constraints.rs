@@ -33,7 +33,7 @@ pub enum Unallowed {
         excluded: String,
     },
     /// The CA constrains in a way that is not understood here: nothing is issued below it.
-    #[error("the CA {0} has name constraints that cannot be read here")]
+    #[error("the CA {0} has name constraints that are not understood here")]
     Unreadable(String),
 }
 
@@ -62,9 +62,14 @@ fn of(ca: &Certificate, names: &[San]) -> Result<(), Unallowed> {
     };
     let permitted = stated.value.permitted_subtrees.as_deref().unwrap_or(&[]);
     let excluded = stated.value.excluded_subtrees.as_deref().unwrap_or(&[]);
+    // A subject is a name too (its common name is the subscriber's), and is not compared here.
+    let directory = |tree: &GeneralSubtree<'_>| matches!(tree.base, GeneralName::DirectoryName(_));
+    if permitted.iter().chain(excluded).any(directory) {
+        return Err(unreadable());
+    }
     for name in names {
         for tree in excluded {
-            if within(name, tree) == Some(true) {
+            if within(name, tree) == Some(true) || covers(name, tree) {
                 return Err(Unallowed::Excluded {
                     name: name.clone(),
                     ca: ca.subject().to_owned(),
@@ -111,6 +116,18 @@ fn within(name: &San, tree: &GeneralSubtree<'_>) -> Option<bool> {
             Some(in_host(host, base))
         }
         _ => None,
+    }
+}
+
+/// Whether a wildcard stands for the base of a subtree, among others.
+fn covers(name: &San, tree: &GeneralSubtree<'_>) -> bool {
+    let (San::Dns(name), GeneralName::DNSName(base)) = (name, &tree.base) else {
+        return false;
+    };
+    let base = base.strip_prefix('.').unwrap_or(base);
+    match (name.strip_prefix("*."), base.split_once('.')) {
+        (Some(parent), Some((_, of_base))) => parent.eq_ignore_ascii_case(of_base),
+        _ => false,
     }
 }
 

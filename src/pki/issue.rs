@@ -68,6 +68,14 @@ impl Eku {
         Self::TimeStamping,
     ];
 
+    /// Whether the other side may send keys under the certificate's.
+    fn takes_keys(self) -> bool {
+        match self {
+            Self::ServerAuth | Self::ClientAuth | Self::EmailProtection => true,
+            Self::CodeSigning | Self::TimeStamping => false,
+        }
+    }
+
     /// The name, as RFC 5280 has it without its prefix.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -287,12 +295,15 @@ pub async fn leaf(by: Authority<'_>, leaf: &Leaf<'_>) -> Result<Certificate, Iss
     if common_name.is_none() && leaf.sans.is_empty() {
         return Err(IssueError::NoName);
     }
-    let usage = if leaf.public_key.algorithm().is_rsa() {
+    let ekus: BTreeSet<Eku> = leaf.ekus.iter().copied().collect();
+    // Keys are sent under an RSA key in TLS and in mail alone (RFC 5280, section 4.2.1.12); for
+    // time stamps it is forbidden.
+    let sent = ekus.is_empty() || ekus.iter().any(|eku| eku.takes_keys());
+    let usage = if sent && leaf.public_key.algorithm().is_rsa() {
         KeyUsages::DigitalSignature | KeyUsages::KeyEncipherment
     } else {
         KeyUsages::DigitalSignature.into()
     };
-    let ekus: BTreeSet<Eku> = leaf.ekus.iter().copied().collect();
     // RFC 3161, section 2.3.
     let exclusive = ekus.contains(&Eku::TimeStamping);
     let ekus: Vec<_> = ekus.into_iter().map(Eku::oid).collect();

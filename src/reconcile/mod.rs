@@ -117,6 +117,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.forget_outcomes().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.refresh_crls().await?;
+    app.due_backup().await?;
     app.renew_server_certificate().await
 }
 

@@ -46,7 +46,7 @@ pub struct Write {
     pub expect: Expect,
     /// The document.
     pub doc: Doc,
-    /// All index keys of the document.
+    /// All index keys of the document; none where they [stay](Doc::Amend).
     pub keys: Vec<IndexKey>,
 }
 
@@ -59,14 +59,22 @@ pub enum Doc {
     Delete,
     /// Document and version stay, only the index keys are set: an index is being built.
     Keep,
+    /// The document says the same in the form of another format: version and index keys stay, and
+    /// the feed does not tell.
+    Amend(Bytes),
 }
 
 impl Doc {
     fn len(&self) -> usize {
         match self {
-            Self::Put(doc) => doc.len(),
+            Self::Put(doc) | Self::Amend(doc) => doc.len(),
             Self::Delete | Self::Keep => 0,
         }
+    }
+
+    /// Whether the row is another afterwards, for whoever reads it.
+    pub(super) fn is_news(&self) -> bool {
+        matches!(self, Self::Put(_) | Self::Delete)
     }
 }
 
@@ -82,9 +90,9 @@ pub struct CounterChange {
 /// How a counter changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CounterOp {
-    /// Adds `n`; refused when the result would exceed `max`.
+    /// Adds `n`; refused when the result would exceed `max`, or by taking away become negative.
     Add {
-        /// The amount, at least 1.
+        /// The amount, not 0.
         n: i64,
         /// The largest allowed value.
         max: i64,
@@ -201,8 +209,9 @@ pub enum Invalid {
         /// The row.
         id: Id,
     },
-    /// A delete of a row expected to be absent, or with index keys; or keys for an absent row.
-    #[error("{}/{id} can be deleted only by its version and without keys, and indexed only where it is", coll.0)]
+    /// A delete or another form of a row expected to be absent, or with index keys; or keys for an
+    /// absent row.
+    #[error("{}/{id} can be deleted or amended only by its version and without keys, and indexed only where it is", coll.0)]
     NoRow {
         /// The collection.
         coll: Coll,
@@ -220,7 +229,7 @@ pub enum Invalid {
         index: Index,
     },
     /// A counter change by nothing, or a bucket without size or refill time.
-    #[error("a counter changes by at least 1, and a bucket holds and refills at least 1")]
+    #[error("a counter changes, and a bucket holds and refills at least 1")]
     EmptyCounter,
     /// Something is larger than the store takes.
     #[error("{what} is {found}, at most {limit} is possible: split the request into smaller ones")]
@@ -287,7 +296,7 @@ impl Write {
         let absent = self.expect == Expect::Absent;
         let senseless = match self.doc {
             Doc::Put(_) => false,
-            Doc::Delete => absent || !self.keys.is_empty(),
+            Doc::Delete | Doc::Amend(_) => absent || !self.keys.is_empty(),
             Doc::Keep => absent,
         };
         if senseless {
@@ -321,7 +330,7 @@ impl Write {
 impl CounterOp {
     fn is_sound(self) -> bool {
         match self {
-            Self::Add { n, .. } => n >= 1,
+            Self::Add { n, .. } => n != 0,
             Self::Take {
                 cost, per, burst, ..
             } => cost >= 1 && burst >= 1 && per >= Duration::from_micros(1),

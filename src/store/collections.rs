@@ -1,7 +1,10 @@
 //! The collections and their indexes, in one place: where each document of the domain is kept and
 //! by which keys it is found.
 
-use super::{Coll, Collection, Document, Index, Key, Keys};
+use super::{
+    Coll, Collection, Document, Index, Key, Keys,
+    migrate::{MIGRATIONS, Record, Schema, format_of},
+};
 use crate::{
     clock::Time,
     crypt::RingDoc,
@@ -32,7 +35,7 @@ macro_rules! document {
      $(|$me:ident, $before:ident| $totals:block)?) => {
         impl Document for $type {
             const COLL: Coll = Coll($coll);
-            const FORMAT: u16 = 1;
+            const FORMAT: u16 = format_of($coll, MIGRATIONS);
             const INDEXES: &'static [Index] = &[$($index),*];
             fn id(&self) -> &Id {
                 &self.id
@@ -288,7 +291,8 @@ document!(
             }
             OrderState::Failed { class, .. } => {
                 let class = class.error_class(self.is_renewal());
-                vec![refused_total(&self.issuer, &class)]
+                let refused = class.map(|class| refused_total(&self.issuer, &class));
+                refused.into_iter().collect()
             }
         }
     }
@@ -753,4 +757,6 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Outcome>(),
     Collection::of::<RingRow>(),
     Collection::of::<Restoration>(),
+    Collection::of::<Schema>(),
+    Collection::of::<Record>(),
 ];

@@ -312,7 +312,7 @@ impl State {
         let after: BTreeMap<_, _> = batch
             .writes
             .iter()
-            .map(|w| ((w.coll, &w.id), places(w)))
+            .map(|w| ((w.coll, &w.id), self.places(w)))
             .collect();
         for (index, prefix) in &batch.none {
             self.check_none(*index, prefix, &after)?;
@@ -422,7 +422,7 @@ impl State {
             };
             self.changes.entries.push((append.stream, entry));
         }
-        let changed = batch.writes.iter().filter(|w| w.doc != Doc::Keep);
+        let changed = batch.writes.iter().filter(|w| w.doc.is_news());
         self.changes.feed.push(Change {
             seq: version,
             at: batch.at,
@@ -436,11 +436,11 @@ impl State {
 
     fn write(&mut self, write: &Write, version: u64) {
         let row = (write.coll, write.id.clone());
+        let new = self.places(write);
         let (before, old) = match self.facts.rows.remove(&row) {
             Some(fact) => (fact.version, fact.keys),
             None => (version, BTreeSet::new()),
         };
-        let new = places(write);
         for place in old.difference(&new) {
             if let Some(ids) = self.facts.held.get_mut(place) {
                 ids.remove(&write.id);
@@ -453,11 +453,7 @@ impl State {
                 .or_default()
                 .insert(write.id.clone());
         }
-        let version = if write.doc == Doc::Keep {
-            before
-        } else {
-            version
-        };
+        let version = if write.doc.is_news() { version } else { before };
         if write.doc != Doc::Delete {
             let keys = new.clone();
             self.facts
@@ -472,11 +468,21 @@ impl State {
             gained: Vec::new(),
         });
         match &write.doc {
-            Doc::Put(doc) => change.row = Stored::Put(version, doc.clone()),
+            Doc::Put(doc) | Doc::Amend(doc) => change.row = Stored::Put(version, doc.clone()),
             Doc::Delete => change.row = Stored::Gone,
             Doc::Keep => {}
         }
         change.keys = new;
+    }
+
+    /// The index keys of a row as a batch leaves them.
+    fn places(&self, write: &Write) -> BTreeSet<Place> {
+        if let Doc::Amend(_) = write.doc {
+            let row = self.facts.rows.get(&(write.coll, write.id.clone()));
+            return row.map(|row| row.keys.clone()).unwrap_or_default();
+        }
+        let keys = write.keys.iter();
+        keys.map(|k| Place::new(k.index, &k.key)).collect()
     }
 
     fn finish(self) -> Changes {
@@ -502,19 +508,11 @@ impl State {
 /// The index keys of the rows that a batch writes, as they will be.
 type After<'a> = BTreeMap<(Coll, &'a Id), BTreeSet<Place>>;
 
-fn places(write: &Write) -> BTreeSet<Place> {
-    write
-        .keys
-        .iter()
-        .map(|k| Place::new(k.index, &k.key))
-        .collect()
-}
-
 /// A counter's next value, or when to try again.
 fn count(op: CounterOp, value: i64) -> Result<i64, Option<Time>> {
     match op {
         CounterOp::Add { n, max } => match value.checked_add(n) {
-            Some(sum) if sum <= max => Ok(sum),
+            Some(sum) if sum <= max && (n > 0 || sum >= 0) => Ok(sum),
             _ => Err(None),
         },
         CounterOp::Take {

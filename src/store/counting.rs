@@ -83,6 +83,9 @@ impl Seen {
             if write.doc != Doc::Keep {
                 self.work.documents += 1;
             }
+            if let Doc::Amend(_) = write.doc {
+                continue;
+            }
             let row = (write.coll, write.id.clone());
             let before = self.keys.remove(&row).unwrap_or_default();
             let only_in = |a: &[IndexKey], b: &[IndexKey]| {

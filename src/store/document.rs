@@ -16,7 +16,7 @@ use std::{
 };
 
 /// The field of a stored document that holds its format number.
-const FORMAT_FIELD: &str = "_format";
+pub(super) const FORMAT_FIELD: &str = "_format";
 
 /// A type whose values are rows of a collection.
 ///
@@ -26,7 +26,7 @@ const FORMAT_FIELD: &str = "_format";
 pub trait Document: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The collection.
     const COLL: Coll;
-    /// The number of the JSON form, raised by each migration.
+    /// The number of the JSON form: that of the collection's newest migration, 1 before the first.
     const FORMAT: u16;
     /// All indexes that [`keys`](Self::keys) puts keys into.
     const INDEXES: &'static [Index];
@@ -135,17 +135,9 @@ impl<T> DerefMut for Loaded<T> {
 }
 
 impl<T: Document> Loaded<T> {
-    /// Reads a stored row.
+    /// Reads a stored row that has the type's format.
     pub(super) fn decode(row: Row) -> Result<Self, StoreError> {
-        let decoded = match format(&row.doc) {
-            Ok(format) if format != T::FORMAT => Err(format!(
-                "it has format {format}, this program reads {}",
-                T::FORMAT
-            )),
-            Ok(_) => serde_json::from_slice::<T>(&row.doc).map_err(|e| e.to_string()),
-            Err(e) => Err(e.to_string()),
-        };
-        match decoded {
+        match serde_json::from_slice::<T>(&row.doc) {
             Ok(value) if *value.id() == row.id => Ok(Self {
                 value,
                 id: row.id,
@@ -156,7 +148,7 @@ impl<T: Document> Loaded<T> {
                 row.id,
                 format!("it says it is {}", value.id()),
             )),
-            Err(reason) => Err(corrupt::<T>(row.id, reason)),
+            Err(e) => Err(corrupt::<T>(row.id, e.to_string())),
         }
     }
 
@@ -187,7 +179,7 @@ impl<T: Document> Loaded<T> {
 
 /// The format of a stored form. Where it stands first, as it does when the engine keeps documents
 /// byte for byte, nothing else is parsed.
-fn format(doc: &[u8]) -> Result<u16, serde_json::Error> {
+pub(super) fn format(doc: &[u8]) -> Result<u16, serde_json::Error> {
     #[derive(Deserialize)]
     struct Format {
         #[serde(rename = "_format")]
@@ -203,7 +195,8 @@ fn format(doc: &[u8]) -> Result<u16, serde_json::Error> {
     }
 }
 
-fn corrupt<T: Document>(id: Id, reason: String) -> StoreError {
+/// A row that cannot be read.
+pub(super) fn corrupt<T: Document>(id: Id, reason: String) -> StoreError {
     StoreError::Corrupt {
         coll: T::COLL,
         id,

@@ -67,6 +67,17 @@ pub enum CommitError {
     /// The engine failed on this batch.
     #[error(transparent)]
     Engine(EngineError),
+    /// A later version of the program has changed the store's format.
+    #[error(
+        "the store was brought to format {format} by a later version, and this one ({program}) may \
+         not write to it: stop it and start the later version, or undo with `certctl migrate down`"
+    )]
+    Outdated {
+        /// The store's format.
+        format: u16,
+        /// This program's.
+        program: u16,
+    },
 }
 
 /// Why a value cannot be stored.

@@ -1,7 +1,7 @@
 //! Building indexes where this program derives them in another way than the one before it did.
 
 use super::{
-    Answer, Batch, Coll, Doc, Document, Expect, Index, IndexKey, Keys, Loaded, Query, Row, Store,
+    Answer, Batch, Coll, Doc, Document, Expect, Index, IndexKey, Keys, Known, Query, Row, Store,
     StoreError, Write, mismatch,
 };
 use crate::{clock::Time, id::Id};
@@ -18,7 +18,7 @@ pub struct Collection {
     coll: Coll,
     format: u16,
     indexes: &'static [Index],
-    keys: fn(Row) -> Result<Vec<IndexKey>, StoreError>,
+    keys: fn(&Known, Row) -> Result<Vec<IndexKey>, StoreError>,
 }
 
 impl Collection {
@@ -28,7 +28,7 @@ impl Collection {
             coll: T::COLL,
             format: T::FORMAT,
             indexes: T::INDEXES,
-            keys: |row| Ok(Keys::of(&*Loaded::<T>::decode(row)?)),
+            keys: |known, row| Ok(Keys::of(&*known.decode::<T>(row)?)),
         }
     }
 
@@ -40,6 +40,11 @@ impl Collection {
     /// The number of its documents' JSON form.
     pub const fn format(&self) -> u16 {
         self.format
+    }
+
+    /// The collection.
+    pub const fn coll(&self) -> Coll {
+        self.coll
     }
 
     /// What its indexes are, in words that differ whenever the keys of a row may.
@@ -155,13 +160,14 @@ impl Store {
             };
             after = Some(last.id.clone());
             done += rows.len() as u64;
+            let known = self.known().await?;
             let writes = rows.into_iter().map(|row| {
                 Ok(Write {
                     coll,
                     id: row.id.clone(),
                     expect: Expect::Version(row.version),
                     doc: Doc::Keep,
-                    keys: (collection.keys)(row)?,
+                    keys: (collection.keys)(&known, row)?,
                 })
             });
             let batch = Batch {

@@ -14,10 +14,12 @@ mod cursor;
 mod document;
 mod engine;
 mod error;
+mod formats;
 mod indexing;
 mod key;
 mod list;
 mod memory;
+pub mod migrate;
 mod queue;
 mod redb;
 mod unit;
@@ -45,6 +47,8 @@ pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
 use crate::{clock::Time, id::Id, telemetry::StoreMetrics};
+use arc_swap::ArcSwap;
+use migrate::{Known, MIGRATIONS, Migration};
 use queue::Queue;
 use std::sync::Arc;
 use tokio::{sync::watch, time::Instant};
@@ -61,6 +65,7 @@ pub struct Store {
     queue: Arc<Queue>,
     metrics: StoreMetrics,
     wake: watch::Receiver<u64>,
+    known: Arc<ArcSwap<Known>>,
 }
 
 /// A stretch of an index.
@@ -84,6 +89,19 @@ impl Store {
         mode: Committer,
         on_fatal: OnFatal,
     ) -> std::io::Result<Self> {
+        Self::start_with(engine, mode, on_fatal, MIGRATIONS)
+    }
+
+    /// As [`start`](Self::start), for a program with these migrations.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start_with(
+        engine: Arc<dyn Engine>,
+        mode: Committer,
+        on_fatal: OnFatal,
+        program: &'static [Migration],
+    ) -> std::io::Result<Self> {
         let (sender, wake) = watch::channel(0);
         let metrics = StoreMetrics::default();
         let queue = Queue::start(engine.clone(), mode, on_fatal, sender, metrics.clone())?;
@@ -92,6 +110,7 @@ impl Store {
             metrics,
             queue: Arc::new(queue),
             wake,
+            known: Arc::new(ArcSwap::from_pointee(Known::of(program))),
         })
     }
 
@@ -122,7 +141,10 @@ impl Store {
     /// Nothing changed, save with [`CommitError::Unknown`].
     pub async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
         batch.validate()?;
-        self.queue.commit(batch).await
+        if !self.known.load().may_write() {
+            return Err(self.outdated());
+        }
+        self.commit_migrating(batch).await
     }
 
     /// A row, if there is one.
@@ -143,10 +165,16 @@ impl Store {
         ids: Vec<Id>,
     ) -> Result<Vec<Option<Loaded<T>>>, StoreError> {
         match self.ask(Query::Get { coll: T::COLL, ids }).await? {
-            Answer::Rows(rows) => rows
-                .into_iter()
-                .map(|row| row.map(Loaded::decode).transpose())
-                .collect(),
+            Answer::Rows(rows) => {
+                let mut found = Vec::with_capacity(rows.len());
+                for row in rows {
+                    found.push(match row {
+                        Some(row) => Some(self.decode(row).await?),
+                        None => None,
+                    });
+                }
+                Ok(found)
+            }
             _ => Err(mismatch()),
         }
     }
@@ -162,7 +190,13 @@ impl Store {
             limit: usize::MAX,
         };
         match self.ask(question).await? {
-            Answer::All(rows) => rows.into_iter().map(Loaded::decode).collect(),
+            Answer::All(rows) => {
+                let mut found = Vec::with_capacity(rows.len());
+                for row in rows {
+                    found.push(self.decode(row).await?);
+                }
+                Ok(found)
+            }
             _ => Err(mismatch()),
         }
     }
@@ -345,8 +379,11 @@ impl Store {
         let Answer::Hits(hits) = self.ask(Query::Scan(scan)).await? else {
             return Err(mismatch());
         };
-        let located = |hit: Hit| Ok((hit.key, Loaded::decode(hit.row)?));
-        hits.into_iter().map(located).collect()
+        let mut located = Vec::with_capacity(hits.len());
+        for hit in hits {
+            located.push((hit.key, self.decode(hit.row).await?));
+        }
+        Ok(located)
     }
 
     async fn ask(&self, question: Query) -> Result<Answer, StoreError> {

@@ -179,7 +179,18 @@ impl<'a> Unit<'a> {
     /// # Errors
     /// Nothing changed, save with [`CommitError::Unknown`]. A conflict means that the decision
     /// must be made again from what is stored now.
-    pub async fn commit(mut self) -> Result<Committed, CommitError> {
+    pub async fn commit(self) -> Result<Committed, CommitError> {
+        let store = self.store;
+        store.commit(self.into_batch()?).await
+    }
+
+    /// As [`commit`](Self::commit), also by a program that may write nothing else.
+    pub(super) async fn commit_migrating(self) -> Result<Committed, CommitError> {
+        let store = self.store;
+        store.commit_migrating(self.into_batch()?).await
+    }
+
+    fn into_batch(mut self) -> Result<Batch, CommitError> {
         if let Some(e) = self.unwritable {
             return Err(e.into());
         }
@@ -191,7 +202,7 @@ impl<'a> Unit<'a> {
             .into_iter()
             .map(|((coll, id), expect)| (coll, id, expect));
         self.batch.asserts = asserts.collect();
-        self.store.commit(self.batch).await
+        Ok(self.batch)
     }
 
     /// What the decision takes the row to be. The first sight counts: when a row changes between

@@ -158,7 +158,8 @@ impl Facts {
             checked: self.checked,
             jobs: jobs.map(|jobs| jobs.iter().map(|job| row(job, now)).collect()),
             may_deploy: may(who, Permission::CertEdit) && view.certificate.ended().is_none(),
-            may_end: may(who, Permission::CertRevoke) && view.certificate.archived_at.is_none(),
+            may_end: may(who, Permission::CertRevoke)
+                && (view.certificate.revoked.is_none() || view.certificate.archived_at.is_none()),
         }
     }
 

@@ -4,7 +4,7 @@ use super::{Page, assets, certificate::certificate_id, may, signin::SignedIn};
 use crate::{
     access::Permission,
     api::Problem,
-    app::App,
+    app::{App, Expected},
     domain::{Certificate, Principal},
 };
 use askama::Template;
@@ -98,6 +98,6 @@ pub async fn archive(
     Path(id): Path<String>,
 ) -> Result<impl IntoResponse, Problem> {
     let id = certificate_id(&id)?;
-    app.archive(&who, &id).await?;
+    app.archive(&who, &id, &Expected::ANY).await?;
     Ok(Redirect::to(&format!("/certificates/{id}")))
 }

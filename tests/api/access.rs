@@ -615,6 +615,36 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_body_is_told_to_those_who_may_send_one() {
+    let mut world = World::new().await;
+    let document = certctl::api::document();
+    let (mut wrong, mut bodies) = (Vec::new(), 0);
+    for &(route, door, _) in ROUTES {
+        let (method, path) = route.split_once(' ').unwrap();
+        let operation = &document["paths"][path][method.to_lowercase()];
+        let Needs(permission) = door else { continue };
+        if operation.get("requestBody").is_none() {
+            continue;
+        }
+        bodies += 1;
+        let (path, _) = world.request(route).await;
+        let may_not = Role::ALL.into_iter().find(|role| !role.allows(permission));
+        for (role, expected) in [(Role::Admin, 400), (may_not.unwrap(), 403)] {
+            let call = world.show(world.app.call(method, &path), Caller::Key(role));
+            let answer = call.body("{").send().await;
+            if answer.status != expected {
+                let status = answer.status;
+                wrong.push(format!(
+                    "{route} by {role:?}: {status} instead of {expected}"
+                ));
+            }
+        }
+    }
+    assert!(bodies >= 25, "only {bodies} calls take a body");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
 async fn a_refusal_names_the_permission_that_is_missing() {
     let app = TestApp::start().await;
     let viewer = app.key(Role::Viewer).await;

@@ -302,6 +302,43 @@ async fn failures_are_counted_and_no_counter_falls_when_rows_go() {
 }
 
 #[tokio::test]
+async fn what_nobody_wants_any_more_is_no_failure_of_an_issuer() {
+    let app = TestApp::start().await;
+    let agent = app.agent("web").await;
+    for id in ["revoked", "archived", "moved", "retired"] {
+        let target = app.target(&agent, id).await;
+        app.certificate(id, &[&target]).await;
+    }
+    agent.run(&app).await;
+    for id in ["revoked", "archived", "moved", "retired"] {
+        let path = format!("/api/v1/certificates/{id}/renew");
+        app.post(&path, json!({})).await.expect(202);
+    }
+    let at = |rest: &str| format!("/api/v1/certificates/{rest}");
+    app.post(&at("revoked/revoke"), json!({})).await.expect(200);
+    app.admin("DELETE", &at("archived"))
+        .send()
+        .await
+        .expect(204);
+    app.admin("PUT", &at("moved"))
+        .json(&json!({"target_ids": []}))
+        .send()
+        .await
+        .expect(200);
+    let path = format!("/api/v1/agents/{}?force=true&reason=old", agent.id);
+    app.admin("DELETE", &path).send().await;
+    let found = scrape(&app).await;
+    let failed = found.iter().filter(|(name, n)| {
+        **n > 0.0
+            && (name.starts_with("certctl_issuance_failures_total")
+                || (name.starts_with("certctl_issuance_total") && name.contains("failure")))
+    });
+    assert_eq!(failed.collect::<Vec<_>>(), []);
+    let jobs = app.list("/api/v1/jobs?status=Cancelled").await;
+    assert_eq!(jobs.len(), 4, "{jobs:?}");
+}
+
+#[tokio::test]
 async fn requests_are_told_by_route_never_by_path() {
     let app = TestApp::start().await;
     for id in ["nosuch-1", "nosuch-2"] {

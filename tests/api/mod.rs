@@ -12,6 +12,7 @@ mod keys;
 mod leases;
 mod limits;
 mod lists;
+mod lost_updates;
 mod metrics;
 mod observe;
 mod once;

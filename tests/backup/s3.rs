@@ -90,7 +90,12 @@ async fn objects_of_several_parts_come_back_as_they_were() {
     let access = moto.access();
     let place = access.place("backups", "a/").unwrap();
     let whole: Vec<u8> = (0..40_u32 << 20).map(|n| (n % 251) as u8).collect();
-    for (name, length) in [("big", whole.len()), ("part", 16 << 20), ("small", 3), ("none", 0)] {
+    for (name, length) in [
+        ("big", whole.len()),
+        ("part", 16 << 20),
+        ("small", 3),
+        ("none", 0),
+    ] {
         let bytes = &whole[..length];
         assert_eq!(place.put(name, bytes).await.unwrap(), length as u64);
         let path = dir.path().join(name);
@@ -105,7 +110,10 @@ async fn objects_of_several_parts_come_back_as_they_were() {
     listed.sort_by_key(|object| object.bytes);
     let names: Vec<_> = listed.iter().map(|o| (o.name.as_str(), o.bytes)).collect();
     let big = whole.len() as u64;
-    assert_eq!(names, [("none", 0), ("small", 3), ("part", 16 << 20), ("big", big)]);
+    assert_eq!(
+        names,
+        [("none", 0), ("small", 3), ("part", 16 << 20), ("big", big)]
+    );
     place.delete("big").await.unwrap();
     assert!(place.get("big").await.unwrap().is_none());
     let elsewhere = access.place("nothing-there", "").unwrap();
@@ -130,9 +138,14 @@ async fn backups_go_to_s3_and_come_from_there() {
     let name = made["name"].as_str().unwrap();
     with(&format!("backup verify {sink}/{name} --restore")).good();
     let listed = with(&format!("backup list --sink {sink}")).good();
-    assert!(listed.contains(name) && listed.contains("restored"), "{listed}");
+    assert!(
+        listed.contains(name) && listed.contains("restored"),
+        "{listed}"
+    );
 
-    let missing = with(&format!("backup create --sink s3://nowhere/x --without-keys"));
+    let missing = with(&format!(
+        "backup create --sink s3://nowhere/x --without-keys"
+    ));
     let missing = missing.bad(73);
     assert!(missing.contains("NoSuchBucket"), "{missing}");
     let unset = home.run(&format!("backup list --sink {sink}")).bad(73);
@@ -147,6 +160,8 @@ async fn backups_go_to_s3_and_come_from_there() {
     let said = with(&format!("restore {sink}/{name} --yes")).good();
     assert!(said.contains("restored into"), "{said}");
     let names: Vec<_> = Disk.list(&home.data()).unwrap();
-    let left = names.iter().filter(|n| n.to_string_lossy().starts_with(".certctl-"));
+    let left = names
+        .iter()
+        .filter(|n| n.to_string_lossy().starts_with(".certctl-"));
     assert_eq!(left.count(), 0, "what was fetched is gone: {names:?}");
 }

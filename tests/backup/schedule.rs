@@ -13,9 +13,7 @@ fn daily(config: &mut ServerConfig) {
         schedule: "06:30".parse().unwrap(),
         sink: format!("dir:{}", backups.display()),
         keep: [3, 0, 0],
-        encrypt_to: vec![
-            age::x25519::Identity::generate().to_public().to_string(),
-        ],
+        encrypt_to: vec![age::x25519::Identity::generate().to_public().to_string()],
         passphrase: None,
     });
 }
@@ -94,7 +92,9 @@ fn schedules_are_read() {
     assert_eq!(next("02:30", 0), 9_000);
     assert_eq!(next("02:30", 9_000), 95_400);
     assert_eq!(next("00:00", 86_399), 86_400);
-    for bad in ["", "h", "0h", "-1h", "+1h", "1", "24:00", "2:30", "02:60", "1x", "10001d", "é"] {
+    for bad in [
+        "", "h", "0h", "-1h", "+1h", "1", "24:00", "2:30", "02:60", "1x", "10001d", "é",
+    ] {
         assert!(bad.parse::<Schedule>().is_err(), "{bad}");
     }
 }

@@ -188,6 +188,38 @@ async fn headers() {
     world.refuse(cases).await;
 }
 
+/// Whoever names another version than the present one changes nothing.
+#[tokio::test]
+async fn tags() {
+    let world = World::new().await;
+    let certificate = format!("{CERTIFICATES}/web");
+    let mut cases = Vec::new();
+    for (name, tag) in [
+        ("an old tag", b"\"1.0123abcd\"".as_slice()),
+        ("a weak tag", b"W/\"1.0123abcd\""),
+        ("a tag of a list", b"\"9f86d081884c7d65\""),
+        (
+            "a version beyond numbers",
+            b"\"99999999999999999999.0123abcd\"",
+        ),
+        ("a tag without quotes", b"1.0123abcd"),
+        ("a tag that is no text", b"\xff\xfe"),
+        ("an empty tag", b""),
+    ] {
+        for (method, sent) in [("PUT", "{\"name\": \"lost\"}"), ("DELETE", "")] {
+            let mut case = body(
+                name,
+                &certificate,
+                sent,
+                &["changed since", "read it again"],
+            );
+            case.method = method;
+            cases.push(case.status(412).header("if-match", tag));
+        }
+    }
+    world.refuse(cases).await;
+}
+
 /// Headers that nothing here reads do no harm.
 #[tokio::test]
 async fn headers_that_are_not_read_do_no_harm() {

@@ -31,6 +31,14 @@ async fn while_an_issuer_is_off_due_orders_wait_and_are_opened_when_it_is_on() {
     assert_eq!(shown["holders"][0]["plan"], "exempt");
     let orders = app.actions().await;
     assert_eq!(orders.iter().filter(|a| *a == "order_opened").count(), 1);
+    // Another policy moves what is planned, not what waits.
+    app.admin("PUT", "/api/v1/renewal-policies/rp-default")
+        .json(&json!({"renewal_window_days": 10}))
+        .send()
+        .await
+        .expect(200);
+    app.tick().await;
+    assert_eq!(app.shown("web").await["holders"][0]["plan"], "exempt");
     // Nor by hand, nor for a new certificate, nor for a CSR.
     let told = app.post("/api/v1/certificates/web/renew", json!({})).await;
     let told = told.refused(409);

@@ -170,9 +170,20 @@ async fn archived_for_good(mut app: TestApp) {
     assert_eq!(app.status("web").await, "Archived");
     assert_eq!(named(&app, "archived").await, ["web"]);
     assert!(named(&app, "active").await.is_empty());
+    app.pass(40 * DAY, DAY).await;
+    assert_eq!(agent.work(&app).await.len(), 0);
+    app.step().await;
+    // Its version is good still, and its key may come to be known.
+    revoke(&app, "web", "keyCompromise").await;
+    assert_eq!(app.status("web").await, "Revoked");
+    let serial = serials(&app, "web").await.remove(0);
+    assert_eq!(
+        list_of(&app, ISSUER).await.revoked,
+        [(serial, Some(1))].into()
+    );
     let told = app.post("/api/v1/certificates/web/revoke", json!({})).await;
-    assert!(told.refused(400).contains("archived"));
-    app.pass(100 * DAY, DAY).await;
+    assert!(told.refused(400).contains("revoked already"));
+    app.pass(60 * DAY, DAY).await;
     assert_eq!(agent.work(&app).await.len(), 0);
     app.step().await;
 }
@@ -251,6 +262,27 @@ async fn the_versions_of_all_holders_are_revoked() {
     let expected = serials(&app, "web").await.into_iter().map(|s| (s, None));
     assert_eq!(list.revoked, expected.collect());
     assert_eq!(list.revoked.len(), 2);
+    app.check().await;
+}
+
+/// The version of an agent that has the certificate no more is as good as any.
+#[tokio::test]
+async fn what_was_moved_away_from_is_revoked_before_the_new_agent_has_a_version() {
+    let app = TestApp::start().await;
+    let agents: [TestAgent; 2] = [app.agent("a").await, app.agent("b").await];
+    let first = app.target(&agents[0], "ta").await;
+    let second = app.target(&agents[1], "tb").await;
+    app.certificate("web", &[&first]).await;
+    agents[0].run(&app).await;
+    app.admin("PUT", "/api/v1/certificates/web")
+        .json(&json!({"target_ids": [second]}))
+        .send()
+        .await
+        .expect(200);
+    revoke(&app, "web", "keyCompromise").await;
+    let list = list_of(&app, ISSUER).await;
+    assert_eq!(list.revoked.len(), 1);
+    assert_eq!(app.status("web").await, "Revoked");
     app.check().await;
 }
 

@@ -6,5 +6,6 @@ mod faults;
 mod first;
 mod renewal;
 mod scene;
+mod shared;
 mod trials;
 mod whole;

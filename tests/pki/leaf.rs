@@ -262,6 +262,25 @@ fn uses_are_those_approved_each_once() {
     }
 }
 
+/// With an RSA key too, which may take keys elsewhere.
+#[test]
+fn openssl_takes_a_leaf_for_what_it_is_for() {
+    let desk = Desk::new();
+    let rsa = Csr::from_der(&desk.openssl_csr(&["-newkey", "rsa:2048"])).unwrap();
+    for (eku, purpose) in [
+        (Eku::TimeStamping, "Time Stamp signing : Yes"),
+        (Eku::ServerAuth, "SSL server : Yes"),
+    ] {
+        for key in [rsa.public_key(), p256().public_key()] {
+            let mut asked = asking(&NAMES, key, NOW);
+            asked.ekus = vec![eku];
+            desk.put("leaf.pem", CA.issue(&asked).leaf().pem());
+            let told = desk.openssl(&["x509", "-in", "leaf.pem", "-noout", "-purpose"]);
+            assert!(told.contains(purpose), "{told}");
+        }
+    }
+}
+
 #[test]
 fn a_leaf_ends_with_its_ca_at_the_latest() {
     let late = CA.issuing.not_after().minus(45 * DAY);

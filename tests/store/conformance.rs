@@ -521,6 +521,12 @@ async fn counters(ask: &Ask<'_>) {
         exhausted(0)
     );
     assert_eq!((ask.counter(b"c1").await, ask.counter(b"c2").await), (5, 1));
+    assert_eq!(
+        ask.refused(batch(vec![add("c1", -6, 9)])).await,
+        exhausted(0)
+    );
+    let values = ask.accepted(batch(vec![add("c1", -5, 9)])).await;
+    assert_eq!(values.counters, [0]);
 }
 
 async fn buckets(ask: &Ask<'_>) {

@@ -1,5 +1,6 @@
 //! Other programs, run for real.
 
+use crate::net::pki::AMPLE;
 use certctl::sys::{Command, Ending, Exec, ExecError, Finished, MAX_OUTPUT, Programs};
 use std::{
     path::Path,
@@ -107,9 +108,17 @@ fn what_stands_in_another_file_is_not_told() {
     assert!(error.is_err());
 }
 
+/// The process ends: the kernel kills it in its own time, and until its parent asks, it may still
+/// stand there as a zombie.
 fn assert_gone(pid: &str) {
-    // Killed; until its parent asks, it may still stand there as a zombie.
-    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = state.rsplit(") ").next().unwrap_or_default().to_owned();
-    assert!(state.is_empty() || state.starts_with('Z'), "{pid}: {state}");
+    let began = Instant::now();
+    loop {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = state.rsplit(") ").next().unwrap_or_default().to_owned();
+        if state.is_empty() || state.starts_with('Z') {
+            return;
+        }
+        assert!(began.elapsed() < AMPLE, "{pid}: {state}");
+        std::thread::yield_now();
+    }
 }

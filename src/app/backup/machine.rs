@@ -64,14 +64,14 @@ impl std::str::FromStr for Place {
 }
 
 impl Machine {
-    /// This one.
+    /// This one. A machine key that this user may not read is as none: a server makes the backups.
     ///
     /// # Errors
-    /// When there is a machine key that cannot be read.
+    /// When there is no way to S3.
     pub fn this(data_dir: &Path, s3: Option<&S3Config>) -> Result<Self, BackupFailure> {
         let files: Arc<dyn Files> = Arc::new(Disk);
         Ok(Self {
-            key: machine_key(&*files, data_dir)?,
+            key: machine_key(&*files, data_dir).ok().flatten(),
             files,
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
@@ -180,18 +180,12 @@ impl Machine {
         &self,
         place: &Place,
         keys: Keys,
-        scratch: &Path,
+        scratch: Option<&Path>,
         progress: Progress<'_>,
     ) -> Result<Proof, BackupFailure> {
-        let bundles = self.open(std::slice::from_ref(place), keys).await?;
-        prove(
-            &place.name,
-            bundles.into_iter(),
-            self.bench(),
-            scratch,
-            progress,
-        )
-        .await
+        let mut ways = self.ways();
+        ways.spool = scratch.unwrap_or(ways.spool);
+        prove_place(place, keys, self.bench(), ways, progress).await
     }
 
     /// Notes that a backup was proven now.
@@ -288,5 +282,12 @@ pub(in crate::app) async fn prove_place(
 ) -> Result<Proof, BackupFailure> {
     let from = place.sink.open(ways, &place.name).await?;
     let bundle = Reader::new(from, &bench.keys(keys));
-    prove(&place.name, [bundle].into_iter(), bench, ways.spool, progress).await
+    prove(
+        &place.name,
+        [bundle].into_iter(),
+        bench,
+        ways.spool,
+        progress,
+    )
+    .await
 }

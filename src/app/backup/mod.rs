@@ -11,8 +11,8 @@ mod sink;
 
 pub use create::{Locking, Source, create};
 pub use keep::{Keep, expired};
-pub use machine::{Machine, Place};
 pub(super) use machine::prove_place;
+pub use machine::{Machine, Place};
 pub use prove::{Bench, Bundle, Proof, prove, verify};
 pub use restore::{Restore, Restored, restore};
 pub use s3::S3Access;

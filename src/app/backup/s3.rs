@@ -4,9 +4,7 @@ use super::BackupFailure;
 use crate::{
     clock::{Clock, SystemClock},
     config::S3Config,
-    net::{
-        CallError, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust,
-    },
+    net::{CallError, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
     sys::Pending,
 };
 use bytes::Bytes;
@@ -19,7 +17,7 @@ use rusty_s3::{
     },
 };
 use std::{
-    io::{Read, Write},
+    io::Read,
     sync::Arc,
     time::Duration,
 };

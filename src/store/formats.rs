@@ -1,0 +1,136 @@
+//! Rows of other formats than the program's, and commits to a store whose format may change under
+//! it.
+
+use super::{
+    Answer, Batch, CommitError, Committed, Document, EngineError, Loaded, Query, Refusal, Row,
+    Store, StoreError, document,
+    migrate::{Known, Record, Schema},
+    mismatch,
+};
+use std::sync::Arc;
+
+/// No ledger has so many migrations.
+const ALL: usize = 10_000;
+
+impl Store {
+    /// What is known of formats, read from the store if that was not done yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn known(&self) -> Result<Arc<Known>, StoreError> {
+        let known = self.known.load_full();
+        if known.is_certain() {
+            return Ok(known);
+        }
+        self.refresh_known().await
+    }
+
+    /// What is known of formats, read anew.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn refresh_known(&self) -> Result<Arc<Known>, StoreError> {
+        let (coll, id, _) = self.known.load().assertion();
+        let questions = vec![
+            Query::Get {
+                coll,
+                ids: vec![id],
+            },
+            Query::All {
+                coll: Record::COLL,
+                after: None,
+                limit: ALL,
+            },
+        ];
+        let mut answers = self.engine.read(questions).await?.into_iter();
+        let (Some(Answer::Rows(schema)), Some(Answer::All(records))) =
+            (answers.next(), answers.next())
+        else {
+            return Err(mismatch());
+        };
+        let schema = schema.into_iter().flatten().next();
+        let schema = schema.map(Loaded::<Schema>::decode).transpose()?;
+        let mut ledger = Vec::with_capacity(records.len());
+        for row in records {
+            ledger.push(Loaded::<Record>::decode(row)?.into_value());
+        }
+        let known = Arc::new(self.known.load().with(schema, ledger));
+        self.known.store(Arc::clone(&known));
+        Ok(known)
+    }
+
+    /// Whether a later version has changed the store so that this program may no longer write.
+    pub fn is_outdated(&self) -> bool {
+        !self.known.load().may_write()
+    }
+
+    pub(super) fn outdated(&self) -> CommitError {
+        let known = self.known.load();
+        CommitError::Outdated {
+            format: known.format(),
+            program: known.program_format(),
+        }
+    }
+
+    /// Commits, also as a program that may write nothing but migrations. The batch asserts that
+    /// the store's format is as it is known here; one that changed is a conflict like any other,
+    /// and known from then on.
+    pub(super) async fn commit_migrating(
+        &self,
+        mut batch: Batch,
+    ) -> Result<Committed, CommitError> {
+        let known = self.known.load_full();
+        let (coll, id, expect) = known.assertion();
+        let written = batch.writes.iter().any(|w| (w.coll, &w.id) == (coll, &id));
+        let asserted = batch.asserts.iter().any(|a| (a.0, &a.1) == (coll, &id));
+        let own = !written && !asserted;
+        if own {
+            batch.asserts.push((coll, id, expect));
+        }
+        // Until a commit has shown it, that there is no such row is a guess.
+        let again = (own && !known.is_certain()).then(|| batch.clone());
+        let outcome = self.queue.commit(batch).await;
+        match &outcome {
+            Err(CommitError::Refused(Refusal::Conflict { coll: of, .. })) if *of == coll => {}
+            Ok(_) if again.is_some() || written => {
+                self.refreshed(written).await?;
+                return outcome;
+            }
+            _ => return outcome,
+        }
+        let known = self.refreshed(true).await?;
+        match again {
+            _ if !known.may_write() && own => Err(self.outdated()),
+            Some(mut batch) => {
+                batch.asserts.pop();
+                batch.asserts.push(known.assertion());
+                self.queue.commit(batch).await
+            }
+            None => outcome,
+        }
+    }
+
+    /// What is known after a commit: what was guessed has proved right, or it is read anew.
+    async fn refreshed(&self, read: bool) -> Result<Arc<Known>, CommitError> {
+        if !read {
+            let known = Arc::new(self.known.load().proved());
+            self.known.store(Arc::clone(&known));
+            return Ok(known);
+        }
+        self.refresh_known().await.map_err(|e| match e {
+            StoreError::Engine(e) => CommitError::Engine(e),
+            e => CommitError::Engine(EngineError::Corrupt(e.to_string())),
+        })
+    }
+
+    /// A stored row as a document, whatever format it has.
+    pub(super) async fn decode<T: Document>(&self, row: Row) -> Result<Loaded<T>, StoreError> {
+        match document::format(&row.doc) {
+            Ok(format) if format == T::FORMAT => return Loaded::decode(row),
+            // Of a migration that was made meanwhile, perhaps.
+            Ok(newer) if !self.known.load().knows(newer) => drop(self.refresh_known().await?),
+            _ => {}
+        }
+        self.known().await?.decode(row)
+    }
+}
