@@ -279,6 +279,7 @@ const CLI: Permissions = {
         VerificationRun,
         StatsRead,
         MetricsRead,
+        BackupRead,
     ])
 };
 const AUDITOR: Permissions = {

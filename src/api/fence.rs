@@ -3,12 +3,10 @@
 use super::Problem;
 use crate::app::{App, AppError};
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::Method,
-    middleware::Next,
     response::{IntoResponse, Response},
 };
-use std::sync::Arc;
 
 /// While the fence stands only these change anything: people sign in and out, agents say what they
 /// see, backups are made, and the fence is lifted.
@@ -21,16 +19,15 @@ const ALLOWED: &[(Method, &str)] = &[
     (Method::POST, "/api/v1/agents/*/observations"),
     (Method::POST, "/api/v1/agents/*/credential"),
     (Method::POST, "/api/v1/certificates/*/check"),
+    (Method::POST, "/api/v1/audit/verify"),
     (Method::POST, "/api/v1/backups"),
     (Method::POST, "/api/v1/restore/unfence"),
 ];
 
-/// Refuses changes while the fence stands; the caller may try again later.
-pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.is_fenced() && !allowed(request.method(), request.uri().path()) {
-        return Problem::from(AppError::Fenced).into_response();
-    }
-    next.run(request).await
+/// The answer to a change while the fence stands; the caller may try again later.
+pub fn refusal(app: &App, request: &Request) -> Option<Response> {
+    let refused = app.is_fenced() && !allowed(request.method(), request.uri().path());
+    refused.then(|| Problem::from(AppError::Fenced).into_response())
 }
 
 fn allowed(method: &Method, path: &str) -> bool {

@@ -1,6 +1,6 @@
 //! How often an address may call.
 
-use super::{Problem, extract};
+use super::{Problem, extract, fence};
 use crate::{app::App, net::Peer};
 use axum::{
     extract::{Request, State},
@@ -18,7 +18,8 @@ const PROBES: [&str; 2] = ["/health", "/ready"];
 pub struct Client(pub IpAddr);
 
 /// Notes from where a call comes, and refuses it when there were too many from there. An agent is
-/// let past: when its credential is wrong after all, it is counted as a guess.
+/// let past: when its credential is wrong after all, it is counted as a guess. Changes are refused
+/// while the fence of a restore stands.
 pub async fn by_address(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if let Some(client) = client(&app, &request) {
         request.extensions_mut().insert(Client(client));
@@ -26,6 +27,9 @@ pub async fn by_address(State(app): State<Arc<App>>, mut request: Request, next:
         if !free && let Err(e) = app.admit_address(client) {
             return Problem::from(e).into_response();
         }
+    }
+    if let Some(refusal) = fence::refusal(&app, &request) {
+        return refusal;
     }
     next.run(request).await
 }

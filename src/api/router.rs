@@ -1,7 +1,7 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, ending, fence,
+    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, ending,
     issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
     renewal_policies, roles, served, shapes::StatusShape, stats, targets, teams,
 };
@@ -207,11 +207,7 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
                 .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
                 .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
-                .layer(middleware::from_fn_with_state(
-                    app.clone(),
-                    limit::by_address,
-                ))
-                .layer(middleware::from_fn_with_state(app, fence::guard))
+                .layer(middleware::from_fn_with_state(app, limit::by_address))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -102,9 +102,15 @@ pub struct Prune {
     dry_run: bool,
 }
 
-/// Reads a sink.
+/// Reads a sink. The server has another working directory.
 pub fn sink(text: &str) -> Result<Sink, String> {
-    text.parse()
+    match text.strip_prefix("dir:") {
+        Some(path) if !path.is_empty() => {
+            let path = std::path::absolute(path).map_err(|e| format!("{path}: {e}"))?;
+            Ok(Sink::Dir(path))
+        }
+        _ => text.parse(),
+    }
 }
 
 impl Opens {
@@ -150,7 +156,7 @@ async fn create(
                 .into(),
         ));
     }
-    let sink = absolute(command.into.sink)?;
+    let sink = command.into.sink;
     let since = match &command.since {
         Some(named) => Some(named_in(machine, &sink, named).await?),
         None => None,
@@ -232,18 +238,6 @@ async fn by_server(
             &step.unwrap_or_default(),
             error.unwrap_or_else(|| "no backup was made".into()),
         )),
-    }
-}
-
-/// The server has another working directory.
-fn absolute(sink: Sink) -> Result<Sink, CliError> {
-    match sink {
-        Sink::Dir(path) if path.is_relative() => {
-            let path = std::path::absolute(&path)
-                .map_err(|e| CliError::Storage(format!("{}: {e}", path.display())))?;
-            Ok(Sink::Dir(path))
-        }
-        sink => Ok(sink),
     }
 }
 

@@ -45,13 +45,12 @@ impl FromStr for Schedule {
                 part(hours, 24)? * HOUR + part(minutes, 60)? * MINUTE,
             ));
         }
-        let (number, unit) = text.split_at(text.len().saturating_sub(1).min(text.len()));
-        let unit = match unit {
-            "m" => MINUTE,
-            "h" => HOUR,
-            "d" => DAY,
-            _ => return Err(bad()),
-        };
+        let units = [("m", MINUTE), ("h", HOUR), ("d", DAY)];
+        let mut found = units.iter().filter_map(|(unit, seconds)| {
+            let number = text.strip_suffix(unit)?;
+            Some((number, *seconds))
+        });
+        let (number, unit) = found.next().ok_or_else(bad)?;
         let digits = number.bytes().all(|b| b.is_ascii_digit());
         let number = number.parse::<i64>().ok().filter(|_| digits);
         let number = number.filter(|n| (1..=10_000).contains(n));

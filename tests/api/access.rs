@@ -745,7 +745,7 @@ fn roles_hold_what_the_catalogue_says() {
         // With `verification.run`, which an agent's deployment ends with.
         ("r-agent", 7),
         ("r-mcp", 33),
-        ("r-cli", 47),
+        ("r-cli", 48),
         ("r-auditor", 3),
     ];
     assert_eq!(sizes, expected);

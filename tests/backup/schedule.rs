@@ -68,7 +68,7 @@ async fn a_backup_is_made_proven_and_kept_by_the_schedule() {
     assert_eq!(names.len(), 3, "{names:?}");
     let scrape = app.call("GET", "/api/v1/metrics/prometheus");
     let scrape = scrape.bearer(app.admin_key()).send().await;
-    let text = scrape.text();
+    let text = scrape.text;
     assert!(text.contains("certctl_backup_failures_total 0"), "{text}");
 
     // A sink that takes nothing is told, and tried again later.

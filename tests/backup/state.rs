@@ -22,8 +22,7 @@ async fn a_backup_among_writes_restores_to_a_state_that_there_was() {
     let ended = AtomicBool::new(false);
     let owner = |n: u32| json!({"name": format!("o{n}"), "email": "a@b.example"});
     for n in 0..50 {
-        let call = scene.app.call("POST", "/api/v1/owners");
-        call.json(&owner(n)).send().await.expect(201);
+        scene.app.post("/api/v1/owners", owner(n)).await.expect(201);
     }
     let (sink, locking) = (scene.sink(), Locking::WithoutKeys);
     let mut names = Vec::new();
@@ -37,8 +36,7 @@ async fn a_backup_among_writes_restores_to_a_state_that_there_was() {
     let write = async {
         let mut n = 50;
         while !ended.load(Ordering::SeqCst) {
-            let call = scene.app.call("POST", "/api/v1/owners");
-            call.json(&owner(n)).send().await.expect(201);
+            scene.app.post("/api/v1/owners", owner(n)).await.expect(201);
             n += 1;
         }
         n

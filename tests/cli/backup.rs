@@ -54,10 +54,15 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     home.api()
         .post("/certificates/localhost/revoke", reason)
         .await;
-    let before = reads(&home).await;
 
-    // The server makes it.
-    let made = home.json(&format!("backup create --sink {sink} --encrypt-to {to}"));
+    // The server makes it. What the revocation brings with it may still be on its way.
+    let (made, before) = loop {
+        let before = reads(&home).await;
+        let made = home.json(&format!("backup create --sink {sink} --encrypt-to {to}"));
+        if reads(&home).await == before {
+            break (made, before);
+        }
+    };
     let name = made["name"].as_str().unwrap();
     let place = home.beside("backups").join(name);
     assert_eq!(made["bytes"], fs::metadata(&place).unwrap().len());

@@ -571,7 +571,7 @@ async fn buckets(ask: &Ask<'_>) {
 async fn streams(ask: &Ask<'_>) {
     let append = |stream, doc: &str| Append {
         stream,
-        doc: Bytes::from(doc.to_owned()),
+        doc: Bytes::from(format!("{doc:?}")),
     };
     let batch = |append| Batch {
         append,

@@ -10,7 +10,7 @@ use crate::{
     crypt::MachineKey,
     store::{
         Store,
-        backup::{Header, Keys, Lock, Progress, Reader, Recipient, Since, Writer, capture},
+        backup::{Header, Hidden, Keys, Lock, Progress, Reader, Recipient, Since, Writer, capture},
     },
 };
 use std::time::Duration;
@@ -99,7 +99,8 @@ pub async fn create(
     }
     header.since = since.map(|since| since.seq);
     if !matches!(locking, Locking::WithoutKeys) {
-        header.machine_key = Some(source.machine.to_text().trim_end().to_owned());
+        let text = source.machine.to_text();
+        header.machine_key = Some(Hidden(text.trim_end().to_owned()));
     }
     let mut stored = Stored::of(&header);
     let lock = locking.lock(source.machine);

@@ -185,7 +185,8 @@ fn opened(
     header: &Header,
     local: Option<&MachineKey>,
 ) -> Result<(MachineKey, KeyRing), Unproven> {
-    let brought = header.machine_key.as_deref().map(MachineKey::from_text);
+    let brought = header.machine_key.as_ref();
+    let brought = brought.map(|key| MachineKey::from_text(&key.0));
     let machine = match (brought, local) {
         (Some(brought), _) => brought?,
         (None, Some(local)) => MachineKey::from_text(&local.to_text())?,

@@ -12,15 +12,11 @@ use http::{Request, Response, StatusCode};
 use rusty_s3::{
     Bucket, Credentials, S3Action, UrlStyle,
     actions::{
-        AbortMultipartUpload, CompleteMultipartUpload, CompleteMultipartUploadResponse,
+        AbortMultipartUpload, CompleteMultipartUpload,
         CreateMultipartUpload, ListObjectsV2, UploadPart,
     },
 };
-use std::{
-    io::Read,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Read, sync::Arc, time::Duration};
 
 /// A signed address is good for so long.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
@@ -229,8 +225,12 @@ impl Place<'_> {
         let body = Bytes::from(complete.clone().body());
         let answer = self.send(&complete, http::Method::POST, &[], body).await?;
         // It may say "200 OK" and then that it failed.
-        CompleteMultipartUploadResponse::parse(&text(answer)?)
-            .map_err(|e| S3Error::Answer(e.to_string()))?;
+        let status = answer.status();
+        let says = text(answer)?;
+        if says.contains("<Error>") {
+            let says = said(&says);
+            return Err(S3Error::Refused { status, says });
+        }
         Ok(sent)
     }
 

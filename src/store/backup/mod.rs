@@ -25,8 +25,10 @@ use serde_json::value::RawValue;
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    fmt,
     io::{self, ErrorKind},
 };
+use zeroize::Zeroize;
 
 /// The number of the format; a program reads its own and those before it.
 pub const BACKUP_FORMAT: u32 = 1;
@@ -55,7 +57,24 @@ pub struct Header {
     /// The format number of the documents of each collection, as far as the program knew it.
     pub formats: BTreeMap<String, u16>,
     /// The machine key that opens the key ring; only in an encrypted bundle.
-    pub machine_key: Option<String>,
+    pub machine_key: Option<Hidden>,
+}
+
+/// A text that is shown to nobody.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(pub String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 impl Header {
