@@ -73,7 +73,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("agent", "deploy pki clock crypt id net sys"),
     ("ca", "pki clock crypt id net"),
     ("deploy", "pki clock crypt id net sys"),
-    ("store", "domain clock crypt id telemetry"),
+    ("store", "domain clock crypt id net sys telemetry"),
     ("access", ""),
     ("clock", ""),
     ("config", "access telemetry"),

@@ -10,7 +10,7 @@ pub struct ConfiguredKey {
     pub name: String,
     /// The key.
     pub secret: SecretString,
-    /// The id or name of its role.
+    /// The id of its role, or the name of a built-in one.
     pub role: String,
 }
 
@@ -18,6 +18,8 @@ pub struct ConfiguredKey {
 const MAX_NAME: usize = 64;
 /// A key with this beginning is an agent's credential, and is looked up as such.
 const AGENTS: &str = "cta_";
+/// The beginning of every role's id, and of no role's name.
+const ROLES: &str = "r-";
 
 /// Reads a list of bare keys, each an administrator's: separated by commas or line ends.
 ///
@@ -107,9 +109,11 @@ fn key(name: &str, secret: &str, role: &str) -> Result<ConfiguredKey, String> {
             "{name}: {AGENTS}... is an agent's credential, not a key"
         ));
     }
-    if !is_key_name(role) {
+    // Not the name of a role that was made here, which another may come to have.
+    if !is_key_name(role) || (Role::of_text(role).is_none() && !role.starts_with(ROLES)) {
         return Err(format!(
-            "{name}: the role's id is expected, such as r-operator"
+            "{name}: there is no such role: the id of one is expected, such as r-operator, or the \
+             name of a built-in one"
         ));
     }
     Ok(ConfiguredKey {

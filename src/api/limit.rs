@@ -1,7 +1,10 @@
 //! How often an address may call.
 
 use super::{Problem, extract, fence};
-use crate::{app::App, net::Peer};
+use crate::{
+    app::{App, AppError},
+    net::Peer,
+};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, request::Parts},
@@ -17,18 +20,43 @@ const PROBES: [&str; 2] = ["/health", "/ready"];
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
 
-/// Notes from where a call comes, and refuses it when there were too many from there. An agent is
-/// let past: when its credential is wrong after all, it is counted as a guess. Changes are refused
-/// while the fence of a restore stands.
-pub async fn by_address(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    if let Some(client) = client(&app, &request) {
+/// Notes from where a call comes, and refuses it when there were too many from there.
+pub async fn by_address(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let probe = PROBES.contains(&request.uri().path());
+    let admit = |client| {
+        if probe {
+            Ok(())
+        } else {
+            app.admit_address(client)
+        }
+    };
+    admitted(&app, request, next, admit).await
+}
+
+/// As [`by_address`], for what agents alone call: those that show an agent's credential are let
+/// past as long as few from there were wrong.
+pub async fn of_agents(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let agent = extract::is_agent(request.headers());
+    let admit = |client| match agent {
+        true => app.admit_agent(client),
+        false => app.admit_address(client),
+    };
+    admitted(&app, request, next, admit).await
+}
+
+async fn admitted(
+    app: &App,
+    mut request: Request,
+    next: Next,
+    admit: impl Fn(IpAddr) -> Result<(), AppError>,
+) -> Response {
+    if let Some(client) = client(app, &request) {
         request.extensions_mut().insert(Client(client));
-        let free = PROBES.contains(&request.uri().path()) || extract::is_agent(request.headers());
-        if !free && let Err(e) = app.admit_address(client) {
+        if let Err(e) = admit(client) {
             return Problem::from(e).into_response();
         }
     }
-    if let Some(refusal) = fence::refusal(&app, &request) {
+    if let Some(refusal) = fence::refusal(app, &request) {
         return refusal;
     }
     next.run(request).await

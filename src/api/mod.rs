@@ -34,9 +34,10 @@ pub mod shapes;
 mod stats;
 mod targets;
 mod teams;
+mod unread;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
 pub use limit::Client;
 pub use openapi::document;
 pub use problem::Problem;
-pub use router::{plain_router, router};
+pub use router::{plain_router, router, waiting_router};

@@ -105,6 +105,15 @@ impl From<AppError> for Problem {
                 retry_after = Some(Duration::from_secs(1));
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            AppError::Away => {
+                retry_after = Some(Duration::from_secs(2));
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            AppError::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+            AppError::LowDisk(_) => {
+                retry_after = Some(Duration::from_secs(60));
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             AppError::Store(message) => {
                 tracing::error!(%message, "the store failed");
                 return Self::new(

@@ -1,9 +1,9 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, ending,
-    issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
-    renewal_policies, roles, served, shapes::StatusShape, stats, targets, teams,
+    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, ending, issuers,
+    jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
+    renewal_policies, roles, served, shapes::StatusShape, stats, targets, teams, unread,
 };
 use crate::{
     app::{App, NotReady},
@@ -54,17 +54,27 @@ fn published() -> OpenApiRouter<Arc<App>> {
 
 /// Every operation of the API, each with its path and all else at its handler.
 pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
-    let for_strangers = OpenApiRouter::new()
-        .routes(routes!(agents::enrol))
-        .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
-    // Thousands wait here at once: no layer beyond those of all routes.
-    let for_agents = OpenApiRouter::new()
+    for_anyone().merge(for_agents())
+}
+
+/// What agents alone call, over and over. Thousands wait here at once: no layer beyond those of all
+/// routes.
+fn for_agents() -> OpenApiRouter<Arc<App>> {
+    let api = OpenApiRouter::new()
         .routes(routes!(agents::credential))
         .routes(routes!(agents::work))
         .routes(routes!(served::observe))
         .routes(routes!(agents::lease))
         .routes(routes!(agents::csr))
         .routes(routes!(agents::report));
+    OpenApiRouter::new().nest("/api/v1", api)
+}
+
+/// All the others.
+fn for_anyone() -> OpenApiRouter<Arc<App>> {
+    let for_strangers = OpenApiRouter::new()
+        .routes(routes!(agents::enrol))
+        .layer(DefaultBodyLimit::max(MAX_STRANGERS_BODY));
     let api = OpenApiRouter::new()
         .routes(routes!(openapi::serve))
         .routes(routes!(certificates::list, certificates::create))
@@ -151,8 +161,7 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(backups::plan))
         .routes(routes!(backups::unfence))
         .layer(middleware::from_fn(conditional::tagged))
-        .merge(for_strangers)
-        .merge(for_agents);
+        .merge(for_strangers);
     OpenApiRouter::new()
         .routes(routes!(health))
         .routes(routes!(ready))
@@ -180,21 +189,41 @@ pub fn plain_router(app: Arc<App>) -> Router {
         )
 }
 
+/// All that is served while the store is waited for: the process lives, and is not ready.
+pub fn waiting_router(why: &str) -> Router {
+    let not_ready = Readiness::of("schema_behind", Some(why.to_owned()));
+    let body = serde_json::to_value(not_ready).unwrap_or_default();
+    let answer = move || async move { (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)) };
+    let health: OpenApiRouter = OpenApiRouter::new().routes(routes!(health));
+    Router::from(health)
+        .fallback(answer)
+        .layer(DefaultBodyLimit::max(0))
+}
+
 /// All that the listener and the socket serve.
 pub fn router(app: Arc<App>) -> Router {
     let (allowed, guarded) = (cross_origin::allowed(&app), cross_origin::guarded(&app));
-    Router::from(operations())
+    let for_agents = Router::from(for_agents())
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            limit::of_agents,
+        ));
+    Router::from(for_anyone())
         .merge(web::router())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
+        .layer(middleware::from_fn_with_state(
+            app.clone(),
+            limit::by_address,
+        ))
+        .layer(middleware::from_fn(unread::read))
+        .merge(for_agents)
         .with_state(Arc::clone(&app))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(
             ServiceBuilder::new()
-                .layer(middleware::from_fn_with_state(
-                    app.clone(),
-                    observe::observe,
-                ))
+                .layer(middleware::from_fn_with_state(app, observe::observe))
                 .layer(middleware::from_fn_with_state(allowed, cross_origin::told))
                 .layer(middleware::from_fn(problem::dress))
                 .layer(header_layer(header::CACHE_CONTROL, "no-store"))
@@ -207,7 +236,6 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
                 .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
                 .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
-                .layer(middleware::from_fn_with_state(app, limit::by_address))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -246,7 +274,12 @@ async fn health() -> axum::Json<StatusShape> {
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let (status, says) = match app.ready().await {
         Ok(()) => {
-            return axum::Json(Readiness::of("ready", None)).into_response();
+            let warning = app.low_disk().map(|low| low.to_string());
+            let ready = Readiness {
+                warning,
+                ..Readiness::of("ready", None)
+            };
+            return axum::Json(ready).into_response();
         }
         Err(NotReady::Stopping) => ("draining", "the server is stopping".to_owned()),
         Err(NotReady::Loop(name)) => {
@@ -256,6 +289,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
                 format!("the loop {name} has not looked for long"),
             )
         }
+        Err(NotReady::Outdated) => ("schema_ahead", NotReady::Outdated.to_string()),
         Err(NotReady::Store(e)) => {
             tracing::error!(error = %e, "the store does not answer");
             (
@@ -271,7 +305,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 /// Whether the server takes work.
 #[derive(Serialize, ToSchema)]
 struct Readiness {
-    /// `ready`, `draining`, `loop_stalled` or `db_unavailable`.
+    /// `ready`, `draining`, `loop_stalled`, `schema_behind`, `schema_ahead` or `db_unavailable`.
     status: &'static str,
     /// `reachable`, when ready.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -279,11 +313,19 @@ struct Readiness {
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What keeps it from beginning anything new: reads are answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
 }
 
 impl Readiness {
     fn of(status: &'static str, error: Option<String>) -> Self {
         let db = error.is_none().then_some("reachable");
-        Self { status, db, error }
+        Self {
+            status,
+            db,
+            error,
+            warning: None,
+        }
     }
 }

@@ -115,22 +115,9 @@ pub async fn edit(
     Edit(change): Edit<TargetChange>,
 ) -> Result<Versioned<TargetShape>, Problem> {
     let id = id_in_path("target", &id)?;
-    let shown = app.target(&who, &id).await?;
-    if let Some(agent) = change
-        .agent_id
-        .filter(|agent| *agent != shown.agent.as_str())
-    {
-        let message = format!("a target stays with its agent: make another target on {agent}");
-        return Err(Problem::bad("agent_id", message));
-    }
-    if change
-        .enabled
-        .is_some_and(|enabled| enabled != shown.retired.is_none())
-    {
-        let message = "a target is not switched off: take it from its certificates, or delete it";
-        return Err(Problem::bad("enabled", message));
-    }
     let edit = TargetEdit {
+        agent: change.agent_id,
+        enabled: change.enabled,
         name: change.name,
         kind: change.kind,
         config: change.config,

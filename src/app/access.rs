@@ -6,10 +6,10 @@ use crate::{
     crypt::secret,
     domain::{
         Access, Agent, ApiKey, CustomRole, Grant, Holdings, Principal, PrincipalKind, Retired,
-        Scope, SessionEnd, agent::SecretIs,
+        Scope, SecretShown, SessionEnd, agent::SecretIs,
     },
     id::Id,
-    store::{KEY_SECRET, Key, Loaded},
+    store::{KEY_SECRET, Key, Loaded, StoreError},
 };
 use std::net::IpAddr;
 
@@ -37,6 +37,8 @@ pub(super) struct Shown {
     pub name: String,
     /// SHA-256 of the secret that was shown.
     pub sha256: String,
+    /// Whether the key has a newer one.
+    pub former: bool,
     /// What it may do.
     pub access: Access,
 }
@@ -45,6 +47,7 @@ impl Shown {
     pub(super) fn principal(&self, kind: PrincipalKind) -> Principal {
         Principal {
             key: Some(self.id.clone()),
+            former_secret: self.former,
             access: self.access.clone(),
             ..Principal::new(kind, &self.name)
         }
@@ -100,17 +103,21 @@ impl App {
         from: Option<IpAddr>,
     ) -> Result<Shown, AppError> {
         const INVALID: AppError = AppError::Unauthenticated("Invalid API key");
-        if !text.starts_with(API_KEY) {
-            self.may_guess(from)?;
-        }
+        let room = self.may_guess(from);
         let sha256 = secret::hash(text);
-        if let Some(key) = self.configured.of_hash(&sha256) {
+        let configured = self.configured.of_hash(&sha256);
+        // Of these the operator chose the secret, whatever it begins with.
+        if configured.is_some() || !text.starts_with(API_KEY) {
+            room?;
+        }
+        if let Some(key) = configured {
             let access = self.access_of(std::slice::from_ref(&key.grant)).await?;
             let (id, name) = (key.id.clone(), key.name.clone());
             return Ok(Shown {
                 id,
                 name,
                 sha256,
+                former: false,
                 access,
             });
         }
@@ -131,6 +138,7 @@ impl App {
                 id,
                 name,
                 sha256,
+                former: false,
                 access,
             }));
         }
@@ -144,19 +152,23 @@ impl App {
         sha256: String,
     ) -> Result<Option<Shown>, AppError> {
         let now = self.now();
-        let good = |key: &Loaded<ApiKey>| {
-            !key.ended(now) && key.takes(|known| secret::same(&sha256, known), now)
-        };
-        let Some(key) = key.filter(good) else {
+        let Some(key) = key.filter(|key| !key.ended(now)) else {
             return Ok(None);
+        };
+        let former_until = match key.takes(|known| secret::same(&sha256, known), now) {
+            None => return Ok(None),
+            Some(SecretShown::Present) => None,
+            Some(SecretShown::Former(until)) => Some(until),
         };
         let mut access = self.access_of(&key.grants).await?;
         access.ends(key.expires_at);
+        access.ends(former_until);
         let (id, name) = (key.id.clone(), key.name.clone());
         Ok(Some(Shown {
             id,
             name,
             sha256,
+            former: former_until.is_some(),
             access,
         }))
     }
@@ -176,7 +188,10 @@ impl App {
         Ok(access)
     }
 
-    async fn custom_role(&self, id: &str) -> Result<Option<Loaded<CustomRole>>, AppError> {
+    pub(super) async fn custom_role(
+        &self,
+        id: &str,
+    ) -> Result<Option<Loaded<CustomRole>>, StoreError> {
         match id.parse::<Id>() {
             Ok(id) => Ok(self.store.get(&id).await?),
             Err(_) => Ok(None),

@@ -92,7 +92,7 @@ struct Scheduled {
 impl Backups {
     /// As configured.
     pub fn new(config: Option<&BackupConfig>) -> Result<Self, StartError> {
-        let bad = |setting: &str, e: String| StartError::Backup(format!("{setting}: {e}"));
+        let bad = |setting: &str, e: String| StartError::Scheduled(format!("{setting}: {e}"));
         let Some(config) = config else {
             return Ok(Self::default());
         };

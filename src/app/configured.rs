@@ -10,6 +10,7 @@ use crate::{
     crypt::secret,
     domain::{Grant, Scope},
     id::Id,
+    store::StoreError,
     sys::Files,
 };
 use secrecy::ExposeSecret;
@@ -64,14 +65,15 @@ impl Configured {
         Ok(Self { sources, read })
     }
 
-    /// Reads them again; those in force stay when what is read now cannot be taken.
-    pub fn read_again(&self, files: &dyn Files) {
+    /// Reads them again; those in force stay when what is read now cannot be taken. Says whether
+    /// others are in force now.
+    pub fn read_again(&self, files: &dyn Files) -> bool {
         if !self
             .sources
             .iter()
             .any(|source| matches!(source.keys, KeyList::File(_)))
         {
-            return;
+            return false;
         }
         let found = read(&self.sources, files);
         let mut now = self.read.write().unwrap_or_else(PoisonError::into_inner);
@@ -86,12 +88,14 @@ impl Configured {
                     tracing::info!(keys = keys.len(), "the configured keys were read again");
                     *now = Read { keys, fault: None };
                 }
+                !same
             }
             Err(fault) if now.fault.as_ref() != Some(&fault) => {
                 tracing::error!(%fault, "the configured keys stay as they were");
                 now.fault = Some(fault);
+                false
             }
-            Err(_) => {}
+            Err(_) => false,
         }
     }
 
@@ -166,7 +170,26 @@ fn read(sources: &[KeySource], files: &dyn Files) -> Result<Vec<ConfiguredKey>, 
 
 impl App {
     /// Reads the configured keys again, where they lie in files.
-    pub(crate) fn read_configured_keys(&self) {
-        self.configured.read_again(&*self.files);
+    pub(crate) async fn read_configured_keys(&self) -> Result<(), StoreError> {
+        match self.configured.read_again(&*self.files) {
+            true => self.tell_of_keys_without_role().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Tells of configured keys whose role there is not. They are let in and may do nothing: the role
+    /// can only be made by a server that runs.
+    pub(super) async fn tell_of_keys_without_role(&self) -> Result<(), StoreError> {
+        for key in &*self.configured.keys() {
+            let role = &key.grant.role;
+            if Role::of_id(role).is_none() && self.custom_role(role).await?.is_none() {
+                tracing::error!(
+                    key = %key.name, %role,
+                    "a configured key may do nothing, since there is no role with this id: make it \
+                     with another that there is"
+                );
+            }
+        }
+        Ok(())
     }
 }

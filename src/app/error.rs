@@ -1,5 +1,6 @@
 //! What a use case answers when it does not do what was asked.
 
+use super::room::LowDisk;
 use crate::{
     access::Permission,
     clock::Time,
@@ -83,6 +84,18 @@ pub enum AppError {
     /// Too much is going on; try again in a moment.
     #[error("the server is busy: try again in a moment")]
     Busy,
+    /// The store does not answer for now; try again in a moment.
+    #[error("the store is not to be reached: try again in a moment")]
+    Away,
+    /// The store went away before it said whether it was done.
+    #[error(
+        "the store went away during this change, which may or may not have taken place: look \
+         before you try again"
+    )]
+    Unknown,
+    /// Nothing new is begun: the disk is nearly full.
+    #[error("{0}")]
+    LowDisk(LowDisk),
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(String),
@@ -125,6 +138,8 @@ impl From<StoreError> for AppError {
     fn from(e: StoreError) -> Self {
         match e {
             StoreError::Commit(CommitError::Busy) => Self::Busy,
+            StoreError::Commit(CommitError::Unknown) => Self::Unknown,
+            e if e.is_away() => Self::Away,
             e => Self::Store(e.to_string()),
         }
     }
@@ -135,6 +150,8 @@ impl AppError {
     pub(crate) fn of_commit(e: CommitError, now: Time) -> Self {
         match e {
             CommitError::Busy => Self::Busy,
+            CommitError::Unknown => Self::Unknown,
+            e if e.is_away() => Self::Away,
             CommitError::Unwritable(e) => Self::Invalid {
                 field: "body",
                 message: e.to_string(),

@@ -178,6 +178,7 @@ impl App {
         if let Some(order) = unit.load_opt::<Order>(&id).await? {
             return again(unit, &order, csr).await.map(Requested::Again);
         }
+        self.has_room()?;
         let approved = match self.approve(unit, certificate, csr, now).await? {
             Approval::Granted(approved) => approved,
             Approval::Refused(message) => return Err(AppError::Conflict(message)),

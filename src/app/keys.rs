@@ -15,7 +15,8 @@ use crate::{
     crypt::secret,
     domain::{
         Access, ApiKey, AuditEvent, Category, Former, Grant, KeyUse, Principal, Scope,
-        access::within, once::Once,
+        access::{Beyond, within},
+        once::Once,
     },
     id::Id,
     store::{KEY_NAME, KEY_ROLE, Key, Loaded, Scan, Unit},
@@ -95,7 +96,7 @@ impl App {
             let message = format!("1 to {MAX_GRANTS} roles are expected, such as r-viewer");
             return Err(AppError::invalid("role_ids", message));
         }
-        self.no_longer_than(who, "expires_at", new.expires_at)?;
+        self.lies_ahead(new.expires_at)?;
         let secret = &secret::generate(API_KEY, &*self.rng);
         let key = self
             .create(who, once, |mut unit| async move {
@@ -103,7 +104,7 @@ impl App {
                 let mut grants: Vec<Grant> = Vec::new();
                 for role in &new.roles {
                     let role = self
-                        .role_to_give(&mut unit, who, role, &Scope::Global)
+                        .role_to_give(&mut unit, who, role, &Scope::Global, new.expires_at)
                         .await?;
                     let grant = Grant::of(role.id);
                     if !grants.contains(&grant) {
@@ -188,7 +189,8 @@ impl App {
     }
 
     /// Gives a key a new secret. The present one is good for `overlap` longer; a still older one
-    /// is over.
+    /// is over. It takes a present one to make another: whoever has it is not locked out by one who
+    /// has the secret before.
     pub async fn rotate_key(
         &self,
         who: &Principal,
@@ -196,6 +198,10 @@ impl App {
         overlap: Duration,
     ) -> Result<KeyMade, AppError> {
         require(who, Permission::AuthKeyRotate)?;
+        if who.former_secret {
+            let reason = "your key has a newer secret than the one you came with: use that one";
+            return Err(AppError::Reserved(reason.into()));
+        }
         if overlap > MAX_OVERLAP {
             let message = format!("at most {} (a week) is accepted", MAX_OVERLAP.as_secs());
             return Err(AppError::invalid("overlap_seconds", message));
@@ -256,11 +262,11 @@ impl App {
         new: &NewGrant,
     ) -> Result<(), AppError> {
         require(who, Permission::AuthRoleAssign)?;
-        self.no_longer_than(who, "expires_at", new.expires_at)?;
+        self.lies_ahead(new.expires_at)?;
         self.decide(|mut unit| async move {
             let mut key = self.key_of(&mut unit, key).await?;
             let role = self
-                .role_to_give(&mut unit, who, &new.role, &new.scope)
+                .role_to_give(&mut unit, who, &new.role, &new.scope, new.expires_at)
                 .await?;
             let grant = Grant {
                 role: role.id,
@@ -355,10 +361,12 @@ impl App {
                             used.last_used_at = used.last_used_at.max(*at);
                             unit.put(used);
                         }
-                        None => unit.insert(KeyUse {
+                        None if self.has_key(&mut unit, id).await? => unit.insert(KeyUse {
                             id: id.clone(),
                             last_used_at: *at,
                         }),
+                        // It was deleted after it was used.
+                        None => {}
                     }
                 }
                 for (id, at) in sessions {
@@ -374,6 +382,12 @@ impl App {
             self.sessions_used.written(sessions, self.now());
         }
         Ok(())
+    }
+
+    /// Whether there is a key with this id; the decision rests on it.
+    async fn has_key(&self, unit: &mut Unit<'_>, id: &Id) -> Result<bool, AppError> {
+        let configured = self.configured.keys().iter().any(|key| key.id == *id);
+        Ok(configured || unit.load_opt::<ApiKey>(id).await?.is_some())
     }
 
     async fn last_used(&self, id: &Id) -> Result<Option<Time>, AppError> {
@@ -436,44 +450,40 @@ impl App {
         Ok(())
     }
 
-    /// Refuses an end that has passed, or that lies after the end of what the giver holds.
-    fn no_longer_than(
-        &self,
-        who: &Principal,
-        field: &'static str,
-        end: Option<Time>,
-    ) -> Result<(), AppError> {
-        if end.is_some_and(|end| end <= self.now()) {
-            return Err(AppError::invalid(
-                field,
+    /// Refuses an end that has passed.
+    fn lies_ahead(&self, end: Option<Time>) -> Result<(), AppError> {
+        match end.is_some_and(|end| end <= self.now()) {
+            false => Ok(()),
+            true => Err(AppError::invalid(
+                "expires_at",
                 "a moment that lies ahead is expected",
-            ));
-        }
-        match who.access.until {
-            Some(until) if end.is_none_or(|end| end > until) => Err(AppError::invalid(
-                field,
-                format!("what you hold ends at {until}, and you cannot give it for longer"),
             )),
-            _ => Ok(()),
         }
     }
 
-    /// A role that `who` may give within `scope`.
+    /// A role that `who` may give within `scope` until `end`.
     async fn role_to_give(
         &self,
         unit: &mut Unit<'_>,
         who: &Principal,
         role: &str,
         scope: &Scope,
+        end: Option<Time>,
     ) -> Result<RoleRef, AppError> {
         let role = self.role_of(unit, role).await?;
-        let lacking = who.access.lacks(&within(&role.holdings, scope));
-        match lacking.iter().next() {
-            None => Ok(role),
-            Some(one) => Err(AppError::Reserved(format!(
+        match who.access.may_give(&within(&role.holdings, scope), end) {
+            Ok(()) => Ok(role),
+            Err(Beyond::Lacking(one)) => Err(AppError::Reserved(format!(
                 "the role {} holds {one}, which you do not hold: nobody gives more than they hold",
                 role.id
             ))),
+            Err(Beyond::Ending(at)) => Err(AppError::invalid(
+                "expires_at",
+                format!(
+                    "what you hold of the role {} ends at {at}, and you cannot give it for longer",
+                    role.id
+                ),
+            )),
         }
     }
 
@@ -491,28 +501,24 @@ impl App {
         let mut held = Access::default();
         for grant in key.grants.iter().filter(|grant| grant.holds(now)) {
             match self.role_of(unit, &grant.role).await {
-                Ok(role) => held.grant(&role.id, &role.holdings, &grant.scope, None),
+                Ok(role) => held.grant(&role.id, &role.holdings, &grant.scope, grant.expires_at),
                 Err(AppError::NotFound { .. }) => {}
                 Err(e) => return Err(e),
             }
         }
-        if let Some(one) = who.access.lacks(&held.holdings).iter().next() {
-            return Err(AppError::Reserved(format!(
-                "the key {} holds {one}, which you do not hold: its new secret is not for you",
-                key.name
-            )));
-        }
-        if who
-            .access
-            .until
-            .is_some_and(|until| key.expires_at.is_none_or(|end| end > until))
-        {
-            return Err(AppError::Reserved(format!(
-                "the key {} lasts longer than what you hold: its new secret is not for you",
-                key.name
-            )));
-        }
-        Ok(())
+        held.ends(key.expires_at);
+        who.access.may_give_all_of(&held).map_err(|beyond| {
+            let reason = match beyond {
+                Beyond::Lacking(one) => format!("holds {one}, which you do not hold"),
+                Beyond::Ending(at) => {
+                    format!("lasts longer than what you hold, which ends at {at}")
+                }
+            };
+            let name = &key.name;
+            AppError::Reserved(format!(
+                "the key {name} {reason}: its new secret is not for you"
+            ))
+        })
     }
 
     /// Refuses unless a key other than this one administrates for ever, and rests the decision on

@@ -247,6 +247,7 @@ impl App {
                 "the requester holds this key: a CSR is needed".into(),
             ));
         };
+        self.has_room()?;
         let issuer: Loaded<Issuer> = need(unit, "issuer", &certificate.issuer_id).await?;
         if !issuer.enabled {
             return Err(AppError::IssuerOff(issuer.id.clone()));

@@ -69,6 +69,19 @@ impl App {
         taken.map_err(|wait| too_many("calls from this address", wait))
     }
 
+    /// Counts a call from an address that shows an agent's credential, good or not, where too many
+    /// from there were wrong. Else it has no limit of this kind: thousands of agents may call from
+    /// one address.
+    ///
+    /// # Errors
+    /// When there were too many.
+    pub fn admit_agent(&self, address: IpAddr) -> Result<(), AppError> {
+        match self.may_guess(Some(address)) {
+            Ok(()) => Ok(()),
+            Err(_) => self.admit_address(address),
+        }
+    }
+
     /// Counts a call of a key, whether it came by itself or by a session. Agents and the local
     /// socket have no limit of this kind.
     ///

@@ -16,7 +16,7 @@ use crate::{
         PRESENCE_HEARD, Scan, StoreError, Unit, attempts_total, issued_total, jobs_total,
         refused_total,
     },
-    sys::Usage,
+    sys::{Room, Usage},
     telemetry::{Series, Sheet},
 };
 use std::collections::BTreeMap;
@@ -44,6 +44,10 @@ pub struct Numbers {
     pub now: Time,
     /// When this process began.
     pub started_at: Time,
+    /// The disk of the data directory.
+    pub room: Room,
+    /// Too little of it is left to begin anything.
+    pub disk_low: bool,
     /// Certificates.
     pub certificates: u64,
     /// Certificates by status: several may be true of one.
@@ -109,6 +113,8 @@ impl App {
         Ok(Numbers {
             now,
             started_at: self.started_at,
+            room: self.room(),
+            disk_low: self.low_disk().is_some(),
             certificates: store.count(&Facet::any(CERT_NAME)).await?,
             by_status: certificates.by_status,
             agents: store.count(&Facet::any(AGENT_ENROLLED)).await?,
@@ -310,6 +316,21 @@ fn write(sheet: &mut Sheet, numbers: &Numbers) {
             "certctl_uptime_seconds",
             "Seconds since this process began.",
             numbers.now.since(numbers.started_at).as_secs(),
+        ),
+        (
+            "certctl_disk_free_bytes",
+            "Bytes left on the disk of the data directory.",
+            numbers.room.free,
+        ),
+        (
+            "certctl_disk_total_bytes",
+            "Bytes of the disk of the data directory.",
+            numbers.room.total,
+        ),
+        (
+            "certctl_disk_low",
+            "1 while so little is left that nothing new is begun.",
+            u64::from(numbers.disk_low),
         ),
     ] {
         sheet.gauge(name, help, value as f64);

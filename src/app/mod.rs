@@ -16,6 +16,7 @@ mod certificates;
 mod configuration;
 mod configured;
 mod crl;
+mod database;
 mod demand;
 mod deploy;
 mod edit;
@@ -40,7 +41,9 @@ mod report;
 mod retire;
 mod revoke;
 mod roles;
+mod room;
 mod rules;
+mod schema;
 mod sessions;
 mod start;
 mod stats;
@@ -72,14 +75,19 @@ pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
 pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
+pub use room::LowDisk;
 pub use rules::{Violation, ViolationPage};
+pub use schema::{
+    Before, HiddenValues, MigrationView, SchemaChange, SchemaStatus, Standing, Upkeep,
+    awaited_schema, backup_before_migration,
+};
 pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
     Started,
 };
 pub use stats::{Day, Summary};
-pub use system_ca::SystemCa;
+pub use system_ca::{SystemCa, passing_identity};
 pub use targets::{NewTarget, TargetEdit, TargetList, TargetPage, TargetView};
 
 use crate::{
@@ -92,7 +100,7 @@ use crate::{
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::ServerIdentity,
     store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
-    sys::{Files, Tasks},
+    sys::{Files, Rooms, Tasks},
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
@@ -112,6 +120,10 @@ pub struct App {
     pub crypto: Arc<dyn Crypto>,
     /// The server's own files.
     files: Arc<dyn Files>,
+    /// Tells how much room the disk has.
+    rooms: Arc<dyn Rooms>,
+    /// The room at the last look.
+    found: room::Found,
     /// Starts tasks.
     pub tasks: Tasks,
     /// Opens what is sealed.
@@ -165,6 +177,9 @@ pub enum NotReady {
     /// A loop has not looked for long.
     #[error("the loop {0} has not looked for long")]
     Loop(&'static str),
+    /// A later version has changed the store.
+    #[error("a later version has changed the store, and this one may no longer write to it")]
+    Outdated,
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -199,6 +214,9 @@ impl App {
             return Err(NotReady::Loop(name));
         }
         self.store.get::<RingRow>(&known("ring")).await?;
+        if self.store.is_outdated() {
+            return Err(NotReady::Outdated);
+        }
         Ok(())
     }
 

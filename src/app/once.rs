@@ -58,12 +58,14 @@ impl App {
         F: Future<Output = Result<(Unit<'a>, T), AppError>>,
     {
         let Some(once) = once else {
+            self.has_room()?;
             return self.decide(decide).await.map(Made::New);
         };
         for _ in 0..DECISIONS {
             if let Some(made) = self.made_before(who, once).await? {
                 return Ok(Made::Again(made));
             }
+            self.has_room()?;
             let attempt = async {
                 let (mut unit, made) = decide(self.unit()).await?;
                 let outcome = Outcome::new(who, once, made.id(), self.now());

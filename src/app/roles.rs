@@ -5,7 +5,8 @@ use crate::{
     access::{Permission, Role},
     clock::Time,
     domain::{
-        AuditEvent, Category, CustomRole, Holdings, Principal, RolePermission, Scope, once::Once,
+        AuditEvent, Category, CustomRole, Holdings, Principal, RolePermission, Scope,
+        access::Beyond, once::Once,
     },
     id::Id,
     store::{KEY_ROLE, Key, Loaded, ROLE_NAME, Scan, Unit},
@@ -78,7 +79,7 @@ impl App {
         Ok(stored(role))
     }
 
-    /// Makes a role. Whoever makes it holds all that it does.
+    /// Makes a role. Whoever makes it holds all that it does, for ever.
     pub async fn create_role(
         &self,
         who: &Principal,
@@ -94,7 +95,7 @@ impl App {
             0..=512,
         )?;
         let permissions = distinct(new.permissions.as_deref().unwrap_or_default())?;
-        may_give(who, &permissions)?;
+        may_put_in(who, &permissions)?;
         let permissions = &permissions;
         let role = self
             .create(who, once, |mut unit| async move {
@@ -115,7 +116,7 @@ impl App {
         Ok(view(role.into_value()))
     }
 
-    /// Edits a role that was made here. What it is given anew, its editor holds.
+    /// Edits a role that was made here. What it is given anew, its editor holds for ever.
     pub async fn edit_role(
         &self,
         who: &Principal,
@@ -254,7 +255,7 @@ impl App {
                 }
                 let new = |one: &&RolePermission| !before.permissions.contains(one);
                 let given: Vec<_> = role.permissions.iter().filter(new).cloned().collect();
-                may_give(who, &given)?;
+                may_put_in(who, &given)?;
                 let now = self.now();
                 role.updated_at = now;
                 let taken = before
@@ -333,16 +334,24 @@ fn distinct(permissions: &[RolePermission]) -> Result<Vec<RolePermission>, AppEr
     Ok(set.into_iter().collect())
 }
 
-/// Nobody gives more than they hold.
-fn may_give(who: &Principal, permissions: &[RolePermission]) -> Result<(), AppError> {
-    let lacking = |one: &&RolePermission| !who.access.allows_on(one.permission, &one.scope);
-    match permissions.iter().find(lacking) {
-        None => Ok(()),
-        Some(one) => Err(AppError::Reserved(format!(
-            "you do not hold {} ({}): nobody gives more than they hold",
-            one.permission, one.scope
-        ))),
+/// Nobody gives more than they hold. Who is granted a role has whatever it becomes for as long as the
+/// grant says, so that what is put in it is held for ever: a right that ends would not, in a role.
+fn may_put_in(who: &Principal, permissions: &[RolePermission]) -> Result<(), AppError> {
+    for one in permissions {
+        let RolePermission { permission, scope } = one;
+        let given = Holdings::from([(scope.clone(), [*permission].into_iter().collect())]);
+        let reason = match who.access.may_give(&given, None) {
+            Ok(()) => continue,
+            Err(Beyond::Lacking(_)) => {
+                format!("you do not hold {permission} ({scope}): nobody gives more than they hold")
+            }
+            Err(Beyond::Ending(at)) => format!(
+                "you hold {permission} ({scope}) until {at}, and a role would give it for longer"
+            ),
+        };
+        return Err(AppError::Reserved(reason));
     }
+    Ok(())
 }
 
 fn words<'a>(permissions: impl IntoIterator<Item = &'a RolePermission>) -> String {

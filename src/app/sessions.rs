@@ -12,7 +12,7 @@ use crate::{
     id::Id,
     store::{Key, Loaded, SESSION_EXPIRY, SESSION_KEY, SESSION_SECRET, Scan},
 };
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 /// The beginning of every session's secret.
 const SESSION: &str = "cts_";
@@ -22,6 +22,8 @@ const REMEMBERED: Duration = Duration::from_secs(86_400);
 const CLEARED_AT_ONCE: usize = 16;
 /// Sessions listed, and ended in one call, at most.
 const MAX_SESSIONS: usize = 500;
+/// Sessions of a key that are kept at most: one more takes the place of the one not used for longest.
+const MAX_OF_KEY: usize = 100;
 /// The longest name of a browser that is kept, in characters.
 const MAX_USER_AGENT: usize = 256;
 
@@ -77,18 +79,22 @@ impl App {
             shown => &shown?,
         };
         let who = &key.principal(PrincipalKind::User);
+        self.admit_key(who)?;
         let cookie = &secret::generate(SESSION, &*self.rng);
         self.decide(|mut unit| async move {
             let now = self.now();
-            for ended in self
+            let ended = self
                 .store
                 .scan::<Session>(Scan {
                     below: Some(Key::new().time(now.minus(REMEMBERED)).bytes()),
                     ..Scan::all(SESSION_EXPIRY, CLEARED_AT_ONCE)
                 })
-                .await?
-            {
-                unit.delete(ended);
+                .await?;
+            let surplus = self.surplus_of(&key.id).await?;
+            let gone = ended.into_iter().chain(surplus);
+            let gone: BTreeMap<Id, _> = gone.map(|one| (one.id.clone(), one)).collect();
+            for session in gone.into_values() {
+                unit.delete(session);
             }
             let printable = |text: &str| -> String {
                 let text = text.chars().filter(|c| !c.is_control());
@@ -117,6 +123,17 @@ impl App {
         .await?;
         self.keys_used.see(&key.id, self.now());
         Ok(cookie.to_string())
+    }
+
+    /// The sessions of a key that make room for one more, those first that were not used for longest.
+    async fn surplus_of(&self, key: &Id) -> Result<Vec<Loaded<Session>>, AppError> {
+        let of_key = Key::new().text(key.as_str());
+        let scan = Scan::under(SESSION_KEY, of_key.bytes(), MAX_SESSIONS);
+        let mut sessions = self.store.scan::<Session>(scan).await?;
+        let surplus = (sessions.len() + 1).saturating_sub(MAX_OF_KEY);
+        sessions.sort_by_cached_key(|one| one.last_seen(self.sessions_used.last(&one.id)));
+        sessions.truncate(surplus);
+        Ok(sessions)
     }
 
     /// Ends a browser session. An unknown one has ended already.

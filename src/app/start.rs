@@ -7,9 +7,11 @@ use super::{
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
+    database,
     limits::Limits,
     nodes::Nodes,
     rules::Rules,
+    schema::{HiddenValues, Upkeep, backup_before_migration},
 };
 use crate::{
     ca::{LocalCa, local},
@@ -19,11 +21,14 @@ use crate::{
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
-    store::{CommitError, Committer, EngineError, Redb, Store, StoreError},
-    sys::{Disk, FileError, Files, Reach, Tasks, remove_temporaries},
+    store::{
+        CommitError, Committer, Engine, EngineError, OnFatal, Postgres, Redb, Store, StoreError,
+        migrate::MigrateError,
+    },
+    sys::{Disk, FileError, Files, Reach, Rooms, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The issuer that is always there.
 pub const ISSUER_LOCAL: &str = "iss-local";
@@ -38,6 +43,9 @@ pub const FIRST_START: &str = "first-start.txt";
 pub const SYSTEM_CA_FILE: &str = "tls/system-ca.pem";
 const LOCAL_ROOT_FILE: &str = "tls/local-root-ca.pem";
 
+/// For a database that does not answer yet when the server starts.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What a control plane is made of, apart from what it stores.
 pub struct Parts {
     /// Where everything is kept.
@@ -50,6 +58,8 @@ pub struct Parts {
     pub crypto: Arc<dyn Crypto>,
     /// The server's own files.
     pub files: Arc<dyn Files>,
+    /// Tells how much room the disk has.
+    pub rooms: Arc<dyn Rooms>,
     /// Starts tasks.
     pub tasks: Tasks,
     /// The settings.
@@ -59,39 +69,58 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// A control plane of this machine: its clock, its random bytes, and a redb store in the data
-    /// directory, which is made when it is missing. A commit that the disk refuses ends the
-    /// process: what was acknowledged is safe, and opening the store again is the recovery.
-    pub fn of_machine(
+    /// A control plane of this machine: its clock, its random bytes, and the store in the
+    /// configured database, or in a redb file in the data directory. Either is made when it is
+    /// missing. A commit that the disk refuses ends the process: what was acknowledged is safe,
+    /// and opening the store again is the recovery. A database that is away is waited for.
+    pub async fn of_machine(
         config: ServerConfig,
         tasks: Tasks,
         names: Vec<San>,
     ) -> Result<Self, StartError> {
         let files: Arc<dyn Files> = Arc::new(Disk);
-        files
-            .make_dir(&config.data_dir, 0o700)
-            .map_err(StartError::DataDir)?;
-        let engine = Redb::open(&config.data_dir.join("certctl.redb"))?;
-        let store = Store::start(
-            Arc::new(engine),
-            Committer::Thread,
-            Box::new(|e| {
-                tracing::error!(error = %e, "the store cannot be written: the process ends");
-                std::process::exit(STORE_FAILED);
-            }),
-        )
-        .map_err(|e| EngineError::Io(e.to_string()))?;
+        let on_fatal = |e: &EngineError| {
+            tracing::error!(error = %e, "the store cannot be written: the process ends");
+            std::process::exit(STORE_FAILED);
+        };
+        let store = machine_store(&config, Committer::Thread, Box::new(on_fatal)).await?;
         Ok(Self {
             store,
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
             crypto: Arc::new(RingCrypto),
             files,
+            rooms: Arc::new(Disk),
             tasks,
             config,
             names,
         })
     }
+}
+
+/// The store of this machine, made when it is missing: in the data directory, or in the database
+/// that the settings name.
+pub(super) async fn machine_store(
+    config: &ServerConfig,
+    mode: Committer,
+    on_fatal: OnFatal,
+) -> Result<Store, StartError> {
+    let engine = machine_engine(config).await?;
+    let store = Store::start(engine, mode, on_fatal);
+    Ok(store.map_err(|e| EngineError::Io(e.to_string()))?)
+}
+
+/// The engine of that store.
+pub(super) async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
+    let made = Disk.make_dir(&config.data_dir, 0o700);
+    made.map_err(StartError::DataDir)?;
+    Ok(match &config.database {
+        Some(database) => {
+            let login = database::login(database, &Disk)?;
+            Arc::new(Postgres::open(login, PATIENCE).await?)
+        }
+        None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
+    })
 }
 
 /// The exit code when the store failed while the server ran (EX_IOERR of sysexits.h).
@@ -119,6 +148,9 @@ pub enum StartError {
         "another certctl runs on {0}: use that one, stop it, or choose another data directory (--data-dir)"
     )]
     InUse(String),
+    /// The CAs that are to vouch for the database.
+    #[error("CERTCTL_DATABASE_URL: sslrootcert {0}")]
+    DatabaseTrust(String),
     /// The storage engine.
     #[error(transparent)]
     Engine(EngineError),
@@ -133,10 +165,50 @@ pub enum StartError {
     Clock(Time),
     /// The backups of the configuration.
     #[error("{0}")]
-    Backup(String),
+    Scheduled(String),
     /// The keys of the configuration.
     #[error("{0}")]
     Keys(String),
+    /// A later version has changed the store, and this one may not use it.
+    #[error(
+        "a later version brought the store to format {format}, which versions of format {since} \
+         and later may use, and this one has format {program}: undo that with `certctl migrate \
+         down --to {program}`, or put a backup from before it back with `certctl restore`"
+    )]
+    SchemaTooNew {
+        /// The store's format.
+        format: u16,
+        /// This program's.
+        program: u16,
+        /// The oldest that may use it.
+        since: u16,
+    },
+    /// The store is behind, and migrations are left to a hook.
+    #[error(
+        "the store has format {format} and this version {program}, and migrations are left to a \
+         hook: `certctl server --migrate-only` brings the store up"
+    )]
+    SchemaBehind {
+        /// The store's format.
+        format: u16,
+        /// This program's.
+        program: u16,
+    },
+    /// Migrations were not made or undone.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// No backup could be made before a migration.
+    #[error(
+        "no backup could be made first, and nothing was changed: {0}; mend that, or go on without \
+         one by --no-backup"
+    )]
+    Backup(String),
+    /// An older format has no place for what is stored.
+    #[error(
+        "that format has no place for {}: the values stay in their rows, but out of its sight; \
+         accept that by --accept-data-loss", hidden(.0)
+    )]
+    DataLoss(Vec<HiddenValues>),
     /// The key ring.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -167,6 +239,18 @@ pub enum StartError {
     },
 }
 
+fn hidden(values: &[HiddenValues]) -> String {
+    let each = values.iter().map(|value| {
+        let HiddenValues {
+            collection,
+            field,
+            rows,
+        } = value;
+        format!("{collection}.{field} ({rows} rows)")
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
 impl From<EngineError> for StartError {
     fn from(e: EngineError) -> Self {
         match e {
@@ -185,6 +269,7 @@ impl App {
             rng,
             crypto,
             files,
+            rooms,
             tasks,
             config,
             mut names,
@@ -192,6 +277,10 @@ impl App {
         let configured = Configured::read(config.keys.clone(), &*files);
         let configured = configured.map_err(StartError::Keys)?;
         let backups = Backups::new(config.backup.as_ref())?;
+        let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
+        let ahead = upkeep
+            .admit(config.migrations_via_hook, backup_before_migration)
+            .await?;
         let birth = Birth {
             store: &store,
             rng: &*rng,
@@ -238,6 +327,7 @@ impl App {
             .below(vec![root])
             .published(pointers);
         let metrics = Metrics::new(store.metrics());
+        metrics.schema_ahead(ahead);
         let app = App {
             started_at: clock.now(),
             store,
@@ -260,6 +350,8 @@ impl App {
             refusals: Throttle::default(),
             metrics,
             files,
+            rooms,
+            found: super::room::Found::default(),
             keys_used: Seen::default(),
             sessions_used: Seen::default(),
             configured,
@@ -267,8 +359,10 @@ impl App {
             config,
         };
         app.know_fence().await?;
+        app.look_at_room();
         app.remember_heard().await?;
         app.know_issuers().await?;
+        app.tell_of_keys_without_role().await?;
         Ok(Started {
             app: Arc::new(app),
             admin_key,

@@ -5,7 +5,7 @@ use crate::{
     ca::local,
     clock::{Rng, Time},
     crypt::{Crypto, PrivateKey},
-    net::{AGENT_NAME, Identity, SpkiPin},
+    net::{AGENT_NAME, Identity, ServerIdentity, SpkiPin},
     pki::{
         self, Certificate, Eku, KeyAlgorithm, San, Serial,
         issue::{Authority, Leaf},
@@ -27,11 +27,24 @@ pub struct SystemCa {
     pem: String,
     key: Arc<PrivateKey>,
     names: Vec<San>,
+    /// The names in the order they were given, but that of agents.
+    given: Vec<San>,
     /// When the present leaf begins and ends.
     leaf: Mutex<(Time, Time)>,
 }
 
 impl SystemCa {
+    /// The name by which others reach this server, as far as it knows: the last that it was given.
+    pub fn known_as(&self) -> Option<&str> {
+        let named = self.given.iter().rev();
+        named
+            .filter_map(|name| match name {
+                San::Dns(name) if name != "localhost" => Some(name.as_str()),
+                _ => None,
+            })
+            .next()
+    }
+
     /// From its certificate and key, for a server with these names.
     pub(super) fn new(
         certificate: Certificate,
@@ -43,6 +56,11 @@ impl SystemCa {
             pem: certificate.pem(),
             certificate,
             key,
+            given: names
+                .iter()
+                .filter(|name| !matches!(name, San::Dns(name) if name == AGENT_NAME))
+                .cloned()
+                .collect(),
             names: pki::Sans::new(names).into_vec(),
             leaf: Mutex::new((now, now)),
         }
@@ -95,6 +113,21 @@ impl SystemCa {
             reason: e.to_string(),
         })
     }
+}
+
+/// A certificate for a server that cannot yet open its store: of a CA that nobody else has, for as
+/// long as this process waits.
+pub async fn passing_identity(
+    names: Vec<San>,
+    crypto: &dyn Crypto,
+    rng: &dyn Rng,
+    now: Time,
+) -> Result<Arc<ServerIdentity>, StartError> {
+    let mut seed = [0; 16];
+    rng.fill(&mut seed);
+    let node = local::create_system_ca(crypto, seed, now).await?;
+    let ca = SystemCa::new(node.certificate, Arc::new(node.key), names, now);
+    Ok(ServerIdentity::new(ca.identity(crypto, rng, now).await?))
 }
 
 impl App {

@@ -62,12 +62,33 @@ pub struct TargetPage {
 /// What is to change of a target; what is absent stays.
 #[derive(Debug, Clone, Default)]
 pub struct TargetEdit {
+    /// Its agent, which stays.
+    pub agent: Option<String>,
+    /// Whether it is used, which it is as long as it is not retired.
+    pub enabled: Option<bool>,
     /// Its name.
     pub name: Option<String>,
     /// Its type.
     pub kind: Option<String>,
     /// Its configuration, whole.
     pub config: Option<serde_json::Value>,
+}
+
+impl TargetEdit {
+    /// Refuses to change what stays as it is.
+    fn leaves(&self, target: &Target) -> Result<(), AppError> {
+        let agent = self.agent.as_deref();
+        if let Some(agent) = agent.filter(|agent| *agent != target.agent.as_str()) {
+            let message = format!("a target stays with its agent: make another target on {agent}");
+            return Err(AppError::invalid("agent_id", message));
+        }
+        if self.enabled == Some(false) {
+            let message =
+                "a target is not switched off: take it from its certificates, or delete it";
+            return Err(AppError::invalid("enabled", message));
+        }
+        Ok(())
+    }
 }
 
 /// A target, as people see it.
@@ -170,6 +191,7 @@ impl App {
                 let message = format!("target {id} was retired at {}", retired.at);
                 return Err(AppError::Conflict(message));
             }
+            edit.leaves(&target)?;
             let before = Target::clone(&target);
             let mut event = AuditEvent::new(
                 who,

@@ -161,6 +161,7 @@ async fn in_memory(dir: &Path, engine: Arc<dyn Engine>) -> Result<(Arc<App>, Str
         rng: Arc::new(OsRng),
         crypto: Arc::new(RingCrypto),
         files: Arc::new(Disk),
+        rooms: Arc::new(Disk),
         tasks: Tasks::new(),
         config: ServerConfig::new(dir, ([127, 0, 0, 1], 0).into()),
         names: Vec::new(),

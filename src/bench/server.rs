@@ -36,7 +36,7 @@ impl Place {
     /// The first start, in this process and without doors; gives the administrator's key.
     pub async fn first_start(&self) -> Result<(Arc<App>, String)> {
         let config = ServerConfig::new(self.path(), ([127, 0, 0, 1], 0).into());
-        let parts = Parts::of_machine(config, Tasks::new(), Vec::new())?;
+        let parts = Parts::of_machine(config, Tasks::new(), Vec::new()).await?;
         let Started { app, admin_key } = App::start(parts).await?;
         Ok((app, admin_key.context("this was no first start")?))
     }

@@ -4,7 +4,7 @@ use super::{CliError, Global, Output, client::Client, follow, host, output};
 use crate::{
     api::shapes::{BackupShape, BackupStateShape, NewBackup},
     app::backup::{Keep, Keys, Locking, Machine, Place, Since, Sink, Stored, expired},
-    config::{self, Environment},
+    config::{self, Environment, Flags, ServerConfig},
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -129,10 +129,18 @@ impl Opens {
     }
 }
 
+/// The settings of the server of this machine.
+pub fn settings(global: &Global, env: &Environment) -> Result<ServerConfig, CliError> {
+    let flags = Flags {
+        data_dir: global.data_dir.clone(),
+        ..Flags::default()
+    };
+    Ok(config::server(env, flags)?.0)
+}
+
 /// Runs it.
 pub async fn run(command: Backups, global: &Global, env: &Environment) -> Result<(), CliError> {
-    let data_dir = config::data_dir(env, global.data_dir.clone());
-    let machine = Machine::this(&data_dir, config::s3(env)?.as_ref())?;
+    let machine = Machine::this(settings(global, env)?)?;
     match command {
         Backups::Create(command) => create(command, &machine, global, env).await,
         Backups::Verify(command) => verify(command, &machine, global.output).await,

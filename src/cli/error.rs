@@ -22,7 +22,10 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
         "a backup could not be put into its sink, or the sink not be read",
     ),
     (74, "storage or a file failed"),
-    (78, "the configuration cannot be used"),
+    (
+        78,
+        "the configuration, or a store of another version, cannot be used",
+    ),
 ];
 
 /// The exit codes, as help shows them.
@@ -65,6 +68,9 @@ pub enum CliError {
     /// Configuration.
     #[error("{0}")]
     Config(String),
+    /// The store has another format than this version can use.
+    #[error("{0}")]
+    Schema(String),
 }
 
 impl CliError {
@@ -87,7 +93,10 @@ impl CliError {
             }
             Self::Damaged(_) => "use another backup, or the key that opens this one",
             Self::Sink(_) => "check the sink that the message names, its owner and free space",
-            Self::Storage(_) => "check the path that the message names, its owner and free space",
+            Self::Storage(_) => {
+                "check what the message names: a path, its owner and free space, or a database"
+            }
+            Self::Schema(_) => "`certctl migrate status` says what was done to the store",
             Self::Config(_) => {
                 "`certctl config check` says all that is wrong, `certctl config keys` lists settings"
             }
@@ -103,7 +112,7 @@ impl CliError {
             Self::Unreachable(_) => 69,
             Self::Sink(_) => 73,
             Self::Storage(_) => 74,
-            Self::Config(_) => 78,
+            Self::Config(_) | Self::Schema(_) => 78,
         }
     }
 }
@@ -135,7 +144,15 @@ impl From<ConfigError> for CliError {
 
 impl From<StartError> for CliError {
     fn from(e: StartError) -> Self {
-        Self::Storage(e.to_string())
+        match e {
+            StartError::SchemaTooNew { .. } | StartError::SchemaBehind { .. } => {
+                Self::Schema(e.to_string())
+            }
+            StartError::DataLoss(_) | StartError::Migrate(_) | StartError::Backup(_) => {
+                Self::Failed(e.to_string())
+            }
+            e => Self::Storage(e.to_string()),
+        }
     }
 }
 

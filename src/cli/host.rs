@@ -5,8 +5,8 @@ use super::CliError;
 use crate::{
     agent::{self, Paths, Policy, TlsSites},
     api,
-    app::{App, Parts},
-    clock::SystemClock,
+    app::{App, Parts, awaited_schema, passing_identity},
+    clock::{Clock, SystemClock},
     config::ServerConfig,
     crypt::{OsRng, RingCrypto},
     net::{
@@ -24,6 +24,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -39,6 +40,8 @@ const GLANCE: Duration = Duration::from_secs(2);
 const OTHER_FILES: u64 = 1_000;
 /// How often the service manager is told that a start goes on.
 const STARTING: Duration = Duration::from_secs(10);
+/// A server that waits for its store looks this often.
+const LOOK_AT_SCHEMA: Duration = Duration::from_secs(2);
 /// Agents look this often at what is in place and served.
 const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// The socket is for its owner and group.
@@ -77,10 +80,16 @@ impl Host {
         raise_open_files(Limits::default().connections as u64 + OTHER_FILES);
         let mut names = names(&config);
         names.extend(named);
-        let parts = Parts::of_machine(config.clone(), tasks.clone(), names)?;
-        let start = App::start(parts);
+        if config.migrations_via_hook && !schema_comes(&config, &names, &tasks, &told).await? {
+            return Ok(None);
+        }
+        let (settings, all) = (config.clone(), tasks.clone());
+        let start = async {
+            let parts = Parts::of_machine(settings, all, names).await?;
+            App::start(parts).await
+        };
         tokio::pin!(start);
-        // Indexes of a large store take minutes to build.
+        // A database may be waited for, and indexes of a large store take minutes to build.
         let mut going_on = tokio::time::interval(STARTING);
         let app = loop {
             tokio::select! {
@@ -135,6 +144,62 @@ impl Host {
         }
         self.app.close().await;
     }
+}
+
+/// Waits until a store that is behind was brought up, not ready meanwhile; `false` when the process
+/// was told to end before. The store is opened for a moment at a time, so that whoever brings it
+/// up can.
+async fn schema_comes(
+    config: &ServerConfig,
+    names: &[San],
+    tasks: &Tasks,
+    told: &CancellationToken,
+) -> Result<bool, CliError> {
+    let mut doors = None;
+    let comes = loop {
+        let Some(why) = awaited_schema(config).await? else {
+            break true;
+        };
+        if doors.is_none() {
+            tracing::warn!(
+                why,
+                "waiting for the store; CERTCTL_MIGRATIONS_VIA_HOOK is set"
+            );
+            doors = Some(waiting_doors(config, names, tasks, &why).await?);
+        }
+        notify::extend_timeout(3 * STARTING);
+        tokio::select! {
+            biased;
+            () = told.cancelled() => break false,
+            () = tokio::time::sleep(LOOK_AT_SCHEMA) => {}
+        }
+    };
+    if let Some((stop, ended)) = doors {
+        stop.cancel();
+        let _ = ended.await;
+    }
+    Ok(comes)
+}
+
+/// Says that the server is not ready, until it is cancelled; then the address is free again.
+async fn waiting_doors(
+    config: &ServerConfig,
+    names: &[San],
+    tasks: &Tasks,
+    why: &str,
+) -> Result<(CancellationToken, oneshot::Receiver<()>), CliError> {
+    let now = SystemClock.now();
+    let identity = passing_identity(names.to_vec(), &RingCrypto, &OsRng, now).await?;
+    let listener = Listener::tls(config.listen, &identity).await?;
+    let (stop, router) = (tasks.token().child_token(), api::waiting_router(why));
+    let (told, runner, (end, ended)) = (stop.clone(), tasks.clone(), oneshot::channel());
+    tasks.spawn("waiting", async move {
+        listener
+            .serve(router, Limits::default(), &runner, &told)
+            .await;
+        drop(end);
+    });
+    Ok((stop, ended))
 }
 
 /// Tells the service manager that the server is alive, as long as its loops look.

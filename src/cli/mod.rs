@@ -20,6 +20,7 @@ mod issuers;
 mod jobs;
 mod keys;
 mod manual;
+mod migrate;
 mod output;
 mod owners;
 mod policies;
@@ -154,6 +155,11 @@ enum Command {
     Restore(restore::Restore),
     /// How things stand: certificates, what expires and fails, agents, jobs
     Status(status::Status),
+    /// Show and change the format of this machine's store
+    #[command(subcommand)]
+    Migrate(migrate::Migrate),
+    /// Undo what a later version did to this machine's store: `migrate down` by another name
+    Rollback(migrate::Down),
     /// Check, show and list the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -322,6 +328,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Status(command) => {
             env.sound()?;
             runtime(false, status::run(command, &global, &env))
+        }
+        Command::Migrate(command) => {
+            server_logging(&env, Some("warn"))?;
+            runtime(false, migrate::run(command, &global, &env))
+        }
+        Command::Rollback(command) => {
+            server_logging(&env, Some("warn"))?;
+            runtime(false, migrate::rollback(command, &global, &env))
         }
         Command::Config(command) => config::run(&command, &global, env),
         Command::Bench(command) => {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::shapes::RestoreShape,
     app::backup::{Machine, Place, Sink},
-    config::{self, Environment},
+    config::Environment,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -80,9 +80,13 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     let Some(base) = command.backup else {
         return Err(CliError::Usage("which backup is to be restored?".into()));
     };
-    let into = command.into;
-    let into = into.unwrap_or_else(|| config::data_dir(env, global.data_dir.clone()));
-    let machine = Machine::this(&into, config::s3(env)?.as_ref())?;
+    let mut settings = backup::settings(global, env)?;
+    if let Some(into) = command.into {
+        settings.data_dir = into;
+        settings.database = None;
+    }
+    let into = settings.data_dir.clone();
+    let machine = Machine::this(settings)?;
     let name = base.name.clone();
     let mut places = vec![base];
     places.extend(command.increments);

@@ -3,6 +3,7 @@
 use super::{
     CliError, Global,
     host::{self, Host},
+    migrate,
 };
 use crate::{
     app::FIRST_START,
@@ -21,6 +22,10 @@ pub struct Server {
     /// Name or IP address under which others reach the server, for its own certificate; may be repeated
     #[arg(long = "name", value_name = "NAME", value_parser = host::name)]
     names: Vec<host::Name>,
+    /// Bring the store up to this version, with what every store must hold, and end; opens no
+    /// listener
+    #[arg(long)]
+    migrate_only: bool,
 }
 
 /// Runs it until the process is told to end.
@@ -31,6 +36,9 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
         socket: global.socket.clone(),
     };
     let (config, _) = config::server(env, flags)?;
+    if command.migrate_only {
+        return migrate::only(&config).await;
+    }
     let mut names = command.names;
     if let Some(host) = config::public_host(env)? {
         let name = host::name(&host).map_err(|e| ConfigError::of("CERTCTL_PUBLIC_URL", e))?;
@@ -41,7 +49,7 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
         return Ok(());
     };
     tracing::info!(address = %host.address, "ready");
-    if first_start.exists() {
+    if first_start.exists() && host.app.has_first_key().await {
         tracing::info!(file = %first_start.display(), "the first admin key is in this file");
     }
     notify::ready();

@@ -2,10 +2,11 @@
 
 use super::{
     SOCKET_NAME,
+    database::DatabaseConfig,
     environment::Environment,
     fault::ConfigError,
     schedule::{Schedule, keep},
-    settings::{count, ip, origins, port, rate, switch, url_host},
+    settings::{bytes, count, ip, origins, port, rate, switch, url_host},
 };
 use crate::{
     access::{
@@ -26,6 +27,8 @@ use std::{
 pub struct ServerConfig {
     /// Where its data lie.
     pub data_dir: PathBuf,
+    /// The database that holds the store; `None`: a file among its data does.
+    pub database: Option<DatabaseConfig>,
     /// Where it listens.
     pub listen: SocketAddr,
     /// Its unix socket.
@@ -42,6 +45,10 @@ pub struct ServerConfig {
     pub rates: Option<Rates>,
     /// The proxies whose word on who calls is believed.
     pub trusted_proxies: Networks,
+    /// Nothing new is begun while fewer bytes are left on the disk; of a small disk a part counts.
+    pub disk_reserve: u64,
+    /// A store that is behind is left to `certctl server --migrate-only`.
+    pub migrations_via_hook: bool,
     /// The way to backups in S3.
     pub s3: Option<S3Config>,
     /// The backups that it makes by itself.
@@ -90,6 +97,7 @@ impl ServerConfig {
         Self {
             socket: data_dir.join(SOCKET_NAME),
             data_dir,
+            database: None,
             listen,
             public_url: None,
             pki_http: None,
@@ -99,6 +107,8 @@ impl ServerConfig {
             trusted_proxies: Networks::default(),
             s3: None,
             backup: None,
+            disk_reserve: 0,
+            migrations_via_hook: false,
         }
     }
 }
@@ -164,6 +174,7 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         listen: flags.listen.unwrap_or(SocketAddr::new(host, port)),
         data_dir,
         socket,
+        database: database(env),
         public_url: env
             .get("CERTCTL_PUBLIC_URL")
             .map(|url| url.trim_end_matches('/').to_owned()),
@@ -179,6 +190,9 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .unwrap_or_default(),
         s3: s3(env)?,
         backup: backup(env)?,
+        disk_reserve: bytes(env.or_default("CERTCTL_DISK_RESERVE")).unwrap_or_default(),
+        migrations_via_hook: switch(env.or_default("CERTCTL_MIGRATIONS_VIA_HOOK"))
+            .unwrap_or_default(),
     };
     Ok((config, log))
 }
@@ -234,6 +248,16 @@ pub fn s3(env: &Environment) -> Result<Option<S3Config>, ConfigError> {
         region: env.or_default("CERTCTL_BACKUP_S3_REGION").to_owned(),
         keys,
     }))
+}
+
+fn database(env: &Environment) -> Option<DatabaseConfig> {
+    // It was checked.
+    let mut config = DatabaseConfig::parse(env.get("CERTCTL_DATABASE_URL")?).ok()?;
+    if let Some(password) = env.get("CERTCTL_DATABASE_PASSWORD") {
+        config.password = Some(password.to_owned().into());
+    }
+    config.connections = count(env.or_default("CERTCTL_DATABASE_MAX_CONNS")).unwrap_or(1);
+    Some(config)
 }
 
 fn rates(env: &Environment) -> Option<Rates> {

@@ -1,10 +1,12 @@
 //! What this process is told from outside, and by which source.
 
 use super::{
+    database::DatabaseConfig,
     fault::{ConfigError, Fault},
     file,
     settings::{SETTINGS, Setting, setting},
 };
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -91,6 +93,7 @@ impl Environment {
         for setting in SETTINGS {
             settings.check(setting);
         }
+        settings.check_password();
         settings
     }
 
@@ -293,6 +296,25 @@ impl Environment {
             };
             self.fault(&name, file.as_deref(), message);
         }
+    }
+
+    /// Notes a password that belongs nowhere, or stands against another.
+    fn check_password(&mut self) {
+        const PASSWORD: &str = "CERTCTL_DATABASE_PASSWORD";
+        let Some(password) = self.get(PASSWORD) else {
+            return;
+        };
+        let message = match self.get("CERTCTL_DATABASE_URL").map(DatabaseConfig::parse) {
+            None => "it is given without CERTCTL_DATABASE_URL, which says what it is for",
+            Some(Ok(config)) => match config.password {
+                Some(other) if other.expose_secret() != password => {
+                    "CERTCTL_DATABASE_URL holds another password: leave one of them out"
+                }
+                _ => return,
+            },
+            Some(Err(_)) => return,
+        };
+        self.fault(PASSWORD, None, message.to_owned());
     }
 
     fn fault(&mut self, setting: &str, file: Option<&Path>, message: String) {

@@ -1,5 +1,6 @@
 //! The table of settings. Names, file keys, checks, help and the reference page follow from it.
 
+use super::database::DatabaseConfig;
 use super::schedule::{Schedule, keep};
 use crate::{
     access::{
@@ -56,8 +57,12 @@ pub enum Kind {
     Rate,
     /// A number from 1 on.
     Count,
+    /// So many bytes.
+    Bytes,
     /// Networks in CIDR form.
     Networks,
+    /// The address of a database.
+    Database,
     /// Keys, each an administrator's.
     Keys,
     /// Keys with names and roles.
@@ -98,6 +103,22 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Path,
         "/var/lib/certctl",
         "directory of the server's data: storage, machine key, socket",
+    ),
+    secret(
+        "CERTCTL_DATABASE_URL",
+        Kind::Database,
+        "PostgreSQL database (15 or later) that holds the store instead of a file in the data directory, e.g. postgres://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem; a / : @ ? # or % in user or password is percent-encoded; sslmode is disable, require, verify-ca or verify-full, which is the default beyond this machine; several servers may share one",
+    ),
+    secret(
+        "CERTCTL_DATABASE_PASSWORD",
+        Kind::Text,
+        "password of the database's user, as it is, instead of one in CERTCTL_DATABASE_URL",
+    ),
+    public(
+        "CERTCTL_DATABASE_MAX_CONNS",
+        Kind::Count,
+        "10",
+        "database sessions for reading, at most; one more commits and one listens",
     ),
     public(
         "CERTCTL_SERVER_HOST",
@@ -195,13 +216,13 @@ pub const SETTINGS: &[Setting] = &[
     secret(
         "CERTCTL_API_KEYS_NAMED",
         Kind::NamedKeys,
-        "such keys with names and roles: name:key or name:key:role, the role r-viewer where none is named; a name may come twice, with the same role, while its key is replaced",
+        "such keys with names and roles: name:key or name:key:role, the role r-viewer where none is named, else a built-in one or the id of one that was made here; a name may come twice, with the same role, while its key is replaced",
     ),
     public(
         "CERTCTL_RATE_LIMIT_ENABLED",
         Kind::Switch,
         "true",
-        "whether callers are limited to a rate; agents, by their credential, and the local socket never are",
+        "whether callers are limited to a rate; the local socket never is, nor is an agent that asks for work and reports, unless many wrong credentials came from its address",
     ),
     public(
         "CERTCTL_RATE_LIMIT_RPS",
@@ -232,6 +253,18 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Networks,
         "",
         "proxies whose X-Forwarded-For is believed, e.g. 10.0.0.0/8,192.0.2.1; without them everybody behind a proxy shares its rate",
+    ),
+    public(
+        "CERTCTL_DISK_RESERVE",
+        Kind::Bytes,
+        "256MiB",
+        "while less is left on the disk of the data directory, or less than a twentieth of a small one, nothing new is begun: no certificate is made or renewed until there is room again; reads are answered, and what is under way goes on; 0 begins as long as anything can be written",
+    ),
+    public(
+        "CERTCTL_MIGRATIONS_VIA_HOOK",
+        Kind::Switch,
+        "false",
+        "whether a server leaves a store that is behind to `certctl server --migrate-only`, and waits for that, not ready",
     ),
     public(
         "CERTCTL_LOG_LEVEL",
@@ -321,7 +354,9 @@ impl Kind {
             Self::Switch => "true or false",
             Self::Rate => "number a second",
             Self::Count => "number",
+            Self::Bytes => "size",
             Self::Networks => "list of networks",
+            Self::Database => "postgres URL",
             Self::Keys => "list of keys",
             Self::NamedKeys => "list of name:key:role",
             Self::LogLevel => "log level",
@@ -352,6 +387,7 @@ impl Kind {
             Self::Switch if switch(text).is_none() => "true or false is expected",
             Self::Rate if rate(text).is_none() => "a number above 0 is expected, e.g. 50 or 0.5",
             Self::Count if count(text).is_none() => "a number from 1 to 1000000 is expected",
+            Self::Bytes if bytes(text).is_none() => "a size is expected, e.g. 256MiB, 1GiB or 0",
             Self::Networks => {
                 return text
                     .parse::<Networks>()
@@ -360,6 +396,7 @@ impl Kind {
             }
             Self::Schedule => return text.parse::<Schedule>().map(drop),
             Self::Keep => return keep(text).map(drop),
+            Self::Database => return DatabaseConfig::parse(text).map(drop),
             Self::Keys => return admin_keys(text).map(drop),
             Self::NamedKeys => return named_keys(text).map(drop),
             Self::LogLevel if text.parse::<Level>().is_err() => {
@@ -382,7 +419,7 @@ fn is_service(text: &str) -> bool {
 
 /// Yes or no.
 pub(super) fn switch(text: &str) -> Option<bool> {
-    match text {
+    match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Some(true),
         "false" | "no" | "off" | "0" => Some(false),
         _ => None,
@@ -399,6 +436,20 @@ pub(super) fn rate(text: &str) -> Option<f64> {
 /// A number from 1 on.
 pub(super) fn count(text: &str) -> Option<u32> {
     text.parse().ok().filter(|n| (1..=1_000_000).contains(n))
+}
+
+/// So many bytes: a number, alone or with a unit.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let shift = match unit {
+        "" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// An IP address, or `localhost`.

@@ -6,7 +6,10 @@ use crate::{
     id::Id,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// Who acts, as the audit log names it, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Principal {
     pub agent: Option<Id>,
     /// The key it came with, by itself or by the session that was opened with it.
     pub key: Option<Id>,
+    /// Whether that key has a newer secret than the one it came with.
+    pub former_secret: bool,
     /// The browser session it came with.
     pub session: Option<Id>,
     /// What it may do; nothing for an agent and the system, whose rights are not in roles.
@@ -58,6 +63,7 @@ impl Principal {
             name: name.into(),
             agent: None,
             key: None,
+            former_secret: false,
             session: None,
             access: Access::default(),
         }
@@ -131,10 +137,23 @@ pub type Holdings = BTreeMap<Scope, Permissions>;
 pub struct Access {
     /// The ids of the roles that are in force.
     pub roles: Vec<String>,
-    /// The permissions that they give.
-    pub holdings: Holdings,
-    /// The first moment at which some of it is over.
-    pub until: Option<Time>,
+    held: Vec<Held>,
+}
+
+/// What is held until a moment; `None` for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    until: Option<Time>,
+    holdings: Holdings,
+}
+
+/// Why something is not somebody's to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// They do not hold this.
+    Lacking(Permission),
+    /// They hold all of it until then, and it is to last longer.
+    Ending(Time),
 }
 
 impl Access {
@@ -144,16 +163,15 @@ impl Access {
         if !self.roles.iter().any(|r| r == role) {
             self.roles.push(role.to_owned());
         }
-        for (scope, permissions) in within(holdings, scope) {
-            let held = self.holdings.entry(scope).or_default();
-            *held = *held | permissions;
-        }
-        self.ends(until);
+        let holdings = within(holdings, scope);
+        self.held.push(Held { until, holdings });
     }
 
     /// All of it is over at this moment, where there is one.
     pub fn ends(&mut self, at: Option<Time>) {
-        self.until = self.until.into_iter().chain(at).min();
+        for held in &mut self.held {
+            held.until = held.until.into_iter().chain(at).min();
+        }
     }
 
     /// Whether it has the administrator's role, everywhere.
@@ -175,21 +193,72 @@ impl Access {
 
     /// Whether a permission is held on anything at all.
     pub fn allows_somewhere(&self, permission: Permission) -> bool {
-        let mut held = self.holdings.values();
+        let mut held = self.held.iter().flat_map(|held| held.holdings.values());
         held.any(|permissions| permissions.contains(permission))
     }
 
-    /// What of `others` is not held.
-    pub fn lacks(&self, others: &Holdings) -> Permissions {
-        let everywhere = self.in_scope(&Scope::Global);
-        let beyond = others
+    /// The permissions that are held, by where they count.
+    pub fn holdings(&self) -> Holdings {
+        let mut all = Holdings::new();
+        for (scope, permissions) in self.held.iter().flat_map(|held| &held.holdings) {
+            let held = all.entry(scope.clone()).or_default();
+            *held = *held | *permissions;
+        }
+        all
+    }
+
+    /// Nobody gives more than they hold, nor for longer: whether `others` can be given until `end`,
+    /// `None` for ever. Of what is held, only that counts which gives some of `others`.
+    ///
+    /// # Errors
+    /// By what is beyond it.
+    pub fn may_give(&self, others: &Holdings, end: Option<Time>) -> Result<(), Beyond> {
+        if let Some(one) = self.lacking_after(None, others) {
+            return Err(Beyond::Lacking(one));
+        }
+        let ends: BTreeSet<Time> = self.held.iter().filter_map(|held| held.until).collect();
+        let sooner = ends
+            .into_iter()
+            .filter(|at| end.is_none_or(|end| *at < end));
+        for at in sooner {
+            if self.lacking_after(Some(at), others).is_some() {
+                return Err(Beyond::Ending(at));
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`may_give`](Self::may_give), of all that another holds, each for as long as they do.
+    ///
+    /// # Errors
+    /// By what is beyond it.
+    pub fn may_give_all_of(&self, other: &Self) -> Result<(), Beyond> {
+        let mut held = other.held.iter();
+        held.try_for_each(|held| self.may_give(&held.holdings, held.until))
+    }
+
+    /// Something of `others` that is not held after a moment; now, without one.
+    fn lacking_after(&self, at: Option<Time>, others: &Holdings) -> Option<Permission> {
+        let still = |held: &&Held| {
+            held.until
+                .is_none_or(|until| at.is_none_or(|at| at < until))
+        };
+        let held = |scope: &Scope| {
+            let held = self.held.iter().filter(still);
+            let held = held.filter_map(|held| held.holdings.get(scope));
+            held.fold(Permissions::NONE, |all, some| all | *some)
+        };
+        let everywhere = held(&Scope::Global);
+        let mut beyond = others
             .iter()
-            .map(|(scope, permissions)| permissions.beyond(everywhere | self.in_scope(scope)));
-        beyond.fold(Permissions::NONE, |all, some| all | some)
+            .map(|(scope, permissions)| permissions.beyond(everywhere | held(scope)));
+        beyond.find_map(|lacking| lacking.iter().next())
     }
 
     fn in_scope(&self, scope: &Scope) -> Permissions {
-        self.holdings.get(scope).copied().unwrap_or_default()
+        let held = self.held.iter();
+        let held = held.filter_map(|held| held.holdings.get(scope));
+        held.fold(Permissions::NONE, |all, some| all | *some)
     }
 }
 

@@ -45,6 +45,15 @@ pub struct Former {
     pub until: Time,
 }
 
+/// The secret that somebody shows of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretShown {
+    /// Its secret.
+    Present,
+    /// The one before, until then.
+    Former(Time),
+}
+
 /// A role granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
@@ -109,10 +118,14 @@ impl ApiKey {
         self.expires_at.is_some_and(|end| end <= now)
     }
 
-    /// Whether the secret with this hash, which led here, is good.
-    pub fn takes(&self, is: impl Fn(&str) -> bool, now: Time) -> bool {
+    /// Which of its secrets is the one with this hash, which led here; `None` when that is not good.
+    pub fn takes(&self, is: impl Fn(&str) -> bool, now: Time) -> Option<SecretShown> {
         let former = self.former.as_ref().filter(|former| now < former.until);
-        is(&self.secret_sha256) || former.is_some_and(|former| is(&former.secret_sha256))
+        if is(&self.secret_sha256) {
+            return Some(SecretShown::Present);
+        }
+        let former = former.filter(|former| is(&former.secret_sha256));
+        former.map(|former| SecretShown::Former(former.until))
     }
 
     /// Whether it administrates for ever: as long as there is one such key nobody is locked out.

@@ -41,7 +41,7 @@ pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
 pub use key::{
     ApiKey, CustomRole, Former, Grant, KeyUse, RolePermission, SESSION_IDLE, SESSION_LIFETIME,
-    Session, SessionEnd,
+    SecretShown, Session, SessionEnd,
 };
 pub use naming::Naming;
 pub use observation::Observation;

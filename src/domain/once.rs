@@ -25,10 +25,17 @@ impl FromStr for OnceKey {
 }
 
 impl OnceKey {
-    /// The id under which stands what came of it: each caller has names of its own.
+    /// The id under which stands what came of it: each caller has names of its own. A key and an agent
+    /// are known by their id, since another may come to have their name.
     pub fn id_of(&self, who: &Principal) -> Id {
+        let id = who.key.as_ref().or(who.agent.as_ref()).map(Id::as_str);
         let mut hash = Context::new(&SHA256);
-        for part in [who.kind.as_str(), &who.name, &self.0] {
+        for part in [
+            who.kind.as_str(),
+            id.unwrap_or_default(),
+            &who.name,
+            &self.0,
+        ] {
             hash.update(part.as_bytes());
             hash.update(&[0]);
         }

@@ -11,6 +11,7 @@ pub struct Owner {
     /// Its name.
     pub name: String,
     /// Where to write to; may be empty.
+    #[cfg_attr(feature = "next-format", serde(rename = "address"))]
     pub email: String,
     /// The team it belongs to.
     pub team_id: Option<Id>,

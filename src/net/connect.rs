@@ -1,11 +1,8 @@
 //! The connections under an HTTP client: TLS over TCP, or a unix socket.
 
-use super::{client::CallError, dial::Dialer};
+use super::{client::CallError, dial::Dialer, wire::Wire};
 use http::Uri;
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
-};
+use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, CertificateError};
 use rustls_pki_types::ServerName;
 use std::{
@@ -15,12 +12,8 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio::{net::UnixStream, time::timeout};
+use tokio_rustls::TlsConnector;
 
 /// Where a client's connections go.
 #[derive(Clone)]
@@ -46,11 +39,11 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    async fn connect(self, uri: Uri) -> Result<TokioIo<Stream>, CallError> {
+    async fn connect(self, uri: Uri) -> Result<TokioIo<Wire>, CallError> {
         let stream = match self.route {
             Route::Unix(path) => {
                 let opened = UnixStream::connect(&path).await;
-                Stream::Unix(opened.map_err(|error| CallError::Socket {
+                Wire::Unix(opened.map_err(|error| CallError::Socket {
                     path,
                     reason: error.kind(),
                 })?)
@@ -65,7 +58,7 @@ impl Connector {
                 if plain && uri.scheme_str() == Some("http") && !host.is_empty() {
                     let port = uri.port_u16().unwrap_or(80);
                     let tcp = dialer.connect(&host, port, self.timeout).await?;
-                    return Ok(TokioIo::new(Stream::Plain(tcp)));
+                    return Ok(TokioIo::new(Wire::Tcp(tcp)));
                 }
                 if uri.scheme_str() != Some("https") || host.is_empty() {
                     return Err(CallError::Request(format!(
@@ -78,7 +71,7 @@ impl Connector {
                 let port = uri.port_u16().unwrap_or(443);
                 let tcp = dialer.connect(&host, port, self.timeout).await?;
                 match timeout(self.timeout, tls.connect(name, tcp)).await {
-                    Ok(Ok(stream)) => Stream::Tls(Box::new(stream)),
+                    Ok(Ok(stream)) => Wire::Tls(Box::new(stream)),
                     Ok(Err(error)) => {
                         return Err(CallError::Tls {
                             host: format!("{host} port {port}"),
@@ -98,7 +91,7 @@ impl Connector {
 }
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
+    type Response = TokioIo<Wire>;
     type Error = CallError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, CallError>> + Send>>;
 
@@ -137,62 +130,5 @@ pub(super) fn tls_reason(error: &io::Error) -> String {
             "it closed the connection during the handshake; check the port".into()
         }
         None => error.to_string(),
-    }
-}
-
-/// An open connection.
-pub(super) enum Stream {
-    Tls(Box<TlsStream<TcpStream>>),
-    Plain(TcpStream),
-    Unix(UnixStream),
-}
-
-/// One method of the stream inside.
-macro_rules! inside {
-    ($self:ident, $method:ident($($arg:ident),*)) => {
-        match $self.get_mut() {
-            Stream::Tls(s) => Pin::new(s).$method($($arg),*),
-            Stream::Plain(s) => Pin::new(s).$method($($arg),*),
-            Stream::Unix(s) => Pin::new(s).$method($($arg),*),
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        inside!(self, poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        inside!(self, poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        inside!(self, poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        inside!(self, poll_shutdown(cx))
-    }
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        match self {
-            Self::Tls(s) if s.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
-            _ => Connected::new(),
-        }
     }
 }

@@ -5,16 +5,10 @@ use super::{
     dial::{DialError, Dialer},
     starttls::Protocol,
     tls::provider,
+    trust::any_certificate,
 };
-use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, client::Resumption};
+use rustls_pki_types::ServerName;
 use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -151,11 +145,11 @@ impl TlsProbe {
     /// A probe that goes where `dialer` may.
     pub fn new(dialer: Dialer) -> Result<Self, rustls::Error> {
         let provider = provider();
-        let any = AnyCertificate(provider.signature_verification_algorithms);
+        let any = any_certificate(&provider);
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(any))
+            .with_custom_certificate_verifier(any)
             .with_no_client_auth();
         // A resumed session shows no certificate.
         tls.resumption = Resumption::disabled();
@@ -207,44 +201,5 @@ impl Probe for TlsProbe {
             return Err(failed("it presented no certificate".into()));
         }
         Ok(Served { chain })
-    }
-}
-
-/// Accepts every certificate, but only from a server that signs the handshake with its key.
-#[derive(Debug)]
-struct AnyCertificate(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }

@@ -22,6 +22,8 @@ pub const TICK: Duration = Duration::from_secs(1);
 const HEARD_EVERY: Duration = Duration::from_secs(60);
 /// The files of configured keys are read this often.
 const KEYS_EVERY: Duration = Duration::from_secs(5);
+/// The room on the disk is looked at this often.
+const ROOM_EVERY: Duration = Duration::from_secs(5);
 /// The server's own certificate is looked at this often.
 const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 /// The ends of CAs are looked at this often.
@@ -66,7 +68,10 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
         app.write_uses().await
     });
     every(app, "configured keys", KEYS_EVERY, |app| async move {
-        app.read_configured_keys();
+        Ok(app.read_configured_keys().await?)
+    });
+    every(app, "disk space", ROOM_EVERY, |app| async move {
+        app.look_at_room();
         Ok(())
     });
     every(app, "ended jobs", JOBS_EVERY, |app| async move {
@@ -112,7 +117,8 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     deployments(Arc::clone(app)).await;
     app.write_heard().await?;
     app.write_uses().await?;
-    app.read_configured_keys();
+    app.read_configured_keys().await?;
+    app.look_at_room();
     app.forget_jobs().await?;
     app.forget_outcomes().await?;
     app.trim_feed(FEED_KEPT).await?;
@@ -143,6 +149,10 @@ async fn replanning(app: Arc<App>) {
 }
 
 async fn renewals(app: Arc<App>) {
+    if app.low_disk().is_some() {
+        // What is due stays due, and is begun when there is room.
+        return;
+    }
     due::<Certificate, _>(&app, "renewals", CERT_DUE, |app, id| async move {
         app.open_due(&id).await.map(|_| ())
     })

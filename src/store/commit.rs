@@ -123,6 +123,11 @@ impl Needs {
     pub fn settles(&self, probe: &Probe, holder: &Id) -> bool {
         !self.written.contains(&(probe.index.coll, holder.clone()))
     }
+
+    /// The rows that some batch of the group writes; they are among [`rows`](Self::rows).
+    pub fn written(&self) -> &BTreeSet<(Coll, Id)> {
+        &self.written
+    }
 }
 
 /// A row as the committer sees it.

@@ -8,7 +8,7 @@ use super::batch::IndexKey;
 use crate::{clock::Time, id::Id};
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 /// A collection of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -335,6 +335,32 @@ pub enum EngineError {
     /// What is stored breaks its own rules.
     #[error("the store is damaged: {0}; restore it from a backup")]
     Corrupt(String),
+    /// The database does not answer now. Nothing was changed; it is tried again by itself.
+    #[error("the database is not to be reached: {0}")]
+    Away(String),
+    /// From a commit: the connection broke at its very end and the database has not come back to
+    /// say whether it took place.
+    #[error("the database went away during this change, which may or may not have taken place")]
+    Unresolved,
+    /// The database knows neither the user nor the password.
+    #[error(
+        "the database refuses the user or the password of CERTCTL_DATABASE_URL (SQLSTATE 28P01: \
+         {0}). Most likely the password was changed lately: a Postgres container takes its \
+         password once, at its first boot with an empty data directory, and keeps it whatever its \
+         settings say later. To keep the data: set the password in the database \
+         (`ALTER ROLE <user> PASSWORD '<the configured one>'`), give the same to the server (on \
+         Kubernetes `helm upgrade --reuse-values --set postgresql.auth.password=<it>`), and \
+         restart the server. To begin anew and LOSE ALL DATA: uninstall, delete the database's \
+         volume (on Kubernetes `kubectl delete pvc -l \
+         app.kubernetes.io/name=certctl,app.kubernetes.io/component=postgres`), and install again"
+    )]
+    Password(String),
+    /// Somebody must change the database or its address first.
+    #[error("the database of CERTCTL_DATABASE_URL cannot be used: {0}")]
+    Unusable(String),
+    /// The database does not do what was asked. Nothing was changed.
+    #[error("the database refused: {0}")]
+    Refused(String),
     /// Something was committed to the store: nothing can be loaded into it.
     #[error("the store is not empty: restore into one that is")]
     NotEmpty,
@@ -344,6 +370,13 @@ pub enum EngineError {
     /// A snapshot was held for longer than it said it would be.
     #[error("the snapshot was held too long and has ended: begin again")]
     SnapshotEnded,
+}
+
+impl EngineError {
+    /// Whether it will be gone some time, with nobody doing anything to this program.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_))
+    }
 }
 
 /// A storage engine. Commits are strictly serial; a read sees the state after some whole commit.
@@ -359,6 +392,12 @@ pub trait Engine: Send + Sync {
     /// The present state, to be read for some time, at most until `deadline`: whoever holds the
     /// past keeps its space from being used again.
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError>;
+
+    /// The newest sequence number that this process has heard of from others that write the same
+    /// store; `None` where there are no others. A hint: it may come late or not at all.
+    fn notices(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// Takes over a part of another store: durable when this returns, save that a power loss
     /// before the part that ends the load may undo all of it. From the first part to that one the

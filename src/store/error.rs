@@ -61,8 +61,11 @@ pub enum CommitError {
     /// The store was closed, or ended after a failure.
     #[error("the store has stopped and takes no more changes")]
     Stopped,
-    /// The commit was on its way when the store ended: its outcome is unknown.
-    #[error("the store ended during this change, which may or may not have taken place")]
+    /// The commit was on its way when the store or the way to it ended: its outcome is unknown.
+    #[error(
+        "the store went away during this change, which may or may not have taken place: look \
+         before you try again"
+    )]
     Unknown,
     /// The engine failed on this batch.
     #[error(transparent)]
@@ -111,6 +114,11 @@ pub enum UnwritableReason {
 }
 
 impl CommitError {
+    /// Whether the store is away for now: nothing was changed.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Engine(e) if e.is_away())
+    }
+
     /// Whether loading again and deciding again is the remedy.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused(Refusal::Conflict { .. }))
@@ -118,6 +126,15 @@ impl CommitError {
 }
 
 impl StoreError {
+    /// As [`CommitError::is_away`].
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Commit(e) => e.is_away(),
+            Self::Engine(e) => e.is_away(),
+            _ => false,
+        }
+    }
+
     /// As [`CommitError::is_conflict`].
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Commit(e) if e.is_conflict())

@@ -20,6 +20,7 @@ mod key;
 mod list;
 mod memory;
 pub mod migrate;
+mod postgres;
 mod queue;
 mod redb;
 mod unit;
@@ -43,6 +44,7 @@ pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
+pub use postgres::{Login, Postgres};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 

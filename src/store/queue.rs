@@ -151,7 +151,8 @@ pub(super) struct Line {
 impl Line {
     /// Commits what comes, until the queue closes or the engine fails.
     async fn serve(self, mut jobs: mpsc::Receiver<Job>) {
-        let mut next = jobs.recv().await;
+        let mut notices = self.engine.notices();
+        let mut next = self.wait(&mut jobs, &mut notices).await;
         while let Some(first) = next.take() {
             let (batches, replies, left) = gather(first, &mut jobs);
             next = left;
@@ -171,9 +172,39 @@ impl Line {
                 }
             }
             if next.is_none() {
-                next = jobs.recv().await;
+                next = self.wait(&mut jobs, &mut notices).await;
             }
         }
+    }
+
+    /// The next job; meanwhile passes on what other processes commit. `None` at the end.
+    async fn wait(
+        &self,
+        jobs: &mut mpsc::Receiver<Job>,
+        notices: &mut Option<watch::Receiver<u64>>,
+    ) -> Option<Job> {
+        loop {
+            let Some(others) = notices else {
+                return jobs.recv().await;
+            };
+            tokio::select! {
+                biased;
+                job = jobs.recv() => return job,
+                told = others.changed() => match told {
+                    Ok(()) => self.tell(*others.borrow_and_update()),
+                    Err(_) => *notices = None,
+                },
+            }
+        }
+    }
+
+    /// Wakes those who look for work, unless they know of this commit.
+    fn tell(&self, seq: u64) {
+        self.wake.send_if_modified(|last| {
+            let newer = seq > *last;
+            *last = seq.max(*last);
+            newer
+        });
     }
 
     /// Commits a group. An engine's error on several is tried again one by one, so that only the
@@ -188,6 +219,14 @@ impl Line {
         let results = match self.attempt(group).await {
             Ok(outcomes) => outcomes.into_iter().map(result).collect(),
             Err(fatal @ EngineError::Io(_)) => return Err(fatal),
+            // Nobody's fault, and again would not be better.
+            Err(EngineError::Unresolved) => {
+                group.iter().map(|_| Err(CommitError::Unknown)).collect()
+            }
+            Err(EngineError::Away(why)) => {
+                let away = || CommitError::Engine(EngineError::Away(why.clone()));
+                group.iter().map(|_| Err(away())).collect()
+            }
             Err(e) if group.len() == 1 => vec![Err(CommitError::Engine(e))],
             Err(_) => {
                 let mut results = Vec::with_capacity(group.len());
@@ -195,6 +234,7 @@ impl Line {
                     match self.attempt(std::slice::from_ref(batch)).await {
                         Ok(outcomes) => results.extend(outcomes.into_iter().map(result)),
                         Err(fatal @ EngineError::Io(_)) => return Err(fatal),
+                        Err(EngineError::Unresolved) => results.push(Err(CommitError::Unknown)),
                         Err(e) => results.push(Err(CommitError::Engine(e))),
                     }
                 }
@@ -207,7 +247,7 @@ impl Line {
             .map(|committed| committed.version)
             .max();
         if let Some(last) = last {
-            self.wake.send_replace(last);
+            self.tell(last);
         }
         Ok(results)
     }

@@ -7,6 +7,7 @@ mod lock;
 pub mod notify;
 mod nss;
 mod process;
+mod room;
 mod signals;
 mod tasks;
 mod trusted;
@@ -17,6 +18,7 @@ pub use files::{
 };
 pub use lock::Lock;
 pub use process::{Machine, Usage, harden, raise_open_files};
+pub use room::{Room, Rooms};
 pub use signals::{Hangup, Terminate};
 pub use tasks::{BlockingError, Tasks};
 pub use trusted::{own_user, read_trusted, trusted};

@@ -40,6 +40,7 @@ pub struct Metrics {
     request_time: HistogramVec,
     response_bytes: HistogramVec,
     looks: IntCounterVec,
+    schema_ahead: IntGauge,
     look_time: HistogramVec,
     issuance_time: HistogramVec,
 }
@@ -88,8 +89,13 @@ impl Metrics {
             ),
             requests,
             looks,
+            schema_ahead: made(IntGauge::new(
+                "certctl_schema_ahead",
+                "1 when a later version has changed the store, which this one may use.",
+            )),
             registry,
         };
+        register(&metrics.registry, Box::new(metrics.schema_ahead.clone()));
         register(&metrics.registry, Box::new(metrics.requests.clone()));
         register(&metrics.registry, Box::new(metrics.looks.clone()));
         for histograms in [
@@ -118,6 +124,11 @@ impl Metrics {
                 .with_label_values(&[method, route])
                 .observe(bytes as f64);
         }
+    }
+
+    /// Whether a later version has changed the store.
+    pub fn schema_ahead(&self, ahead: bool) {
+        self.schema_ahead.set(ahead.into());
     }
 
     /// A loop is going to look.

@@ -1,11 +1,11 @@
 //! Agents: how they are, and what hangs on each.
 
-use super::{Page, assets, certificates::Badge, moment::Moment, signin::SignedIn};
+use super::{Page, Reader, assets, certificates::Badge, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
     app::{AgentDetail, AgentFilter, AgentView, App},
     clock::Time,
-    domain::{AgentStatus, Job, Principal, Skew},
+    domain::{AgentStatus, Job, Skew},
     id::Id,
 };
 use askama::Template;
@@ -32,7 +32,7 @@ pub struct Wish {
 #[derive(Template)]
 #[template(path = "agents.html")]
 struct Whole<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     now: Moment,
     clock: String,
     /// The choices of the list: word, address, whether it is the present one.
@@ -61,7 +61,7 @@ struct Row<'a> {
 #[derive(Template)]
 #[template(path = "agent.html")]
 struct One<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     now: Moment,
     clock: String,
     detail: &'a AgentDetail,

@@ -1,11 +1,10 @@
 //! How the backups stand, and a restore.
 
-use super::{Page, assets, moment::Moment, signin::SignedIn};
+use super::{Page, Reader, assets, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
     app::{App, BackupState, RestorePlan},
     clock::Time,
-    domain::Principal,
 };
 use askama::Template;
 use axum::{extract::State, response::IntoResponse};
@@ -14,7 +13,7 @@ use std::sync::Arc;
 #[derive(Template)]
 #[template(path = "backups.html")]
 struct Whole<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     now: Moment,
     clock: String,
     plan: Option<RestorePlan>,
@@ -46,7 +45,7 @@ pub async fn page(
     Ok(Page(whole(&who, state, plan, app.now())).into_response())
 }
 
-fn whole(who: &Principal, state: BackupState, plan: Option<RestorePlan>, now: Time) -> Whole<'_> {
+fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time) -> Whole<'_> {
     let seen = |at: Time| Moment::new(at, now);
     let of_plan = |at: fn(&RestorePlan) -> Time| seen(plan.as_ref().map_or(now, at));
     let (taken, restored) = (

@@ -1,7 +1,7 @@
 //! One certificate: where each version was put, how that went, and what can be done about it.
 
 use super::{
-    Page, assets,
+    Page, Reader, assets,
     attempt::{self, Shown},
     certificates::{Badge, Place, badge, place},
     may,
@@ -36,7 +36,7 @@ const JOBS: usize = 20;
 #[derive(Template)]
 #[template(path = "certificate.html")]
 struct Whole<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     sheet: Sheet<'a>,
 }
 

@@ -1,7 +1,7 @@
 //! The first page: certificates, where each was seen served, and the last events.
 
 use super::{
-    Page, assets,
+    Page, Reader, assets,
     moment::{Moment, Part, sentence},
     signin::SignedIn,
 };
@@ -12,7 +12,7 @@ use crate::{
         views::{CertificateView, Counts, Deployed, Event, Overview},
     },
     clock::Time,
-    domain::{DeploymentState, Principal, Status},
+    domain::{DeploymentState, Status},
 };
 use askama::Template;
 use axum::{
@@ -37,7 +37,7 @@ pub struct View {
 #[derive(Template)]
 #[template(path = "certificates.html")]
 struct Whole<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     board: Board<'a>,
 }
 

@@ -1,11 +1,11 @@
 //! The page that asks before a certificate is revoked or archived.
 
-use super::{Page, assets, certificate::certificate_id, may, signin::SignedIn};
+use super::{Page, Reader, assets, certificate::certificate_id, may, signin::SignedIn};
 use crate::{
     access::Permission,
     api::Problem,
     app::{App, Expected},
-    domain::{Certificate, Principal},
+    domain::Certificate,
 };
 use askama::Template;
 use axum::{
@@ -40,7 +40,7 @@ const REASONS: [(&str, &str); 8] = [
 #[derive(Template)]
 #[template(path = "end.html")]
 struct Whole<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     certificate: &'a Certificate,
     ended: Option<&'static str>,
     may_revoke: bool,

@@ -25,7 +25,7 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::{get, post},
 };
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 /// The page after sign-in.
 const HOME: &str = "/certificates";
@@ -56,6 +56,21 @@ pub fn router() -> Router<Arc<App>> {
         .route("/targets/{id}/test", post(targets::test))
         .layer(DefaultBodyLimit::max(MAX_FORM))
         .route("/static/{file}", get(assets::file))
+}
+
+/// Who reads a page, and what every page tells.
+struct Reader {
+    who: Principal,
+    /// What is wrong with the server as a whole.
+    notice: Option<String>,
+}
+
+impl Deref for Reader {
+    type Target = Principal;
+
+    fn deref(&self) -> &Principal {
+        &self.who
+    }
 }
 
 /// Whether a reader holds a permission: what a page offers. The use case asks again.

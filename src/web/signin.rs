@@ -1,10 +1,10 @@
 //! Sign-in with an API key, sign-out, and who is signed in.
 
-use super::{HOME, Page, assets};
+use super::{HOME, Page, Reader, assets};
 use crate::{
     api::{Caller, Client, Problem, SESSION_COOKIE, session_cookie},
     app::{App, Browser},
-    domain::{Principal, SESSION_LIFETIME},
+    domain::SESSION_LIFETIME,
 };
 use askama::Template;
 use axum::{
@@ -21,14 +21,21 @@ use std::{net::IpAddr, sync::Arc};
 const MAX_RETURN: usize = 2048;
 
 /// The reader of a page. Somebody unknown is sent to sign in.
-pub struct SignedIn(pub Principal);
+pub struct SignedIn(pub Reader);
 
 impl FromRequestParts<Arc<App>> for SignedIn {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
         match Caller::from_request_parts(parts, app).await {
-            Ok(Caller(who)) => Ok(Self(who)),
+            Ok(Caller(who)) => Ok(Self(Reader {
+                notice: app.low_disk().map(|low| low.to_string()).or_else(|| {
+                    let fenced = "this server was restored from a backup and does nothing yet: \
+                                  the page Backups shows what it would do";
+                    app.is_fenced().then(|| fenced.to_owned())
+                }),
+                who,
+            })),
             Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
                 Err(to_sign_in(parts, problem))
             }

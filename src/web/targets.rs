@@ -1,7 +1,7 @@
 //! Targets, and what their last tests found.
 
 use super::{
-    Page, assets,
+    Page, Reader, assets,
     attempt::{self, Shown},
     certificates::Badge,
     may,
@@ -30,7 +30,7 @@ const TARGETS: usize = 200;
 #[derive(Template)]
 #[template(path = "targets.html")]
 struct Whole<'a> {
-    who: &'a Principal,
+    who: &'a Reader,
     list: Listed<'a>,
 }
 

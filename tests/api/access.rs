@@ -614,6 +614,24 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     world.app.check().await;
 }
 
+/// Who may change a thing is answered what became of it, whether or not they may read others.
+#[tokio::test]
+async fn an_edit_takes_its_own_permission_and_no_other() {
+    let mut world = World::new().await;
+    for &(route, door, right) in ROUTES.iter().filter(|row| row.0.starts_with("PUT ")) {
+        let Needs(permission) = door else {
+            panic!("{route} is open to others")
+        };
+        let (path, body) = world.request(route).await;
+        let name = format!("only-{}", world.made);
+        let wish = json!({"name": name, "permissions": [{"permission": permission.as_str()}]});
+        let role = world.app.post("/api/v1/auth/roles", wish).await.expect(201);
+        let (_, key) = world.app.made_key(&name, &[&text(&role["id"])]).await;
+        let call = world.app.call("PUT", &path).bearer(&key).json(&body);
+        assert_eq!(call.send().await.status, right, "{route}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_a_body_is_told_to_those_who_may_send_one() {
     let mut world = World::new().await;

@@ -1,7 +1,7 @@
 //! Keys: made, granted roles, given a new secret, ended.
 
 use crate::support::{DAY, HOUR, MINUTE, TestApp, text};
-use certctl::{access::Role, app::Browser};
+use certctl::{access::Role, app::Browser, clock::Time, domain::KeyUse, reconcile};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -147,6 +147,57 @@ async fn a_rotated_key_is_good_for_the_overlap_and_no_longer() {
         .await
         .refused(400);
     assert!(message.contains("overlap_seconds"), "{message}");
+}
+
+#[tokio::test]
+async fn the_secret_before_gives_nothing_that_outlasts_it_and_no_new_one() {
+    let app = TestApp::start().await;
+    let (_, first) = app.made_key("root", &["r-admin"]).await;
+    let session = app.app.sign_in(&first, &Browser::default()).await.unwrap();
+    let rotate = format!("{KEYS}/root/rotate");
+    let rotated = app.post(&rotate, json!({"overlap_seconds": 3600})).await;
+    let second = text(&rotated.expect(200)["key_value"]);
+    let end = app.now().plus(HOUR).to_string();
+    let make = json!({"name": "x", "role_ids": ["r-viewer"]});
+    let brief = json!({"name": "x", "role_ids": ["r-viewer"], "expires_at": end});
+    for by_session in [false, true] {
+        let call = |path: &str, wish: &Value| {
+            let call = app.call("POST", path).json(wish);
+            match by_session {
+                true => call.session(&session).send(),
+                false => call.bearer(&first).send(),
+            }
+        };
+        let message = call(&rotate, &json!({})).await.refused(403);
+        assert!(message.contains("newer secret"), "{message}");
+        let message = call(KEYS, &make).await.refused(400);
+        assert!(message.contains(&end), "{message}");
+        call(KEYS, &brief).await.expect(201);
+        delete(&app, &format!("{KEYS}/x")).await.expect(204);
+    }
+    let call = |path: &str, wish: &Value| app.call("POST", path).bearer(&second).json(wish).send();
+    call(KEYS, &make).await.expect(201);
+    call(&rotate, &json!({})).await.expect(200);
+}
+
+/// Two processes on one store: in one a key was used, in the other it is deleted.
+#[tokio::test]
+async fn the_use_of_a_key_that_was_deleted_elsewhere_is_not_written() {
+    let app = TestApp::start().await;
+    let other = app.start_again().await.unwrap().app;
+    let (_, key) = app.made_key("ci", &["r-viewer"]).await;
+    let id = text(&app.get(&format!("{KEYS}/ci")).await["id"])
+        .parse()
+        .unwrap();
+    let used = async || app.app.store.get::<KeyUse>(&id).await.unwrap();
+    other.sign_in(&key, &Browser::default()).await.unwrap();
+    reconcile::look(&other).await.unwrap();
+    assert!(used().await.is_some());
+    app.advance(HOUR);
+    other.sign_in(&key, &Browser::default()).await.unwrap();
+    delete(&app, &format!("{KEYS}/ci")).await.expect(204);
+    reconcile::look(&other).await.unwrap();
+    assert!(used().await.is_none());
 }
 
 #[tokio::test]
@@ -356,6 +407,99 @@ async fn nobody_gives_for_longer_than_they_hold() {
         .call("POST", "/api/v1/auth/keys/admin/rotate")
         .bearer(&brief);
     call.send().await.refused(403);
+}
+
+/// A key with a role of these permissions for ever, and with a built-in one until a moment.
+async fn mixed(app: &TestApp, name: &str, own: &[&str], brief: &str, until: Time) -> String {
+    let permissions: Vec<Value> = own.iter().map(|p| json!({"permission": p})).collect();
+    let wish = json!({"name": name, "permissions": permissions});
+    app.post("/api/v1/auth/roles", wish).await.expect(201);
+    let (_, key) = app.made_key(name, &[name]).await;
+    let grant = json!({"role_id": brief, "expires_at": until.to_string()});
+    let path = format!("{KEYS}/{name}/roles");
+    app.post(&path, grant).await.expect(204);
+    key
+}
+
+#[tokio::test]
+async fn a_right_that_ends_is_not_made_permanent_by_way_of_a_role() {
+    let app = TestApp::start().await;
+    let until = app.now().plus(HOUR);
+    let key = mixed(&app, "own", &["cert.read"], "r-admin", until).await;
+    let call = |method: &'static str, path: &'static str, wish: Value| {
+        let call = app.call(method, path).bearer(&key);
+        async move { call.json(&wish).send().await }
+    };
+    const OWN: &str = "/api/v1/auth/roles/own";
+    let edit = json!({"permissions": [{"permission": "cert.read"}, {"permission": "cert.issue"}]});
+    let before = app.seq();
+    for (method, path, wish) in [
+        ("PUT", OWN, edit),
+        (
+            "POST",
+            "/api/v1/auth/roles/own/permissions",
+            json!({"permission": "cert.issue"}),
+        ),
+        (
+            "POST",
+            "/api/v1/auth/roles",
+            json!({"name": "another", "permissions": [{"permission": "cert.issue"}]}),
+        ),
+    ] {
+        let message = call(method, path, wish).await.refused(403);
+        let says = format!("cert.issue (global) until {until}");
+        assert!(message.contains(&says), "{method} {path}: {message}");
+    }
+    assert_eq!(app.seq(), before);
+    // What it holds for ever it may put in a role, and take out of one whatever there is.
+    let wish = json!({"name": "less", "permissions": [{"permission": "cert.read"}]});
+    call("POST", "/api/v1/auth/roles", wish).await.expect(201);
+    call("PUT", OWN, json!({"permissions": []}))
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn a_right_that_ends_does_not_shorten_what_is_held_for_ever() {
+    let app = TestApp::start().await;
+    let until = app.now().plus(HOUR);
+    let end = until.to_string();
+    let own = [
+        "cert.read",
+        "auth.key.create",
+        "auth.key.rotate",
+        "auth.role.assign",
+    ];
+    let key = mixed(&app, "own", &own, "r-viewer", until).await;
+    app.made_key("same", &["own"]).await;
+    app.made_key("viewer", &["r-viewer"]).await;
+    let post = |path: String, wish: Value| {
+        let app = &app;
+        let key = &key;
+        async move {
+            let call = app.call("POST", &path).bearer(key).json(&wish);
+            call.send().await
+        }
+    };
+    let make = |name: &'static str, role: &'static str, end: Option<&str>| {
+        let wish = json!({"name": name, "role_ids": [role], "expires_at": end});
+        post(KEYS.to_owned(), wish)
+    };
+    make("a", "own", None).await.expect(201);
+    make("b", "r-viewer", Some(&end)).await.expect(201);
+    let message = make("c", "r-viewer", None).await.refused(400);
+    assert!(message.contains(&end), "{message}");
+    let grant = |role: &str, end: Option<&str>| {
+        let wish = json!({"role_id": role, "expires_at": end});
+        post(format!("{KEYS}/a/roles"), wish)
+    };
+    grant("own", None).await.expect(204);
+    grant("r-viewer", Some(&end)).await.expect(204);
+    grant("r-viewer", None).await.refused(400);
+    let rotate = |name: &str| post(format!("{KEYS}/{name}/rotate"), json!({}));
+    rotate("same").await.expect(200);
+    rotate("b").await.expect(200);
+    rotate("viewer").await.refused(403);
 }
 
 #[tokio::test]

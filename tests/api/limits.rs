@@ -26,13 +26,16 @@ fn limited(config: &mut ServerConfig) {
     config.trusted_proxies = "10.0.0.0/8".parse().unwrap();
     config.keys = vec![KeySource {
         setting: "CERTCTL_API_KEYS_NAMED",
-        keys: KeyList::Text(format!("ops:{GUESSABLE}:r-viewer").into()),
+        keys: KeyList::Text(format!("ops:{GUESSABLE}:r-viewer,x:{OURS_BY_LOOKS}:r-viewer").into()),
         read: certctl::access::configured::named_keys,
     }];
 }
 
 /// A key that somebody chose.
 const GUESSABLE: &str = "correct-horse";
+
+/// Another, which begins as those do that are made here.
+const OURS_BY_LOOKS: &str = "ctl_horse";
 
 /// How many of these calls are let past.
 async fn passed<'a>(calls: impl Iterator<Item = Call<'a>>) -> (usize, Vec<Answer>) {
@@ -100,6 +103,7 @@ async fn a_key_has_a_rate_from_wherever_it_is_used() {
     let app = TestApp::start_with(limited).await;
     let key = app.key(Role::Viewer).await;
     let session = app.app.sign_in(&key, &Browser::default()).await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
     let addresses = [
         "192.0.2.21",
         "192.0.2.22",
@@ -137,8 +141,92 @@ async fn agents_and_the_local_socket_have_no_rate() {
     let token = token.json(&serde_json::json!({})).send().await.expect(201);
     let token = token["token"].as_str().unwrap().to_owned();
     let agent = crate::support::TestAgent::enrol(&app, "host", &token).await;
-    let polls = (0..50).map(|_| app.call("GET", WHO).bearer(&agent.credential()));
+    let polls = (0..50).map(|_| agent.call(&app, "GET", "work"));
     assert_eq!(passed(polls).await.0, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_looks_like_an_agent_has_no_rate_on_the_routes_of_agents_alone() {
+    let app = TestApp::start_with(limited).await;
+    let token = app.call("POST", "/api/v1/agents/tokens").local(0);
+    let token = token.json(&serde_json::json!({})).send().await.expect(201);
+    let token = token["token"].as_str().unwrap().to_owned();
+    let agent = crate::support::TestAgent::enrol(&app, "host", &token).await;
+    let good = agent.credential();
+    let bad = format!("cta_{}.wrong", agent.id);
+    for (credential, address) in [(&good, "198.51.100.1"), (&bad, "198.51.100.2")] {
+        let mut calls = Vec::new();
+        for (method, path) in [
+            ("POST", "/login"),
+            ("POST", "/api/v1/agents/enrol"),
+            ("GET", "/.well-known/pki/crl/iss-local"),
+            ("GET", "/api/v1/openapi.json"),
+            ("GET", "/api/v1/certificates"),
+            ("GET", "/nowhere"),
+        ] {
+            let call = app.call(method, path).from(address);
+            calls.push(call.bearer(credential));
+        }
+        assert_eq!(passed(calls.into_iter()).await.0, 4, "{address}");
+    }
+    // No agent at work suffers by what else comes from its address; who is none has the rate there.
+    let path = format!("/api/v1/agents/{}/work", agent.id);
+    let work = |credential: &str| {
+        let call = app.call("GET", &path).from("198.51.100.1");
+        call.bearer(credential)
+    };
+    assert_eq!(passed((0..50).map(|_| work(&good))).await.0, 50);
+    assert_eq!(passed((0..5).map(|_| work("ctl_wrong"))).await.0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_credentials_of_agents_are_soon_not_looked_at() {
+    let app = TestApp::start_with(limited).await;
+    let token = app.call("POST", "/api/v1/agents/tokens").local(0);
+    let token = token.json(&serde_json::json!({})).send().await.expect(201);
+    let token = token["token"].as_str().unwrap().to_owned();
+    let agent = crate::support::TestAgent::enrol(&app, "host", &token).await;
+    let path = format!("/api/v1/agents/{}/work", agent.id);
+    let call = |credential: &str| {
+        let call = app.call("GET", &path).from("198.51.100.1");
+        call.bearer(credential).send()
+    };
+    let bad = format!("cta_{}.wrong", agent.id);
+    for _ in 0..20 {
+        call(&bad).await.refused(401);
+    }
+    let mut looked_at = 0;
+    for _ in 0..20 {
+        let before = app.work().reads;
+        call(&bad).await.refused(429);
+        looked_at += usize::from(app.work().reads > before);
+    }
+    assert_eq!(looked_at, 4);
+    // An agent of that address has the rate of the address now, until the guesses are made up for.
+    let agents = async || call(&agent.credential()).await.status.as_u16();
+    assert_eq!(agents().await, 429);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let rate = [agents().await, agents().await, agents().await];
+    assert_eq!(rate, [200, 200, 429]);
+    tokio::time::advance(Duration::from_secs(120)).await;
+    for _ in 0..50 {
+        assert_eq!(agents().await, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_opens_sessions_at_its_rate_from_wherever_it_is_used() {
+    let app = TestApp::start_with(limited).await;
+    let key = app.key(Role::Viewer).await;
+    let addresses = ["192.0.2.21", "192.0.2.22", "192.0.2.23", "192.0.2.24"];
+    let calls = addresses.map(|address| {
+        let call = app.call("POST", "/login").from(address);
+        let call = call.header("content-type", "application/x-www-form-urlencoded");
+        call.body(format!("key={key}"))
+    });
+    let (n, refused) = passed(calls.into_iter()).await;
+    assert_eq!(n, 3);
+    assert!(refused[0].text.contains("with this key"), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -156,14 +244,19 @@ async fn wrong_credentials_from_an_address_are_soon_not_looked_at() {
     }
     assert_eq!(told[..20], [401; 20]);
     assert!(told[22..].contains(&429), "{told:?}");
-    while attempt("guess", "198.51.100.7").await != 429 {}
+    // The next guess that is looked at is followed by a whole pause.
+    while attempt("guess", "198.51.100.7").await != 401 {}
     // The right one is not even looked at, so that nobody learns of it by guessing; one that nobody
-    // can guess is, and so is an agent's.
+    // can guess is.
     assert_eq!(attempt(GUESSABLE, "198.51.100.7").await, 429);
     assert_eq!(attempt(GUESSABLE, "198.51.100.8").await, 200);
+    assert_eq!(attempt(OURS_BY_LOOKS, "198.51.100.7").await, 429);
+    assert_eq!(attempt(OURS_BY_LOOKS, "198.51.100.8").await, 200);
     let key = app.key(Role::Viewer).await;
     assert_eq!(attempt(&key, "198.51.100.7").await, 200);
-    // The sign-in page counts the same.
+    // The sign-in page counts the same, right after one more guess was made.
+    while attempt("guess", "198.51.100.7").await != 401 {}
+    while attempt("guess", "198.51.100.7").await != 429 {}
     tokio::time::advance(Duration::from_secs(1)).await;
     let form = format!("key={GUESSABLE}");
     let call = app.call("POST", "/login").from("198.51.100.7");

@@ -88,6 +88,23 @@ async fn another_caller_has_names_of_its_own() {
     assert_ne!(call.send().await.expect(201)["id"], first["id"]);
 }
 
+/// A key that comes to have the name of another has not the names of its requests.
+#[tokio::test]
+async fn a_key_of_the_same_name_has_names_of_its_own() {
+    let app = TestApp::start().await;
+    let body = json!({"name": "a", "common_name": "a.example.org"});
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let (_, key) = app.made_key("ci", &["r-operator"]).await;
+        let call = app.call("POST", "/api/v1/certificates").bearer(&key);
+        let call = call.header("idempotency-key", "k").json(&body);
+        made.push(text(&call.send().await.expect(201)["id"]));
+        let path = "/api/v1/auth/keys/ci";
+        app.admin("DELETE", path).send().await.expect(204);
+    }
+    assert_ne!(made[0], made[1]);
+}
+
 /// What is refused leaves no trace: put right, it may be sent under the same key.
 #[tokio::test]
 async fn what_was_refused_may_be_put_right() {

@@ -73,6 +73,25 @@ async fn own_sessions_are_seen_and_ended_by_anyone_and_others_by_permission() {
 }
 
 #[tokio::test]
+async fn of_too_many_sessions_of_a_key_those_end_that_were_not_used_for_longest() {
+    let app = TestApp::start().await;
+    let other = open(&app, app.admin_key()).await;
+    let (_, key) = app.made_key("shared", &["r-viewer"]).await;
+    let (used, unused) = (open(&app, &key).await, open(&app, &key).await);
+    app.advance(MINUTE);
+    by(&app, &used, "GET", SESSIONS).await.expect(200);
+    let mut last = String::new();
+    for _ in 0..99 {
+        last = open(&app, &key).await;
+    }
+    by(&app, &unused, "GET", SESSIONS).await.refused(401);
+    by(&app, &used, "GET", SESSIONS).await.expect(200);
+    by(&app, &other, "GET", SESSIONS).await.expect(200);
+    let own = by(&app, &last, "GET", SESSIONS).await.expect(200);
+    assert_eq!(ids(&own).len(), 100);
+}
+
+#[tokio::test]
 async fn a_session_ends_unused_after_an_hour_and_used_after_eight() {
     let mut app = TestApp::start().await;
     let why = |answer: Answer| {

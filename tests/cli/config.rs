@@ -225,6 +225,8 @@ fn the_keys_are_those_of_the_table() {
     let expected = [
         "CERTCTL_BACKUP_PASSPHRASE",
         "CERTCTL_BACKUP_S3_SECRET_KEY",
+        "CERTCTL_DATABASE_URL",
+        "CERTCTL_DATABASE_PASSWORD",
         "CERTCTL_AUTH_SECRET",
         "CERTCTL_API_KEYS_NAMED",
         "CERTCTL_API_KEY",

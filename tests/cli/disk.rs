@@ -1,6 +1,9 @@
 //! A disk that is full: said clearly, and nothing acknowledged is lost.
 
-use super::home::Home;
+use super::{
+    home::Home,
+    process::{AMPLE, Process},
+};
 use http::{Method, StatusCode};
 use serde_json::json;
 use std::{
@@ -8,6 +11,7 @@ use std::{
     io::{ErrorKind, Write},
     path::PathBuf,
     process::Command,
+    time::Duration,
 };
 
 /// A small file system in memory on a home's data directory. Mounting needs root.
@@ -62,7 +66,10 @@ impl Drop for SmallDisk {
 async fn a_disk_that_fills_up_stops_the_server_and_loses_nothing() {
     let home = Home::new();
     let disk = SmallDisk::on(&home);
-    let running = home.quickstart();
+    // It is told to go on to the last byte.
+    let mut quickstart = home.quickstart_command();
+    let running = Process::start(quickstart.env("CERTCTL_DISK_RESERVE", "0"));
+    running.line("Ctrl-C stops.");
     let serial = home.live_serial("localhost");
     disk.fill();
     disk.give(512 << 10);
@@ -106,6 +113,43 @@ async fn a_disk_that_fills_up_stops_the_server_and_loses_nothing() {
         let targets = home.api().deployed(id).await;
         assert_eq!(targets["data"][0]["deployment"]["state"], "confirmed");
     }
+}
+
+/// Long before that, a server that keeps a reserve begins nothing new, and says so.
+#[tokio::test]
+async fn while_little_room_is_left_nothing_new_is_begun_and_all_is_read() {
+    let home = Home::new();
+    let disk = SmallDisk::on(&home);
+    let running = home.quickstart();
+    disk.fill();
+    disk.give(512 << 10);
+    running.line("nothing new is begun below");
+    let new = json!({"name": "late", "common_name": "late.example.org"});
+    let create = async || {
+        let path = "/api/v1/certificates";
+        home.api().call(Method::POST, path, &new).await.unwrap()
+    };
+    let (status, told) = create().await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{told}");
+    let text = home.run("certs list").good();
+    assert!(text.contains("localhost"), "{text}");
+    let fault = home.run("certs renew localhost").bad(1);
+    assert!(
+        fault.contains("free space in its data directory"),
+        "{fault}"
+    );
+    let ready = home.api().call(Method::GET, "/ready", &json!(null)).await;
+    let (status, ready) = ready.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    assert!(ready["warning"].is_string(), "{ready}");
+    disk.free();
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let made = async {
+        while create().await.0 != StatusCode::CREATED {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(AMPLE, made).await.unwrap();
 }
 
 #[test]

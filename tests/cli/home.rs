@@ -115,6 +115,16 @@ impl Home {
         }
     }
 
+    /// The API by its address, under this CA.
+    pub fn api_trusting(&self, ca: &Certificate) -> Api {
+        let trust = Trust::from_pem(ca.pem().as_bytes()).unwrap();
+        Api {
+            client: HttpClient::https(dialer(), &trust, HttpOptions::default()).unwrap(),
+            base: format!("https://{}", self.control()),
+            key: None,
+        }
+    }
+
     /// The serial number that `live/<certificate>` holds.
     pub fn live_serial(&self, certificate: &str) -> String {
         leaf(&self.path("live").join(certificate))
@@ -185,6 +195,13 @@ impl Api {
         let status = response.status();
         let body = serde_json::from_slice(response.body()).map_err(|e| e.to_string())?;
         Ok((status, body))
+    }
+
+    /// An answer that is no JSON.
+    pub async fn text(&self, path: &str) -> String {
+        let request = Request::get(format!("{}{path}", self.base));
+        let response = self.client.call(request.body(Bytes::new()).unwrap()).await;
+        String::from_utf8(response.unwrap().body().to_vec()).unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Value {

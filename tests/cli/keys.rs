@@ -193,6 +193,16 @@ async fn configured_keys_are_swapped_in_their_file_while_they_are_used() {
 }
 
 #[test]
+fn a_configured_key_whose_role_there_is_not_is_told_of_at_the_start() {
+    let home = Home::new();
+    let key = "a-key-of-32-random-characters-xy";
+    let keys = format!("ci:{key}:r-nosuch,cd:{key}z:r-operator");
+    let server = home.server_with(&[("CERTCTL_API_KEYS_NAMED", &keys)]);
+    let told = server.line("may do nothing");
+    assert!(told.contains("ci") && told.contains("r-nosuch"), "{told}");
+}
+
+#[test]
 fn a_configuration_of_keys_that_cannot_be_is_refused_before_the_start_without_showing_them() {
     for (text, says) in [
         ("ci", "name:key"),
@@ -202,6 +212,7 @@ fn a_configuration_of_keys_that_cannot_be_is_refused_before_the_start_without_sh
         ("ci:secret-secret,ci:secret-other:r-admin", "two roles"),
         ("ci:cta_secret", "an agent's credential"),
         ("ci:secret-secret:a:b", "name:key"),
+        ("ci:secret-secret:clerk", "no such role"),
     ] {
         let mut command = certctl(["config", "check"]);
         let ended = run(command.env("CERTCTL_API_KEYS_NAMED", text));

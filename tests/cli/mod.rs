@@ -16,6 +16,8 @@ mod govern;
 mod keys;
 mod logs;
 mod manual;
+mod migrate;
+mod next;
 mod proxy;
 mod quickstart;
 mod service;

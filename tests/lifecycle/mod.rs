@@ -11,6 +11,7 @@ mod observation;
 mod renewal;
 mod retirement;
 mod revocation;
+mod room;
 mod start;
 mod walk;
 

@@ -113,6 +113,7 @@ impl ServerHost {
             rng: self.chance.clone(),
             crypto: Arc::new(SeededCrypto(self.chance.clone())),
             files,
+            rooms: Arc::new(certctl::sys::Disk),
             tasks: Tasks::new(),
             config: ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into()),
             names: Vec::new(),

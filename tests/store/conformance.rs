@@ -14,15 +14,21 @@ use tokio::time::Instant;
 
 #[test]
 fn memory_conforms() {
-    super::run(conformance(&Memory::new()));
+    super::run(async {
+        let memory = Memory::new();
+        conformance(&memory).await;
+        a_snapshot_ends(&memory).await;
+    });
 }
 
 #[test]
 fn redb_conforms() {
     let dir = tempfile::tempdir().unwrap();
-    super::run(conformance(
-        &Redb::open(&dir.path().join("s.redb")).unwrap(),
-    ));
+    super::run(async {
+        let redb = Redb::open(&dir.path().join("s.redb")).unwrap();
+        conformance(&redb).await;
+        a_snapshot_ends(&redb).await;
+    });
 }
 
 pub async fn conformance(engine: &dyn Engine) {
@@ -41,6 +47,7 @@ pub async fn conformance(engine: &dyn Engine) {
     streams(ask).await;
     counted(ask).await;
     keys_alone(ask).await;
+    another_form(ask).await;
     feed(ask).await;
     snapshots(ask).await;
 }
@@ -590,7 +597,13 @@ async fn streams(ask: &Ask<'_>) {
     .await;
     let entries = ask.tail("s1", u64::MAX, 9).await;
     let found: Vec<_> = entries.iter().map(|e| (e.number, &e.doc[..])).collect();
-    assert_eq!(found, [(4, &b"d"[..]), (3, b"c"), (2, b"b"), (1, b"a")]);
+    let told = [
+        (4, &br#""d""#[..]),
+        (3, br#""c""#),
+        (2, br#""b""#),
+        (1, br#""a""#),
+    ];
+    assert_eq!(found, told);
     let mut previous = [0; 32];
     for entry in entries.iter().rev() {
         assert_eq!(entry.link, link("s1", &previous, entry.number, &entry.doc));
@@ -667,6 +680,57 @@ async fn keys_alone(ask: &Ask<'_>) {
     assert!(ask.holders(I, b"").await.is_empty());
 }
 
+async fn another_form(ask: &Ask<'_>) {
+    const C: Coll = Coll("another_form");
+    const I: Index = plain("another_form.i", C).unique().counted();
+    let key = index_key(I, b"1");
+    let insert = write(C, "a", Expect::Absent, "1", vec![key.clone()]);
+    let v = ask.accepted(writes(vec![insert])).await.version;
+    let amend = |version, doc: &'static str| Write {
+        doc: Doc::Amend(doc.into()),
+        ..write(C, "a", Expect::Version(version), "", vec![])
+    };
+    let late = writes(vec![amend(v + 9, "2")]);
+    assert_eq!(ask.refused(late).await, conflict(C, "a"));
+    let done = ask.accepted(writes(vec![amend(v, "2")])).await;
+    let row = ask.row(C, "a").await.unwrap();
+    assert_eq!(
+        (row.version, &row.doc[..]),
+        (v, &b"2"[..]),
+        "the version stays"
+    );
+    assert_eq!(ask.holders(I, b"").await, ["a"], "and so do the keys");
+    assert_eq!(ask.counts(I, b"", None).await, [(b"1".to_vec(), 1)]);
+    let Feed::Changes(told) = ask.feed(done.version - 1, 9).await else {
+        panic!("nothing was trimmed");
+    };
+    assert_eq!(told[0].rows, [], "it says the same as before");
+
+    // Its keys are held against later batches of the group, and it is seen by them.
+    let rival = write(C, "b", Expect::Absent, "1", vec![key]);
+    let put = write(C, "a", Expect::Version(v), "4", vec![index_key(I, b"2")]);
+    let group = [
+        writes(vec![amend(v, "3")]),
+        writes(vec![rival.clone()]),
+        writes(vec![put]),
+    ];
+    let outcomes = ask.group(&group).await;
+    let refused = Refusal::Duplicate {
+        index: I,
+        holder: id("a"),
+    };
+    assert_eq!(outcomes[1], Outcome::Refused(refused));
+    let Outcome::Committed(put) = &outcomes[2] else {
+        panic!("{outcomes:?}");
+    };
+    let amended = amend(put.version, "5");
+    ask.group(&[writes(vec![amended]), writes(vec![rival])])
+        .await;
+    let row = ask.row(C, "a").await.unwrap();
+    assert_eq!((row.version, &row.doc[..]), (put.version, &b"5"[..]));
+    assert_eq!(ask.holders(I, b"").await, ["b", "a"]);
+}
+
 async fn feed(ask: &Ask<'_>) {
     const C: Coll = Coll("feed");
     let at = Time::from_seconds(9);
@@ -733,7 +797,6 @@ async fn snapshots(ask: &Ask<'_>) {
             limit: 9,
         }]
     };
-    tokio::time::pause();
     let minute = Duration::from_secs(60);
     let held = ask.0.snapshot(Instant::now() + minute).await.unwrap();
     let before = held.read(question()).await.unwrap();
@@ -743,6 +806,21 @@ async fn snapshots(ask: &Ask<'_>) {
     ]))
     .await;
     assert_eq!(held.read(question()).await.unwrap(), before);
+    let over = ask.0.snapshot(Instant::now()).await.unwrap();
+    let ended = over.read(question()).await;
+    assert!(
+        matches!(ended, Err(EngineError::SnapshotEnded)),
+        "{ended:?}"
+    );
+}
+
+/// As time passes; for engines that no network stands before.
+async fn a_snapshot_ends(engine: &dyn Engine) {
+    tokio::time::pause();
+    let minute = Duration::from_secs(60);
+    let held = engine.snapshot(Instant::now() + minute).await.unwrap();
+    let question = || vec![Query::Counter(b"c".to_vec())];
+    held.read(question()).await.unwrap();
     tokio::time::advance(minute).await;
     let ended = held.read(question()).await;
     assert!(

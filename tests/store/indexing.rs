@@ -50,7 +50,7 @@ async fn build<T: Document>(store: &Store) -> u64 {
         .unwrap()
 }
 
-async fn changes_with_the_program(engine: Arc<dyn Engine>) {
+pub async fn changes_with_the_program(engine: Arc<dyn Engine>) {
     let ask = Ask(&*engine);
     let store = Store::start(engine.clone(), Committer::Inline, Box::new(|_| {})).unwrap();
     assert_eq!(

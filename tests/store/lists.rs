@@ -166,6 +166,36 @@ async fn check(
     Ok(())
 }
 
+/// What a list, its pages, totals and counts are on an engine that is empty.
+pub async fn lists_conform(engine: Arc<dyn Engine>) {
+    let of: Vec<_> = (0..700)
+        .map(|n| (n * 7 % 40, (n % 3) as u8, (n % 4 > 0).then_some(n % 45)))
+        .collect();
+    let fruits = fruits(&of);
+    let store = filled(engine, &fruits).await;
+    for (kind, ages) in [
+        (None, None),
+        (Some(1), None),
+        (None, Some((3, 27))),
+        (Some(2), Some((20, 21))),
+        (Some(3), None),
+    ] {
+        for (odd, backward, limit) in [(false, false, 50), (true, true, 7), (false, true, 1_000)] {
+            check(&store, &fruits, kind, ages, odd, backward, limit)
+                .await
+                .unwrap();
+        }
+    }
+    let expected = |from, below| {
+        let aged = fruits.iter().filter_map(|f| f.age);
+        aged.filter(|age| (from..below).contains(age)).count() as u64
+    };
+    for (from, below) in [(0, 45), (3, 7), (3, 13), (10, 20)] {
+        let facet = Facet::between(BY_AGE, aged(from), aged(below));
+        assert_eq!(store.count(&facet).await.unwrap(), expected(from, below));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]

@@ -22,12 +22,20 @@ pub const ROWS: [&str; 4] = ["a", "b", "c", "d"];
 /// Few rows, keys and versions, so that batches meet.
 #[derive(Debug, Clone)]
 pub struct Step {
-    rows: Vec<(usize, Guess, Option<KeyChoices>, bool)>,
+    rows: Vec<(usize, Guess, Option<KeyChoices>, How)>,
     asserts: Vec<(usize, Guess)>,
     none: Vec<(bool, u8)>,
     counters: Vec<(bool, u8)>,
     append: u8,
     trim: Option<u64>,
+}
+
+/// What is written of a row that is not deleted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum How {
+    Put,
+    Keep,
+    Amend,
 }
 
 /// Keys as (unique, which).
@@ -51,7 +59,7 @@ pub fn steps() -> impl Strategy<Value = Step> {
         0..ROWS.len(),
         guess(),
         proptest::option::weighted(0.8, keys),
-        prop::bool::weighted(0.2),
+        prop_oneof![6 => Just(How::Put), 1 => Just(How::Keep), 1 => Just(How::Amend)],
     );
     let maybe = |n| vec((any::<bool>(), 0..6_u8), 0..n);
     (
@@ -81,6 +89,11 @@ fn key((unique, n): (bool, u8)) -> IndexKey {
     }
 }
 
+/// JSON, written as every engine writes it.
+fn json(keys: &KeyChoices) -> String {
+    format!("{keys:?}").replace('(', "[").replace(')', "]")
+}
+
 impl Step {
     pub fn batch(&self, now: &[Option<Row>], seq: u64) -> Batch {
         let expect = |row: usize, guess| match guess {
@@ -96,10 +109,10 @@ impl Step {
             trim: self.trim.map_or(0, |n| (1 << 40) + n),
             ..Batch::default()
         };
-        for (row, guess, keys, keep) in &self.rows {
+        for (row, guess, keys, how) in &self.rows {
             let expect = expect(*row, *guess);
             let absent = expect == Expect::Absent;
-            if (absent && (keys.is_none() || *keep)) || !used.insert(*row) {
+            if (absent && (keys.is_none() || *how != How::Put)) || !used.insert(*row) {
                 continue;
             }
             batch.writes.push(Write {
@@ -107,11 +120,17 @@ impl Step {
                 id: id(ROWS[*row]),
                 expect,
                 doc: match keys {
-                    Some(_) if *keep => Doc::Keep,
-                    Some(keys) => Doc::Put(Bytes::from(format!("{keys:?}"))),
+                    Some(_) if *how == How::Keep => Doc::Keep,
+                    Some(keys) if *how == How::Amend => {
+                        Doc::Amend(Bytes::from(format!("[\"amended\", {}]", json(keys))))
+                    }
+                    Some(keys) => Doc::Put(Bytes::from(json(keys))),
                     None => Doc::Delete,
                 },
-                keys: keys.iter().flatten().copied().map(key).collect(),
+                keys: match how {
+                    How::Amend => vec![],
+                    _ => keys.iter().flatten().copied().map(key).collect(),
+                },
             });
         }
         for (row, guess) in &self.asserts {
@@ -219,9 +238,9 @@ pub async fn state(engine: &dyn Engine) -> String {
     )
 }
 
-async fn play(groups: Vec<Vec<Step>>) -> Result<(), TestCaseError> {
+/// Plays groups on an engine and on memory, there also batch by batch.
+pub async fn play(groups: Vec<Vec<Step>>, engine: &dyn Engine) -> Result<(), TestCaseError> {
     let (memory, single) = (Memory::new(), Memory::new());
-    let redb = Redb::open_on(InMemoryBackend::new()).unwrap();
     let mut seq = 1 << 40;
     for steps in groups {
         let mut now = vec![];
@@ -230,7 +249,7 @@ async fn play(groups: Vec<Vec<Step>>) -> Result<(), TestCaseError> {
         }
         let group: Vec<_> = steps.iter().map(|step| step.batch(&now, seq)).collect();
         let outcomes = Ask(&memory).group(&group).await;
-        prop_assert_eq!(&Ask(&redb).group(&group).await, &outcomes);
+        prop_assert_eq!(&Ask(engine).group(&group).await, &outcomes);
         for (batch, outcome) in group.iter().zip(&outcomes) {
             prop_assert_eq!(&Ask(&single).outcome(batch.clone()).await, outcome);
             if let Outcome::Committed(committed) = outcome {
@@ -239,7 +258,7 @@ async fn play(groups: Vec<Vec<Step>>) -> Result<(), TestCaseError> {
             }
         }
         let expected = state(&memory).await;
-        prop_assert_eq!(&state(&redb).await, &expected);
+        prop_assert_eq!(&state(engine).await, &expected);
         prop_assert_eq!(&state(&single).await, &expected);
         let unique = Ask(&memory).scan(all(U, b"")).await;
         prop_assert!(
@@ -254,6 +273,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
     #[test]
     fn engines_and_groupings_agree(groups in vec(vec(steps(), 1..5), 1..12)) {
-        super::run(play(groups))?;
+        let redb = Redb::open_on(InMemoryBackend::new()).unwrap();
+        super::run(play(groups, &redb))?;
     }
 }

@@ -3,8 +3,10 @@
 
 mod agent;
 mod call;
+pub mod cutting;
 pub mod invariants;
 mod kept;
+pub mod postgres;
 
 pub use agent::{TestAgent, fit};
 pub use call::{Answer, Call};
@@ -25,11 +27,11 @@ use certctl::{
         Answer as EngineAnswer, Batch, Committer, Counting, Engine, EngineError, Load, Memory,
         Outcome, Query, Snapshot, Store, Work,
     },
-    sys::{Disk, Tasks},
+    sys::{Disk, FileError, Room, Rooms, Tasks},
 };
 use serde_json::{Value, json};
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -101,8 +103,24 @@ impl Engine for TestEngine {
     }
 }
 
+/// A disk with as much room as the test says.
+#[derive(Debug)]
+pub struct TestDisk {
+    pub free: AtomicU64,
+}
+
+impl Rooms for TestDisk {
+    fn room(&self, _: &Path) -> Result<Room, FileError> {
+        Ok(Room {
+            free: self.free.load(Ordering::SeqCst),
+            total: 100 << 30,
+        })
+    }
+}
+
 /// What a process leaves behind when it dies, and what is outside of it.
 struct World {
+    disk: Arc<TestDisk>,
     dir: tempfile::TempDir,
     engine: Arc<TestEngine>,
     clock: Arc<ManualClock>,
@@ -114,6 +132,9 @@ impl World {
     fn new() -> Self {
         Self {
             settings: |_| (),
+            disk: Arc::new(TestDisk {
+                free: AtomicU64::new(50 << 30),
+            }),
             dir: tempfile::tempdir().unwrap(),
             engine: Arc::new(TestEngine {
                 memory: Counting::new(Memory::new()),
@@ -136,6 +157,7 @@ impl World {
             rng: self.rng.clone(),
             crypto: Arc::new(RingCrypto),
             files: Arc::new(Disk),
+            rooms: self.disk.clone(),
             tasks: Tasks::new(),
             config,
             names: Vec::new(),
@@ -155,6 +177,12 @@ pub struct TestApp {
 }
 
 impl TestApp {
+    /// The disk has so many bytes left from now on, as a look of the server's finds.
+    pub async fn has_room(&self, free: u64) {
+        self.world.disk.free.store(free, Ordering::SeqCst);
+        self.tick().await;
+    }
+
     /// The first start on an empty store.
     pub async fn start() -> Self {
         Self::first(World::new()).await

@@ -65,6 +65,7 @@ impl Desk {
             rng: Arc::new(OsRng),
             crypto: Arc::new(RingCrypto),
             files: Arc::new(Disk),
+            rooms: Arc::new(Disk),
             tasks: Tasks::new(),
             config: ServerConfig::new(dir.path(), ([127, 0, 0, 1], 8443).into()),
             names: Vec::new(),

@@ -117,7 +117,7 @@ impl From<&Principal> for MeShape {
             tenant_id: TENANT.into(),
             admin: who.access.is_admin(),
             roles: who.access.roles.clone(),
-            effective_permissions: held(&who.access.holdings),
+            effective_permissions: held(&who.access.holdings()),
         }
     }
 }

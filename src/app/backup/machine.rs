@@ -2,23 +2,21 @@
 
 use super::{
     BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, STORE_FILE, Sink,
-    Source, Stored, Ways, create, machine_key, prove, restore, verify,
+    Source, Stored, Ways, create, machine_key, prove, restore, restore::restore_into, verify,
 };
 use crate::{
+    app::{StartError, start::machine_engine},
     clock::{Clock, Rng, SystemClock, Time},
-    config::S3Config,
+    config::ServerConfig,
     crypt::{MachineKey, OsRng},
     domain::{Principal, PrincipalKind},
     store::{
-        Committer, EngineError, Redb, Store,
+        Committer, Store,
         backup::{BackupError, Ending, Header, Keys, Progress, Reader, Since},
     },
     sys::{Disk, Files, own_user},
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 /// A machine with a data directory.
 pub struct Machine {
@@ -26,7 +24,7 @@ pub struct Machine {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     s3: Option<S3Access>,
-    data_dir: PathBuf,
+    config: ServerConfig,
     key: Option<MachineKey>,
 }
 
@@ -68,27 +66,27 @@ impl Machine {
     ///
     /// # Errors
     /// When there is no way to S3.
-    pub fn this(data_dir: &Path, s3: Option<&S3Config>) -> Result<Self, BackupFailure> {
+    pub fn this(config: ServerConfig) -> Result<Self, BackupFailure> {
         let files: Arc<dyn Files> = Arc::new(Disk);
         Ok(Self {
-            key: machine_key(&*files, data_dir).ok().flatten(),
+            key: machine_key(&*files, &config.data_dir).ok().flatten(),
             files,
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
-            s3: s3.map(S3Access::new).transpose()?,
-            data_dir: data_dir.to_owned(),
+            s3: config.s3.as_ref().map(S3Access::new).transpose()?,
+            config,
         })
     }
 
     fn ways(&self) -> Ways<'_> {
         let temporary = Path::new("/tmp");
-        let there = self.files.metadata(&self.data_dir);
+        let there = self.files.metadata(&self.config.data_dir);
         Ways {
             files: &*self.files,
             s3: self.s3.as_ref(),
             // A machine that only looks at backups has no data directory.
             spool: match there {
-                Ok(Some(_)) => &self.data_dir,
+                Ok(Some(_)) => &self.config.data_dir,
                 _ => temporary,
             },
         }
@@ -114,23 +112,25 @@ impl Machine {
         since: Option<Since>,
         progress: Progress<'_>,
     ) -> Result<Stored, BackupFailure> {
-        let path = self.data_dir.join(STORE_FILE);
-        let (Some(machine), Some(_)) = (&self.key, self.files.metadata(&path)?) else {
+        let dir = &self.config.data_dir;
+        let file = self.files.metadata(&dir.join(STORE_FILE))?;
+        let there = self.config.database.is_some() || file.is_some();
+        let (Some(machine), true) = (&self.key, there) else {
             return Err(BackupFailure::Refused(format!(
                 "{} holds no store with its machine.key: name the server's data directory by \
                  --data-dir",
-                self.data_dir.display()
+                dir.display()
             )));
         };
-        let engine = Redb::open(&path).map_err(|e| match e {
-            EngineError::InUse(_) => BackupFailure::Refused(format!(
+        let engine = machine_engine(&self.config).await.map_err(|e| match e {
+            StartError::InUse(_) => BackupFailure::Refused(format!(
                 "a server runs on {} and does not answer on its socket: name the socket by \
                  --socket, or stop it",
-                self.data_dir.display()
+                dir.display()
             )),
             e => BackupFailure::Capture(e.to_string()),
         })?;
-        let store = Store::start(Arc::new(engine), Committer::Inline, Box::new(|_| {}));
+        let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
         let store = store.map_err(BackupFailure::capture)?;
         let source = Source {
             store: &store,
@@ -247,9 +247,27 @@ impl Machine {
     ) -> Result<Restored, BackupFailure> {
         let name = places.first().map_or("", |place| place.name.as_str());
         let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
+        if self.config.database.is_some() && !dry_run {
+            for place in places {
+                self.verify(place, keys.clone(), &mut |_| {}).await?;
+            }
+            let bundles = self.open(places, keys).await?;
+            let engine = machine_engine(&self.config).await;
+            let engine = engine.map_err(|e| BackupFailure::Refused(e.to_string()))?;
+            let into = &self.config.data_dir;
+            let bench = self.bench();
+            return restore_into(
+                engine,
+                (name, into, &who),
+                bundles.into_iter(),
+                bench,
+                progress,
+            )
+            .await;
+        }
         let wanted = Restore {
             name,
-            into: &self.data_dir,
+            into: &self.config.data_dir,
             dry_run,
             who: &who,
         };

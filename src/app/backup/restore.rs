@@ -120,6 +120,47 @@ pub async fn restore(
     outcome
 }
 
+/// Restores a backup into a store that is empty, as one in a database is before its first start.
+pub(super) async fn restore_into(
+    engine: Arc<dyn Engine>,
+    (name, data_dir, who): (&str, &Path, &Principal),
+    bundles: impl Iterator<Item = Result<Bundle, BackupError>> + Send,
+    bench: Bench<'_>,
+    progress: Progress<'_>,
+) -> Result<Restored, BackupFailure> {
+    let old = Old {
+        engine: None,
+        exists: false,
+        seq: 0,
+        head: String::new(),
+    };
+    let wanted = Restore {
+        name,
+        into: data_dir,
+        dry_run: false,
+        who,
+    };
+    let made = async {
+        let raised = raise(bundles, engine, bench, old.seq, progress).await?;
+        write_down(&wanted, &raised, &old, bench).await?;
+        raised.store.close().await;
+        Ok::<_, Unproven>(raised)
+    };
+    let raised = made.await;
+    let raised = raised.map_err(|Unproven(e)| BackupFailure::verify(name, e))?;
+    if bench.machine.is_none() {
+        let text = raised.machine.to_text();
+        let path = data_dir.join(MACHINE_KEY);
+        bench.files.write_durable(&path, text.as_bytes(), 0o600)?;
+    }
+    Ok(Restored {
+        proof: raised.proof,
+        kept: None,
+        audit_head: raised.header.audit_head,
+        replaced_head: old.head,
+    })
+}
+
 /// Opens the store that is there, so that no server does.
 async fn old(bench: Bench<'_>, into: &Path) -> Result<Old, BackupFailure> {
     let mut old = Old {

@@ -12,8 +12,8 @@ use http::{Request, Response, StatusCode};
 use rusty_s3::{
     Bucket, Credentials, S3Action, UrlStyle,
     actions::{
-        AbortMultipartUpload, CompleteMultipartUpload,
-        CreateMultipartUpload, ListObjectsV2, UploadPart,
+        AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, ListObjectsV2,
+        UploadPart,
     },
 };
 use std::{io::Read, sync::Arc, time::Duration};

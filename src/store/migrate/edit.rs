@@ -196,6 +196,24 @@ impl Edit {
     }
 }
 
+impl fmt::Display for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add { field, default } => match default {
+                Some(default) => write!(f, "add {field} = {default}"),
+                None => write!(f, "add {field}"),
+            },
+            Self::Drop { field, .. } => write!(f, "drop {field}"),
+            Self::Rename { from, to } => write!(f, "rename {from} to {to}"),
+            Self::Map { field, pairs } => {
+                write!(f, "map {field}")?;
+                let mut pairs = pairs.iter();
+                pairs.try_for_each(|(before, after)| write!(f, " {before} to {after}"))
+            }
+        }
+    }
+}
+
 /// Maps a value; one that stays although others become it is told.
 fn map(
     value: &mut Value,

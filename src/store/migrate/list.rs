@@ -19,14 +19,14 @@ pub const MIGRATIONS: &[Migration] = &[
         "teams have a channel",
         "team",
         super::Class::AddField,
-        &[super::Edit::add("channel", "\"\"")],
+        const { &[super::Edit::add("channel", "\"\"")] },
     ),
     Migration::breaking(
         3,
         "an owner's e-mail is an address",
         "owner",
         super::Class::Rename,
-        &[super::Edit::rename("email", "address")],
+        const { &[super::Edit::rename("email", "address")] },
     ),
 ];
 

@@ -27,9 +27,9 @@ pub struct Migrator<'a> {
     /// Which program, for the ledger.
     pub by: &'a str,
     /// Names commits.
-    pub commit_id: &'a (dyn Fn() -> u128 + Sync),
+    pub commit_id: Box<dyn Fn() -> u128 + Send + Sync + 'a>,
     /// Adds to the commit that makes (true) or undoes a migration.
-    pub note: &'a (dyn Fn(&mut Unit<'_>, &Migration, bool) + Sync),
+    pub note: &'a (dyn Fn(&mut Unit<'_>, Time, &Migration, bool) + Sync),
     /// Is told of rows that were written in another format, and of which collection.
     pub progress: &'a (dyn Fn(&str, u64) + Sync),
 }
@@ -123,7 +123,7 @@ impl Migrator<'_> {
         let mut made = Vec::new();
         loop {
             let known = self.sound().await?;
-            self.in_reach(to, to <= known.program_format(), &known)?;
+            self.reaches_up(to, &known)?;
             let Some(next) = known.pending().next().filter(|next| next.number <= to) else {
                 break;
             };
@@ -141,6 +141,15 @@ impl Migrator<'_> {
         Ok(made)
     }
 
+    /// Whether there is such a format to go up to.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn reaches_up(&self, to: u16, known: &Known) -> Result<(), MigrateError> {
+        let reach = known.program_format().max(known.format());
+        in_reach(to, to <= reach, known)
+    }
+
     /// Whether it was this program that made it.
     async fn make(
         &self,
@@ -154,7 +163,7 @@ impl Migrator<'_> {
         let mut unit = self.unit();
         unit.insert(record);
         self.put_schema(&mut unit, &ledger).await?;
-        (self.note)(&mut unit, migration, true);
+        (self.note)(&mut unit, self.now, migration, true);
         self.committed(unit).await
     }
 
@@ -180,7 +189,7 @@ impl Migrator<'_> {
                 let mut record = unit.load::<Record>(&id_of(migration.number)).await?;
                 record.undoing = true;
                 unit.put(record);
-                (self.note)(&mut unit, migration, false);
+                (self.note)(&mut unit, self.now, migration, false);
             }
             self.put_schema(&mut unit, &ledger).await?;
             if self.committed(unit).await? {
@@ -195,7 +204,7 @@ impl Migrator<'_> {
     /// # Errors
     /// When there is no such format, or one of them cannot be undone.
     pub fn undone_by(&self, to: u16, known: &Known) -> Result<Vec<Migration>, MigrateError> {
-        self.in_reach(to, to <= known.format(), known)?;
+        in_reach(to, to <= known.format(), known)?;
         let records = known.ledger().values().rev();
         let undone: Vec<&Record> = records.filter(|r| r.migration.number > to).collect();
         if let Some(stop) = undone.iter().find(|r| !r.migration.reversible) {
@@ -384,17 +393,6 @@ impl Migrator<'_> {
         }
     }
 
-    fn in_reach(&self, asked: u16, reach: bool, known: &Known) -> Result<(), MigrateError> {
-        if reach && asked >= FIRST_FORMAT {
-            return Ok(());
-        }
-        Err(MigrateError::NoSuchFormat {
-            asked,
-            format: known.format(),
-            known: known.program_format(),
-        })
-    }
-
     fn unit(&self) -> Unit<'_> {
         self.store.unit((self.commit_id)(), self.now)
     }
@@ -416,6 +414,17 @@ impl Migrator<'_> {
             Err(e) => Err(e.into()),
         }
     }
+}
+
+fn in_reach(asked: u16, reach: bool, known: &Known) -> Result<(), MigrateError> {
+    if reach && asked >= FIRST_FORMAT {
+        return Ok(());
+    }
+    Err(MigrateError::NoSuchFormat {
+        asked,
+        format: known.format(),
+        known: known.program_format(),
+    })
 }
 
 /// The format of a collection's rows once the store went down to a number.

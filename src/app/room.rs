@@ -1,0 +1,98 @@
+//! What is done when the disk fills up: nothing new is begun while little room is left, so that what
+//! is under way can be written to its end, and reading goes on.
+
+use super::{App, AppError};
+use crate::sys::Room;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Of a small disk, this part at most is kept: a twentieth.
+const PART: u64 = 20;
+
+/// The room that was found at the last look.
+#[derive(Debug, Default)]
+pub struct Found {
+    free: AtomicU64,
+    total: AtomicU64,
+    low: AtomicBool,
+}
+
+/// Too little room is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LowDisk {
+    /// Bytes left.
+    pub free: u64,
+    /// Bytes that are kept for what is under way.
+    pub reserve: u64,
+}
+
+impl std::fmt::Display for LowDisk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        write!(
+            f,
+            "the server's disk has {:.1} MiB left, and nothing new is begun below {:.1} MiB: free \
+             space in its data directory, or enlarge the disk",
+            mib(self.free),
+            mib(self.reserve)
+        )
+    }
+}
+
+impl App {
+    /// Looks how much room is left.
+    pub(crate) fn look_at_room(&self) {
+        let room = match self.rooms.room(&self.config.data_dir) {
+            Ok(room) => room,
+            Err(error) => {
+                tracing::warn!(%error, "the room on the disk is not known");
+                return;
+            }
+        };
+        let reserve = self.reserve(room);
+        let was = self.found.low.load(Relaxed);
+        // A quarter more than what made it low: a disk at the edge is not now one, now the other.
+        let bound = if was { reserve + reserve / 4 } else { reserve };
+        let low = room.free < bound;
+        self.found.free.store(room.free, Relaxed);
+        self.found.total.store(room.total, Relaxed);
+        self.found.low.store(low, Relaxed);
+        if low && !was {
+            let said = LowDisk {
+                free: room.free,
+                reserve,
+            };
+            tracing::error!("{said}");
+        } else if was && !low {
+            tracing::info!(free_bytes = room.free, "there is room on the disk again");
+        }
+    }
+
+    fn reserve(&self, room: Room) -> u64 {
+        self.config.disk_reserve.min(room.total / PART)
+    }
+
+    /// The room at the last look.
+    pub fn room(&self) -> Room {
+        Room {
+            free: self.found.free.load(Relaxed),
+            total: self.found.total.load(Relaxed),
+        }
+    }
+
+    /// Whether too little room is left to begin anything.
+    pub fn low_disk(&self) -> Option<LowDisk> {
+        let (room, low) = (self.room(), self.found.low.load(Relaxed));
+        low.then(|| LowDisk {
+            free: room.free,
+            reserve: self.reserve(room),
+        })
+    }
+
+    /// Refuses to begin something while too little room is left.
+    pub(super) fn has_room(&self) -> Result<(), AppError> {
+        match self.low_disk() {
+            Some(low) => Err(AppError::LowDisk(low)),
+            None => Ok(()),
+        }
+    }
+}

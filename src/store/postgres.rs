@@ -1,0 +1,259 @@
+//! The engine of servers that share a PostgreSQL database (15 or later).
+
+mod commit;
+mod places;
+mod pool;
+mod read;
+mod schema;
+mod session;
+mod sql;
+mod watch;
+
+pub use session::Login;
+
+use super::{
+    batch::{Batch, Outcome},
+    commit::{LOADING, epoch_start},
+    engine::{Answer, Engine, EngineError, Load, Query, Snapshot},
+};
+use crate::sys::Tasks;
+use async_trait::async_trait;
+use commit::{Failure, Pending};
+use pool::Pool;
+use session::{Connector, Session, engine_error};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Mutex, watch::Receiver},
+    time::{Instant, sleep},
+};
+
+/// For a database that is away to come back and say what became of a commit.
+const RESOLVE: Duration = Duration::from_secs(15);
+/// Between attempts at that.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// A store in a database. Any number of processes may have it open.
+pub struct Postgres {
+    connector: Arc<Connector>,
+    pool: Pool,
+    /// The session that commits.
+    writer: Mutex<Option<Session>>,
+    heard: Receiver<u64>,
+    /// Its own: sessions end with the store, which outlives all else that runs.
+    tasks: Tasks,
+}
+
+impl Postgres {
+    /// Opens the store in a database, or makes it. A database that does not answer is given
+    /// `patience` to come up.
+    ///
+    /// # Errors
+    /// When it does not, refuses the login, or cannot be used.
+    pub async fn open(login: Login, patience: Duration) -> Result<Self, EngineError> {
+        let tasks = Tasks::new();
+        let size = login.connections;
+        let connector = Arc::new(Connector::new(login, tasks.clone()));
+        let until = Instant::now() + patience;
+        let mut told = false;
+        loop {
+            match make(&connector).await {
+                Ok(()) => break,
+                Err(EngineError::Away(why)) if Instant::now() < until => {
+                    if !told {
+                        tracing::warn!(%why, "waiting for the database");
+                        told = true;
+                    }
+                    sleep(AGAIN).await;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        let (heard, hears) = tokio::sync::watch::channel(0);
+        tasks.spawn("database watch", watch::watch(connector.clone(), heard));
+        Ok(Self {
+            pool: Pool::new(connector.clone(), size),
+            connector,
+            writer: Mutex::default(),
+            heard: hears,
+            tasks,
+        })
+    }
+
+    /// Asks a new session, until the database answers, whether a commit took place.
+    async fn resolve(&self, pending: Pending) -> Result<Vec<Outcome>, EngineError> {
+        tracing::warn!(
+            seq = pending.seq,
+            "the answer to a commit was lost: looking it up"
+        );
+        let until = Instant::now() + RESOLVE;
+        loop {
+            let found = async {
+                let session = self.connector.session_now().await?;
+                commit::took_place(&session, &pending).await
+            };
+            match found.await {
+                Ok(true) => return Ok(pending.outcomes),
+                Ok(false) => {
+                    return Err(EngineError::Away(
+                        "the connection broke before the change took place".to_owned(),
+                    ));
+                }
+                Err(e) if e.is_away() && Instant::now() < until => sleep(AGAIN).await,
+                Err(error) => {
+                    tracing::error!(%error, seq = pending.seq, "what became of a commit is unknown");
+                    return Err(EngineError::Unresolved);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+/// Makes the tables of a new store, as one durable step.
+async fn make(connector: &Connector) -> Result<(), EngineError> {
+    let client = connector.client().await?;
+    let made = async {
+        let found: bool = client.query_one(schema::FOUND, &[]).await?.try_get(0)?;
+        if found {
+            return seq(&client).await;
+        }
+        client
+            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            .await?;
+        client.query_one(schema::LOCK, &[]).await?;
+        let found: bool = client.query_one(schema::FOUND, &[]).await?.try_get(0)?;
+        if !found {
+            client.batch_execute(schema::CREATE).await?;
+            let seq = read::signed(epoch_start(1));
+            client
+                .execute(schema::BEGIN, &[&schema::FORMAT, &seq])
+                .await?;
+        }
+        let seq = seq(&client).await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(seq)
+    };
+    match made.await.map_err(engine_error)? {
+        seq if seq == read::signed(LOADING) => Err(EngineError::HalfLoaded),
+        _ => Ok(()),
+    }
+}
+
+async fn seq(client: &tokio_postgres::Client) -> Result<i64, tokio_postgres::Error> {
+    let found = client.query_one("SELECT seq FROM certctl_store.meta", &[]);
+    found.await?.try_get(0)
+}
+
+#[async_trait]
+impl Engine for Postgres {
+    async fn read(&self, questions: Vec<Query>) -> Result<Vec<Answer>, EngineError> {
+        loop {
+            let lease = self.pool.lease().await?;
+            match read::answers(lease.session()?, &questions).await {
+                // It ended while nobody used it: a new one may do.
+                Err(EngineError::Away(_)) if lease.used => lease.give_up(),
+                Err(e @ EngineError::Away(_)) => {
+                    lease.give_up();
+                    return Err(e);
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    async fn commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, EngineError> {
+        let mut writer = self.writer.lock().await;
+        loop {
+            let kept = writer.take().filter(|session| !session.is_gone());
+            let used = kept.is_some();
+            let session = match kept {
+                Some(session) => session,
+                None => self.connector.session().await?,
+            };
+            // Whoever stops waiting here takes the session along, and an open transaction with it.
+            match commit::commit(&session, group).await {
+                Ok(outcomes) => {
+                    *writer = Some(session);
+                    return Ok(outcomes);
+                }
+                Err(Failure::Lost(pending)) => {
+                    drop(session);
+                    return self.resolve(pending).await;
+                }
+                // Nothing was changed: it ended while nobody used it.
+                Err(Failure::Before(EngineError::Away(_))) if used => {}
+                Err(Failure::Before(e)) => return Err(e),
+            }
+        }
+    }
+
+    async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
+        let session = self.connector.session().await?;
+        // The transaction's moment is that of its first statement. One that nobody reads on is
+        // ended by the database.
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .as_millis();
+        let begin = format!(
+            "SET idle_in_transaction_session_timeout = {}; SET statement_timeout = '10min'; \
+             BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            left.clamp(1, i32::MAX as u128)
+        );
+        let begun = async {
+            session.client.batch_execute(&begin).await?;
+            session.client.query_one(&session.sql.seq, &[]).await
+        };
+        // A session that ended at once is one whose deadline is over.
+        if let Err(e) = begun.await.map_err(engine_error)
+            && Instant::now() < deadline
+        {
+            return Err(e);
+        }
+        Ok(Box::new(Past {
+            session: Mutex::new(Some(session)),
+            deadline,
+        }))
+    }
+
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        let session = self.connector.session().await?;
+        commit::load(&session, &part).await
+    }
+
+    fn notices(&self) -> Option<Receiver<u64>> {
+        Some(self.heard.clone())
+    }
+}
+
+/// A transaction that sees what was, until its deadline.
+struct Past {
+    session: Mutex<Option<Session>>,
+    deadline: Instant,
+}
+
+#[async_trait]
+impl Snapshot for Past {
+    async fn read(&self, questions: Vec<Query>) -> Result<Vec<Answer>, EngineError> {
+        let mut held = self.session.lock().await;
+        if Instant::now() >= self.deadline {
+            held.take();
+        }
+        let session = held.as_ref().ok_or(EngineError::SnapshotEnded)?;
+        let mut answers = Vec::with_capacity(questions.len());
+        for question in &questions {
+            match read::answer(session, question).await {
+                Ok(answer) => answers.push(answer),
+                Err(_) if Instant::now() >= self.deadline => {
+                    return Err(EngineError::SnapshotEnded);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(answers)
+    }
+}

@@ -1,0 +1,304 @@
+//! Sessions with the database: how they begin, and what a failure in one means.
+
+use super::{sql::Sql, watch};
+use crate::{
+    net::{DatabaseDialError, DatabaseDialer, Wire},
+    store::engine::EngineError,
+    sys::Tasks,
+};
+use secrecy::{ExposeSecret, SecretString};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::watch::Sender,
+    time::{Instant, timeout},
+};
+use tokio_postgres::{
+    Client, Config, Connection, Error, NoTls, config::SslMode, error::SqlState, tls::NoTlsStream,
+};
+
+/// For a connection, and again for the database's greeting.
+const CONNECT: Duration = Duration::from_secs(5);
+/// After the first failure nobody tries again for so long; then twice as long each time,
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// at most so long.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Every session's settings. Plans are made once and walk indexes: statistics may be missing or
+/// old, and each statement is made for an index that is there. A commit waits for the disk, also
+/// where the database's own default is not to.
+const SETTINGS: &str = "\
+    SET statement_timeout = '30s';\
+    SET idle_in_transaction_session_timeout = '30s';\
+    SET jit = off;\
+    SET plan_cache_mode = force_generic_plan;\
+    SET enable_seqscan = off;\
+    SET enable_bitmapscan = off;\
+    SET enable_hashjoin = off;\
+    SET enable_mergejoin = off;\
+    SELECT set_config('synchronous_commit', 'on', false) \
+    WHERE current_setting('synchronous_commit') = 'off';";
+
+/// What must be true of a database: it takes writes, and keeps every text.
+const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('server_encoding'), \
+                     current_setting('server_version_num')::int";
+
+/// The oldest version that does.
+const OLDEST: i32 = 150_000;
+
+/// Who logs in where.
+pub struct Login {
+    /// Opens connections.
+    pub dialer: DatabaseDialer,
+    /// The database's user.
+    pub user: String,
+    /// Its password, where it needs one.
+    pub password: Option<SecretString>,
+    /// The database.
+    pub database: String,
+    /// Sessions for reading, at most.
+    pub connections: usize,
+}
+
+/// A session in which every statement is prepared.
+pub struct Session {
+    pub client: Client,
+    pub sql: Sql,
+}
+
+impl Session {
+    /// Whether the connection is known to be gone.
+    pub fn is_gone(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+/// Begins sessions. While the database is away, only now and then somebody tries.
+pub struct Connector {
+    login: Login,
+    tasks: Tasks,
+    outage: Mutex<Option<Outage>>,
+}
+
+struct Outage {
+    why: String,
+    wait: Duration,
+    until: Instant,
+}
+
+impl Connector {
+    pub fn new(login: Login, tasks: Tasks) -> Self {
+        Self {
+            login,
+            tasks,
+            outage: Mutex::default(),
+        }
+    }
+
+    /// A session, or at once why there is none.
+    pub async fn session(&self) -> Result<Session, EngineError> {
+        if let Some(outage) = &*self.outage()
+            && Instant::now() < outage.until
+        {
+            return Err(EngineError::Away(outage.why.clone()));
+        }
+        self.session_now().await
+    }
+
+    /// A session, whatever was found a moment ago. None is an outage, whatever the reason: the
+    /// store was opened before, and somebody may be changing a password or a certificate.
+    pub async fn session_now(&self) -> Result<Session, EngineError> {
+        let begun = async {
+            let client = self.client().await?;
+            let sql = Sql::prepare(&client).await.map_err(engine_error)?;
+            Ok(Session { client, sql })
+        };
+        match begun.await {
+            Ok(session) => {
+                if self.outage().take().is_some() {
+                    tracing::info!("the database is back");
+                }
+                Ok(session)
+            }
+            Err(EngineError::Away(why)) => Err(self.away(why)),
+            Err(e) => Err(self.away(e.to_string())),
+        }
+    }
+
+    /// A session without prepared statements: the tables need not be there.
+    pub async fn client(&self) -> Result<Client, EngineError> {
+        let (client, connection) = self.connect().await?;
+        self.tasks.spawn("database session", async move {
+            // Whoever uses the session is told of the end themselves.
+            let _ = connection.await;
+        });
+        prepare(&client).await?;
+        Ok(client)
+    }
+
+    /// A session that hears what others commit.
+    pub async fn listener(&self, heard: Sender<u64>) -> Result<Client, EngineError> {
+        let (client, connection) = self.connect().await?;
+        self.tasks
+            .spawn("database notices", watch::hear(connection, heard));
+        prepare(&client).await?;
+        let listen = client.batch_execute("LISTEN certctl").await;
+        listen.map_err(engine_error)?;
+        Ok(client)
+    }
+
+    async fn connect(&self) -> Result<(Client, Connection<Wire, NoTlsStream>), EngineError> {
+        let Login {
+            dialer,
+            user,
+            password,
+            database,
+            ..
+        } = &self.login;
+        let wire = dialer.open(CONNECT).await.map_err(|e| match e {
+            // Waiting mends neither.
+            DatabaseDialError::Tls { .. } | DatabaseDialError::Name(_) => {
+                EngineError::Unusable(e.to_string())
+            }
+            e => EngineError::Away(e.to_string()),
+        })?;
+        let mut config = Config::new();
+        config
+            .user(user)
+            .dbname(database)
+            .application_name("certctl")
+            // The connection is under TLS already, where it is to be.
+            .ssl_mode(SslMode::Disable);
+        if let Some(password) = password {
+            config.password(password.expose_secret());
+        }
+        match timeout(CONNECT, config.connect_raw(wire, NoTls)).await {
+            Ok(connected) => connected.map_err(login_error),
+            Err(_) => Err(EngineError::Away(format!(
+                "it took the connection and did not greet within {CONNECT:?}"
+            ))),
+        }
+    }
+
+    /// Notes that the database is away, and tells of the first time.
+    fn away(&self, why: String) -> EngineError {
+        let mut outage = self.outage();
+        let wait = match &*outage {
+            None => {
+                tracing::error!(%why, "the database is away");
+                FIRST_WAIT
+            }
+            Some(outage) => (outage.wait * 2).min(LONGEST_WAIT),
+        };
+        *outage = Some(Outage {
+            why: why.clone(),
+            wait,
+            until: Instant::now() + wait,
+        });
+        EngineError::Away(why)
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives a session its settings, and refuses a database that cannot be used.
+async fn prepare(client: &Client) -> Result<(), EngineError> {
+    let (set, state) = tokio::join!(
+        biased;
+        client.batch_execute(SETTINGS),
+        client.query_one(STATE, &[])
+    );
+    set.map_err(engine_error)?;
+    let state = state.map_err(engine_error)?;
+    let (standby, encoding, version): (bool, &str, i32) = (
+        state.try_get(0).map_err(engine_error)?,
+        state.try_get(1).map_err(engine_error)?,
+        state.try_get(2).map_err(engine_error)?,
+    );
+    if version < OLDEST {
+        return Err(EngineError::Unusable(format!(
+            "it is PostgreSQL {}; version 15 or later is needed",
+            version / 10_000
+        )));
+    }
+    if encoding != "UTF8" {
+        return Err(EngineError::Unusable(format!(
+            "the database's encoding is {encoding}; make one with ENCODING 'UTF8'"
+        )));
+    }
+    if standby {
+        return Err(EngineError::Away(
+            "it is a standby, which takes no writes; CERTCTL_DATABASE_URL must lead to the primary"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// What a failed login means.
+fn login_error(e: Error) -> EngineError {
+    let said = e.as_db_error().map(|db| db.message().to_owned());
+    match (e.code(), said) {
+        (Some(code), Some(said)) if *code == SqlState::INVALID_PASSWORD => {
+            EngineError::Password(said)
+        }
+        (Some(code), Some(said))
+            if [
+                &SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+                &SqlState::INVALID_CATALOG_NAME,
+                &SqlState::INSUFFICIENT_PRIVILEGE,
+            ]
+            .contains(&code) =>
+        {
+            let hint = if said.contains("no encryption") {
+                "; it wants TLS: give sslmode=verify-full in CERTCTL_DATABASE_URL"
+            } else {
+                "; check user and database in CERTCTL_DATABASE_URL, and the server's pg_hba.conf"
+            };
+            EngineError::Unusable(format!("{said} (SQLSTATE {}){hint}", code.code()))
+        }
+        (None, None) if e.to_string().contains("password missing") => EngineError::Unusable(
+            "it wants a password, and CERTCTL_DATABASE_URL and CERTCTL_DATABASE_PASSWORD hold none"
+                .to_owned(),
+        ),
+        _ => engine_error(e),
+    }
+}
+
+/// What a failed statement means.
+pub fn engine_error(e: Error) -> EngineError {
+    let Some(db) = e.as_db_error() else {
+        return EngineError::Away(chain(&e));
+    };
+    let code = db.code().code();
+    let said = format!("{} (SQLSTATE {code})", db.message());
+    match code {
+        // A count below 0, a damaged table or index.
+        "23514" | "XX001" | "XX002" => EngineError::Corrupt(said),
+        // It stops, starts, is full or a standby now; somebody ended the statement or session; or
+        // it took too long.
+        "25006" | "57014" | "55P03" => EngineError::Away(said),
+        _ if ["08", "40", "53", "57P", "58"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
+            EngineError::Away(said)
+        }
+        _ => EngineError::Refused(said),
+    }
+}
+
+/// An error with its causes.
+fn chain(e: &Error) -> String {
+    let mut text = e.to_string();
+    let mut cause = std::error::Error::source(e);
+    while let Some(e) = cause {
+        text = format!("{text}: {e}");
+        cause = e.source();
+    }
+    text
+}

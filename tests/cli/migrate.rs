@@ -1,0 +1,88 @@
+//! `certctl migrate` and `server --migrate-only` of the ordinary program.
+
+use super::{home::Home, process::run};
+use crate::store::migrate::unpack;
+use serde_json::json;
+use std::fs;
+
+#[test]
+fn a_store_is_made_ready_without_any_other_setting_and_no_port_is_bound() {
+    let home = Home::new();
+    // A port that nobody may bind: the server would fail.
+    let mut command = home.command("server --migrate-only");
+    command.env("CERTCTL_SERVER_HOST", "192.0.2.1");
+    command.env("CERTCTL_MIGRATIONS_VIA_HOOK", "true");
+    let ended = run(&mut command);
+    assert!(
+        ended.stderr.contains("the store is ready for this version"),
+        "{ended:?}"
+    );
+    ended.good_with_log();
+    assert!(home.path("certctl.redb").exists());
+    assert!(
+        !home.path("machine.key").exists(),
+        "no key is made or loaded"
+    );
+    assert!(!home.path("certctl.sock").exists());
+    run(&mut home.command("server --migrate-only")).good_with_log();
+
+    let status = home.json("migrate status");
+    assert_eq!(status["standing"], "current");
+    assert_eq!(status["migrations"], json!([]));
+    let said = home.run("migrate status").good();
+    assert!(said.contains("format 1, current"), "{said}");
+    let said = home.run("migrate up").good();
+    assert_eq!(said, "nothing is made: the store has format 1");
+    let said = home.run("migrate plan").good();
+    assert_eq!(said, "nothing is to be made: the store has format 1");
+    home.run("migrate verify").good();
+    let nowhere = home.run("migrate down --to 7").bad(1);
+    assert!(nowhere.contains("there is no way to 7"), "{nowhere}");
+    let nowhere = home.run("migrate up --to 0").bad(1);
+    assert!(nowhere.contains("there is no way to 0"), "{nowhere}");
+
+    let server = home.server();
+    let in_use = home.run("migrate status").bad(74);
+    assert!(in_use.contains("another certctl runs"), "{in_use}");
+    drop(server);
+}
+
+/// Each command of the page about upgrades, in the order of the page, on a store that was used.
+#[test]
+fn the_commands_of_the_page_about_upgrades_work() {
+    let home = Home::new();
+    fs::create_dir(home.data()).unwrap();
+    unpack(1, &home.data());
+    let page = fs::read_to_string("docs/upgrades.md").unwrap();
+    let lines = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("certctl "));
+    let mut done = 0;
+    for line in lines {
+        run(&mut home.command(line)).good_with_log();
+        done += 1;
+    }
+    assert!(done >= 8, "only {done} commands were found");
+}
+
+#[test]
+fn a_server_starts_on_the_frozen_store_of_each_format() {
+    let home = Home::new();
+    fs::create_dir(home.data()).unwrap();
+    unpack(1, &home.data());
+    for file in ["machine.key", "tls/system-ca.pem"] {
+        fs::create_dir_all(home.path("tls")).unwrap();
+        fs::copy(
+            format!("tests/store/fixtures/format-1/{file}"),
+            home.path(file),
+        )
+        .unwrap();
+    }
+    let server = home.server();
+    let owners = home.run("owners list").good();
+    assert!(owners.contains("ada@example.com"), "{owners}");
+    let certs = home.run("certs list").good();
+    assert!(certs.contains("localhost"), "{certs}");
+    home.run("audit verify").good();
+    drop(server);
+}

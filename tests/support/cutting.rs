@@ -1,0 +1,129 @@
+//! A way to a database on which connections break, most of all around COMMIT.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+/// What is done to a COMMIT, in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It never arrives.
+    Before,
+    /// It takes place, and the answer is lost.
+    After,
+    /// It is on its way while the connection breaks.
+    During,
+    /// Nothing.
+    Not,
+}
+
+const TURNS: [Cut; 5] = [Cut::After, Cut::Not, Cut::Before, Cut::During, Cut::Not];
+
+/// Listens until the process ends.
+pub struct Cutting {
+    pub address: SocketAddr,
+    commits: Arc<AtomicUsize>,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a proxy between the engine and its database"
+)]
+fn listen() -> TcpListener {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap()
+}
+
+impl Cutting {
+    /// Before the socket of a database.
+    pub fn before(socket: PathBuf) -> Self {
+        let listener = listen();
+        let address = listener.local_addr().unwrap();
+        let commits = Arc::new(AtomicUsize::new(0));
+        let turn = commits.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = UnixStream::connect(&socket) else {
+                    continue;
+                };
+                pass(client, server, &turn);
+            }
+        });
+        Self { address, commits }
+    }
+
+    /// How many COMMITs came by.
+    pub fn commits(&self) -> usize {
+        self.commits.load(Ordering::Relaxed)
+    }
+}
+
+fn pass(client: TcpStream, server: UnixStream, commits: &Arc<AtomicUsize>) {
+    let _ = client.set_nodelay(true);
+    // The answer to the next COMMIT is for nobody.
+    let last = Arc::new(AtomicBool::new(false));
+    let ends = || (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let ((mut from, mut to), commits, cut) = (ends(), commits.clone(), last.clone());
+    thread::spawn(move || {
+        let _ = copy(&mut from, &mut to, |bytes, to| {
+            if !holds(bytes, b"COMMIT\0") {
+                return to.write_all(bytes);
+            }
+            let turn = commits.fetch_add(1, Ordering::Relaxed);
+            match TURNS[turn % TURNS.len()] {
+                Cut::Not => to.write_all(bytes),
+                Cut::Before => Err(io::ErrorKind::BrokenPipe.into()),
+                Cut::During => {
+                    to.write_all(bytes)?;
+                    Err(io::ErrorKind::BrokenPipe.into())
+                }
+                Cut::After => {
+                    cut.store(true, Ordering::SeqCst);
+                    to.write_all(bytes)
+                }
+            }
+        });
+        // With what the server is about to say.
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+    let (mut to, mut from) = ends();
+    thread::spawn(move || {
+        let _ = copy(&mut from, &mut to, |bytes, to| {
+            if !last.load(Ordering::SeqCst) {
+                return to.write_all(bytes);
+            }
+            if holds(bytes, b"COMMIT\0") {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            Ok(())
+        });
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+}
+
+fn copy<W>(
+    from: &mut impl Read,
+    to: &mut W,
+    mut each: impl FnMut(&[u8], &mut W) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut bytes = vec![0; 256 << 10];
+    loop {
+        match from.read(&mut bytes)? {
+            0 => return Ok(()),
+            n => each(&bytes[..n], to)?,
+        }
+    }
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
