@@ -7,7 +7,9 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 fn every_command_line_can_be_read() {
     let mut lines = 0;
     let agents = fs::read_to_string("docs/agents.md").expect("docs/agents.md");
-    for line in code(&readme()).into_iter().chain(code(&agents)) {
+    let backup = fs::read_to_string("docs/backup.md").expect("docs/backup.md");
+    let pages = [readme(), agents, backup];
+    for line in pages.iter().flat_map(|page| code(page)) {
         // One that goes on over several lines is no command of ours.
         let Some(words) = shlex::split(&line) else {
             continue;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod api;
+mod backup;
 mod bad;
 mod bench;
 mod chaos;

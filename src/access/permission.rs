@@ -192,6 +192,10 @@ catalogue! {
     StatsRead = "stats.read",
     /// Read metrics.
     MetricsRead = "metrics.read",
+    /// See which backups there are, and how a restore stands.
+    BackupRead = "backup.read",
+    /// Make backups, which hold every secret; let a restored server act.
+    BackupRun = "backup.run",
 }
 
 impl Permission {

@@ -151,6 +151,7 @@ const OPERATOR: Permissions = {
         VerificationRun,
         StatsRead,
         MetricsRead,
+        BackupRead,
     ])
 };
 const VIEWER: Permissions = {
@@ -175,6 +176,7 @@ const VIEWER: Permissions = {
         VerificationRead,
         StatsRead,
         MetricsRead,
+        BackupRead,
     ])
 };
 const AGENT: Permissions = {
@@ -277,6 +279,7 @@ const CLI: Permissions = {
         VerificationRun,
         StatsRead,
         MetricsRead,
+        BackupRead,
     ])
 };
 const AUDITOR: Permissions = {

@@ -1,6 +1,6 @@
 //! How often an address may call.
 
-use super::{Problem, extract};
+use super::{Problem, extract, fence};
 use crate::{
     app::{App, AppError},
     net::Peer,
@@ -55,6 +55,9 @@ async fn admitted(
         if let Err(e) = admit(client) {
             return Problem::from(e).into_response();
         }
+    }
+    if let Some(refusal) = fence::refusal(app, &request) {
+        return refusal;
     }
     next.run(request).await
 }

@@ -4,6 +4,7 @@
 mod agents;
 mod audit;
 mod auth;
+mod backups;
 mod body;
 mod bulk;
 mod certificates;
@@ -11,6 +12,7 @@ mod conditional;
 mod cross_origin;
 mod ending;
 mod extract;
+mod fence;
 mod issuers;
 mod job_shapes;
 mod jobs;

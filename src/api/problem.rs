@@ -98,6 +98,10 @@ impl From<AppError> for Problem {
                 StatusCode::TOO_MANY_REQUESTS
             }
             AppError::Issuer(_) => StatusCode::BAD_GATEWAY,
+            AppError::Fenced => {
+                retry_after = Some(Duration::from_secs(60));
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             AppError::Busy => {
                 retry_after = Some(Duration::from_secs(1));
                 StatusCode::SERVICE_UNAVAILABLE

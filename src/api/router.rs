@@ -1,9 +1,9 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, bulk, certificates, conditional, cross_origin, ending, issuers, jobs,
-    keys, limit, metrics, observe, openapi, owners, policies, problem, profiles, renewal_policies,
-    roles, served, shapes::StatusShape, stats, targets, teams, unread,
+    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, ending, issuers,
+    jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
+    renewal_policies, roles, served, shapes::StatusShape, stats, targets, teams, unread,
 };
 use crate::{
     app::{App, NotReady},
@@ -157,6 +157,9 @@ fn for_anyone() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(stats::issuance_rate))
         .routes(routes!(metrics::show))
         .routes(routes!(metrics::text))
+        .routes(routes!(backups::state, backups::start))
+        .routes(routes!(backups::plan))
+        .routes(routes!(backups::unfence))
         .layer(middleware::from_fn(conditional::tagged))
         .merge(for_strangers);
     OpenApiRouter::new()

@@ -2,6 +2,7 @@
 
 mod agents;
 mod auth;
+mod backups;
 mod bulk;
 mod issuers;
 mod owners;
@@ -12,6 +13,7 @@ mod stats;
 pub use super::body::{Edits, Ignored};
 pub use agents::*;
 pub use auth::*;
+pub use backups::*;
 pub use bulk::*;
 pub use issuers::*;
 pub use owners::*;

@@ -81,6 +81,12 @@ pub enum AppError {
     /// The CA did not issue.
     #[error("the issuer did not issue: {0}")]
     Issuer(String),
+    /// The store was restored, and nobody has said yet that the server may act on it.
+    #[error(
+        "the server was restored from a backup and is fenced: look at `certctl restore plan`, then \
+         let it act by `certctl restore unfence`"
+    )]
+    Fenced,
     /// Too much is going on; try again in a moment.
     #[error("the server is busy: try again in a moment")]
     Busy,

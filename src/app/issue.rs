@@ -170,6 +170,7 @@ impl App {
         csr: &Csr,
         key: String,
     ) -> Result<Requested, AppError> {
+        self.not_fenced()?;
         let now = self.now();
         let holder = Holder::Requester;
         let cause = Cause::Requested(key);

@@ -114,7 +114,7 @@ impl App {
     /// Plans the orders that waited for an issuer which may be asked now, at once; for the
     /// reconciler.
     pub(crate) async fn unblock(&self) -> Result<(), AppError> {
-        if self.store.count(&Facet::any(CERT_BLOCKED)).await? == 0 {
+        if self.is_fenced() || self.store.count(&Facet::any(CERT_BLOCKED)).await? == 0 {
             return Ok(());
         }
         let issuers = Scan::all(ISSUER_NAME, MOST_ISSUERS);
@@ -240,6 +240,7 @@ impl App {
         certificate: &mut Certificate,
         holder: &Holder,
     ) -> Result<Order, AppError> {
+        self.not_fenced()?;
         let now = self.now();
         let Holder::Agent(agent) = holder else {
             return Err(AppError::Conflict(

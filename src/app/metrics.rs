@@ -2,7 +2,7 @@
 //!
 //! A scrape costs a fixed number of reads of counts and counters, however many rows there are.
 
-use super::{App, AppError, require};
+use super::{App, AppError, BackupState, require};
 use crate::{
     access::Permission,
     clock::Time,
@@ -217,6 +217,7 @@ impl App {
         let numbers = self.numbers(who).await?;
         let mut sheet = Sheet::default();
         write(&mut sheet, &numbers);
+        write_backups(&mut sheet, &self.backup_numbers(), numbers.now);
         write_usage(&mut sheet, &Usage::now(), self.started_at);
         Ok(sheet.into_text() + &self.metrics.text())
     }
@@ -374,6 +375,47 @@ fn write(sheet: &mut Sheet, numbers: &Numbers) {
     write_issuance(sheet, numbers);
     let build = labelled("version", env!("CARGO_PKG_VERSION"), 1);
     sheet.gauges("certctl_build_info", "The running version.", &[build]);
+}
+
+/// How the backups of this server stand; 0 where there is none yet.
+fn write_backups(sheet: &mut Sheet, state: &BackupState, now: Time) {
+    let newest = state.newest.as_ref();
+    let seconds = |at: Option<Time>| at.map_or(0.0, |at| at.micros() as f64 / 1e6);
+    let made = newest.map(|stored| stored.created_at);
+    for (name, help, value) in [
+        (
+            "certctl_backup_last_success_timestamp_seconds",
+            "The state that the newest backup holds, in seconds since 1970.",
+            seconds(made),
+        ),
+        (
+            "certctl_backup_age_seconds",
+            "How old the newest backup is.",
+            made.map_or(0.0, |at| now.since(at).as_secs_f64()),
+        ),
+        (
+            "certctl_backup_last_proven_restore_timestamp_seconds",
+            "When a backup was last restored to prove it, in seconds since 1970.",
+            seconds(state.proven_at),
+        ),
+        (
+            "certctl_backup_size_bytes",
+            "The size of the newest backup.",
+            newest.map_or(0.0, |stored| stored.bytes as f64),
+        ),
+        (
+            "certctl_backup_duration_seconds",
+            "How long making the newest backup took.",
+            state.took.map_or(0.0, |took| took.as_secs_f64()),
+        ),
+    ] {
+        sheet.gauge(name, help, value);
+    }
+    sheet.counter(
+        "certctl_backup_failures_total",
+        "Backups that were not made, or not proven.",
+        state.failures as f64,
+    );
 }
 
 /// What the process uses, under the names that all programs use.

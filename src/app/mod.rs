@@ -7,6 +7,8 @@
 mod access;
 mod agents;
 mod audit;
+pub mod backup;
+mod backups;
 mod birth;
 mod bulk;
 mod cas;
@@ -21,6 +23,7 @@ mod edit;
 mod error;
 mod expected;
 mod export;
+mod fence;
 mod issue;
 mod issuers;
 mod jobs;
@@ -52,6 +55,7 @@ mod work;
 pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use audit::{Chained, EventExport, EventFilter, EventPage};
+pub use backups::{BackupState, LastBackup, WantedBackup};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
 pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
@@ -62,6 +66,7 @@ pub use edit::CertificateEdit;
 pub use error::AppError;
 pub use expected::Expected;
 pub use export::Export;
+pub use fence::RestorePlan;
 pub use issuers::{IssuerEdit, IssuerView};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
@@ -145,6 +150,10 @@ pub struct App {
     configured: configured::Configured,
     /// How often callers may call.
     limits: limits::Limits,
+    /// Whether a restored store may be acted on.
+    fence: fence::Fence,
+    /// The backups that are made here.
+    backups: backups::Backups,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.

@@ -3,6 +3,7 @@
 
 use super::{
     App, SystemCa,
+    backups::Backups,
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
@@ -104,17 +105,22 @@ pub(super) async fn machine_store(
     mode: Committer,
     on_fatal: OnFatal,
 ) -> Result<Store, StartError> {
+    let engine = machine_engine(config).await?;
+    let store = Store::start(engine, mode, on_fatal);
+    Ok(store.map_err(|e| EngineError::Io(e.to_string()))?)
+}
+
+/// The engine of that store.
+pub(super) async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
     let made = Disk.make_dir(&config.data_dir, 0o700);
     made.map_err(StartError::DataDir)?;
-    let engine: Arc<dyn Engine> = match &config.database {
+    Ok(match &config.database {
         Some(database) => {
             let login = database::login(database, &Disk)?;
             Arc::new(Postgres::open(login, PATIENCE).await?)
         }
         None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
-    };
-    let store = Store::start(engine, mode, on_fatal);
-    Ok(store.map_err(|e| EngineError::Io(e.to_string()))?)
+    })
 }
 
 /// The exit code when the store failed while the server ran (EX_IOERR of sysexits.h).
@@ -157,6 +163,9 @@ pub enum StartError {
     /// The clock was never set: what is made now would have ended when it is.
     #[error("the clock says {0}, which cannot be: set it, then start again")]
     Clock(Time),
+    /// The backups of the configuration.
+    #[error("{0}")]
+    Scheduled(String),
     /// The keys of the configuration.
     #[error("{0}")]
     Keys(String),
@@ -267,6 +276,7 @@ impl App {
         } = parts;
         let configured = Configured::read(config.keys.clone(), &*files);
         let configured = configured.map_err(StartError::Keys)?;
+        let backups = Backups::new(config.backup.as_ref())?;
         let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
         let ahead = upkeep
             .admit(config.migrations_via_hook, backup_before_migration)
@@ -335,6 +345,8 @@ impl App {
             heard: Heard::default(),
             watched: Watched::default(),
             pulse: Pulse::default(),
+            fence: Default::default(),
+            backups,
             refusals: Throttle::default(),
             metrics,
             files,
@@ -346,6 +358,7 @@ impl App {
             limits: Limits::new(&config),
             config,
         };
+        app.know_fence().await?;
         app.look_at_room();
         app.remember_heard().await?;
         app.know_issuers().await?;

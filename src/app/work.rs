@@ -82,6 +82,9 @@ impl App {
 
     /// The jobs that an agent runs and is to stop.
     async fn stopping(&self, agent: &Id) -> Result<Vec<Id>, AppError> {
+        if self.is_fenced() {
+            return Ok(Vec::new());
+        }
         let its_own = executor_key(agent).bytes();
         let scan = Scan::under(JOB_STOPPING, its_own, MOST_LEASED);
         let jobs = self.store.scan::<Job>(scan).await?;
@@ -91,6 +94,9 @@ impl App {
     /// Leases the jobs of an agent that are due; gives also when the next one is, of those that
     /// wait for their time.
     async fn claim(&self, agent: &Id) -> Result<(Vec<WorkItem>, Option<Time>), AppError> {
+        if self.is_fenced() {
+            return Ok((Vec::new(), None));
+        }
         let executor = executor_key(agent);
         let scan = Scan::under(JOB_DUE, executor.bytes(), JOBS_A_POLL as usize);
         let (now, mut next, mut items) = (self.now(), None, Vec::new());

@@ -2,7 +2,7 @@
 
 use crate::{
     agent::{EnrolError, IdentityError, PolicyError},
-    app::StartError,
+    app::{StartError, backup::BackupFailure},
     config::ConfigError,
     net::{BindError, CallError, TrustError},
 };
@@ -12,7 +12,15 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (0, "it did what was asked"),
     (1, "it did not, or the server refused; the message says why"),
     (2, "the command line cannot be read"),
+    (
+        65,
+        "a backup is damaged, cannot be opened, or does not prove itself",
+    ),
     (69, "the server is not to be reached"),
+    (
+        73,
+        "a backup could not be put into its sink, or the sink not be read",
+    ),
     (74, "storage or a file failed"),
     (
         78,
@@ -48,6 +56,12 @@ pub enum CliError {
     /// The server is not to be reached.
     #[error("{0}")]
     Unreachable(String),
+    /// A backup that is not good.
+    #[error("{0}")]
+    Damaged(String),
+    /// A sink of backups.
+    #[error("{0}")]
+    Sink(String),
     /// Storage or files.
     #[error("{0}")]
     Storage(String),
@@ -77,6 +91,8 @@ impl CliError {
             Self::Unreachable(_) => {
                 "start the server, or name another by --server, --socket or --data-dir"
             }
+            Self::Damaged(_) => "use another backup, or the key that opens this one",
+            Self::Sink(_) => "check the sink that the message names, its owner and free space",
             Self::Storage(_) => {
                 "check what the message names: a path, its owner and free space, or a database"
             }
@@ -92,9 +108,30 @@ impl CliError {
         match self {
             Self::Failed(_) | Self::Refused { .. } => 1,
             Self::Usage(_) => 2,
+            Self::Damaged(_) => 65,
             Self::Unreachable(_) => 69,
+            Self::Sink(_) => 73,
             Self::Storage(_) => 74,
             Self::Config(_) | Self::Schema(_) => 78,
+        }
+    }
+}
+
+impl From<BackupFailure> for CliError {
+    fn from(e: BackupFailure) -> Self {
+        let text = e.to_string();
+        Self::of_step(e.step(), text)
+    }
+}
+
+impl CliError {
+    /// Of the step of a backup that failed.
+    pub fn of_step(step: &str, text: String) -> Self {
+        match step {
+            "verify" => Self::Damaged(text),
+            "upload" => Self::Sink(text),
+            "refused" => Self::Failed(text),
+            _ => Self::Storage(text),
         }
     }
 }

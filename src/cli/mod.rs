@@ -5,6 +5,7 @@ mod agent;
 mod agents;
 mod attempts;
 mod audit;
+mod backup;
 mod bench;
 mod bulk;
 mod certs;
@@ -26,6 +27,7 @@ mod policies;
 mod profiles;
 mod quickstart;
 mod renewal_policies;
+mod restore;
 mod roles;
 mod served;
 mod server;
@@ -146,6 +148,11 @@ enum Command {
     /// List, show and export the audit log, and verify its links
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Make, list, verify and remove backups
+    #[command(subcommand)]
+    Backup(backup::Backups),
+    /// Put a backup in the place of the store; see and lift the fence that stands after it
+    Restore(restore::Restore),
     /// How things stand: certificates, what expires and fails, agents, jobs
     Status(status::Status),
     /// Show and change the format of this machine's store
@@ -309,6 +316,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Audit(command) => {
             env.sound()?;
             runtime(false, audit::run(command, &global, &env))
+        }
+        Command::Backup(command) => {
+            env.sound()?;
+            runtime(false, backup::run(command, &global, &env))
+        }
+        Command::Restore(command) => {
+            env.sound()?;
+            runtime(false, restore::run(command, &global, &env))
         }
         Command::Status(command) => {
             env.sound()?;

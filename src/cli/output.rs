@@ -30,6 +30,11 @@ pub fn failure(error: &CliError, program: bool) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Warns on standard error.
+pub fn warn(text: &str) {
+    let _ = writeln!(io::stderr(), "certctl: {}", plain(text));
+}
+
 /// A text of others as a terminal may have it: without control characters, line ends apart.
 pub fn plain(text: &str) -> String {
     text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")

@@ -5,6 +5,7 @@ use super::{
     database::DatabaseConfig,
     environment::Environment,
     fault::ConfigError,
+    schedule::{Schedule, keep},
     settings::{bytes, count, ip, origins, port, rate, switch, url_host},
 };
 use crate::{
@@ -48,6 +49,36 @@ pub struct ServerConfig {
     pub disk_reserve: u64,
     /// A store that is behind is left to `certctl server --migrate-only`.
     pub migrations_via_hook: bool,
+    /// The way to backups in S3.
+    pub s3: Option<S3Config>,
+    /// The backups that it makes by itself.
+    pub backup: Option<BackupConfig>,
+}
+
+/// Backups that a server makes by itself.
+#[derive(Debug, Clone)]
+pub struct BackupConfig {
+    /// When.
+    pub schedule: Schedule,
+    /// Where they go.
+    pub sink: String,
+    /// How many are kept: of days, weeks and months.
+    pub keep: [usize; 3],
+    /// Recipients that can open them.
+    pub encrypt_to: Vec<String>,
+    /// The passphrase that opens them.
+    pub passphrase: Option<SecretString>,
+}
+
+/// The way to S3, or to what speaks like it.
+#[derive(Debug, Clone)]
+pub struct S3Config {
+    /// The address of the service.
+    pub endpoint: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// Key id and secret; without them requests are not signed.
+    pub keys: Option<(String, SecretString)>,
 }
 
 /// How often callers may call.
@@ -74,6 +105,8 @@ impl ServerConfig {
             keys: Vec::new(),
             rates: None,
             trusted_proxies: Networks::default(),
+            s3: None,
+            backup: None,
             disk_reserve: 0,
             migrations_via_hook: false,
         }
@@ -155,11 +188,66 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .get("CERTCTL_TRUSTED_PROXIES")
             .and_then(|text| text.parse().ok())
             .unwrap_or_default(),
+        s3: s3(env)?,
+        backup: backup(env)?,
         disk_reserve: bytes(env.or_default("CERTCTL_DISK_RESERVE")).unwrap_or_default(),
         migrations_via_hook: switch(env.or_default("CERTCTL_MIGRATIONS_VIA_HOOK"))
             .unwrap_or_default(),
     };
     Ok((config, log))
+}
+
+fn backup(env: &Environment) -> Result<Option<BackupConfig>, ConfigError> {
+    let Some(schedule) = env.get("CERTCTL_BACKUP_SCHEDULE") else {
+        return Ok(None);
+    };
+    let of = |setting: &'static str| move |e: String| ConfigError::of(setting, e);
+    let schedule = schedule.parse().map_err(of("CERTCTL_BACKUP_SCHEDULE"))?;
+    let sink = env.get("CERTCTL_BACKUP_SINK").map(ToOwned::to_owned);
+    let sink = sink.ok_or_else(|| {
+        let why = "it goes with CERTCTL_BACKUP_SCHEDULE: say where backups go";
+        ConfigError::of("CERTCTL_BACKUP_SINK", why)
+    })?;
+    let encrypt_to = env.get("CERTCTL_BACKUP_ENCRYPT_TO").unwrap_or_default();
+    let encrypt_to: Vec<String> = origins(encrypt_to);
+    let passphrase = env.get("CERTCTL_BACKUP_PASSPHRASE");
+    if encrypt_to.is_empty() == passphrase.is_none() {
+        let why = "backups hold every secret: either this or CERTCTL_BACKUP_PASSPHRASE says who \
+                   can open them";
+        return Err(ConfigError::of("CERTCTL_BACKUP_ENCRYPT_TO", why));
+    }
+    Ok(Some(BackupConfig {
+        schedule,
+        sink,
+        keep: keep(env.or_default("CERTCTL_BACKUP_KEEP")).map_err(of("CERTCTL_BACKUP_KEEP"))?,
+        encrypt_to,
+        passphrase: passphrase.map(|text| text.to_owned().into()),
+    }))
+}
+
+/// The way to backups in S3, where one is configured.
+///
+/// # Errors
+/// When only one half of a pair of keys is there.
+pub fn s3(env: &Environment) -> Result<Option<S3Config>, ConfigError> {
+    let (id, secret) = (
+        "CERTCTL_BACKUP_S3_ACCESS_KEY",
+        "CERTCTL_BACKUP_S3_SECRET_KEY",
+    );
+    let keys = match (env.get(id), env.get(secret)) {
+        (Some(id), Some(secret)) => Some((id.to_owned(), secret.to_owned().into())),
+        (None, None) => None,
+        (Some(_), None) => return Err(ConfigError::of(secret, format!("it goes with {id}"))),
+        (None, Some(_)) => return Err(ConfigError::of(id, format!("it goes with {secret}"))),
+    };
+    let Some(endpoint) = env.get("CERTCTL_BACKUP_S3_ENDPOINT") else {
+        return Ok(None);
+    };
+    Ok(Some(S3Config {
+        endpoint: endpoint.trim_end_matches('/').to_owned(),
+        region: env.or_default("CERTCTL_BACKUP_S3_REGION").to_owned(),
+        keys,
+    }))
 }
 
 fn database(env: &Environment) -> Option<DatabaseConfig> {

@@ -10,17 +10,19 @@ mod environment;
 mod fault;
 mod file;
 mod page;
+mod schedule;
 mod settings;
 
 pub use check::{
-    Flags, KeyList, KeySource, LogConfig, Rates, ReadKeys, ServerConfig, data_dir, logging,
-    public_host, server,
+    BackupConfig, Flags, KeyList, KeySource, LogConfig, Rates, ReadKeys, S3Config, ServerConfig,
+    data_dir, logging, public_host, s3, server,
 };
 pub use database::{DatabaseConfig, DatabaseHost, SslMode};
 pub use environment::{Environment, Reader, Shown, Source};
 pub use fault::{ConfigError, Fault};
 pub use file::DEFAULT_FILE;
 pub use page::page;
+pub use schedule::Schedule;
 pub use settings::{Kind, SETTINGS, Setting, setting, url_host};
 
 /// The socket's name in the data directory.

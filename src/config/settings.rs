@@ -1,6 +1,7 @@
 //! The table of settings. Names, file keys, checks, help and the reference page follow from it.
 
 use super::database::DatabaseConfig;
+use super::schedule::{Schedule, keep};
 use crate::{
     access::{
         configured::{admin_keys, named_keys},
@@ -42,6 +43,12 @@ pub enum Kind {
     Socket,
     /// An `https://` address.
     Url,
+    /// An `https://` or `http://` address of a service of others.
+    Service,
+    /// When something is done again and again.
+    Schedule,
+    /// How many of days, weeks and months.
+    Keep,
     /// Origins of pages, or `*`.
     Origins,
     /// Yes or no.
@@ -148,6 +155,58 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Origins,
         "",
         "origins whose pages may call the API from a browser, separated by commas, e.g. https://console.example; * lets pages of any origin read",
+    ),
+    public(
+        "CERTCTL_BACKUP_SCHEDULE",
+        Kind::Schedule,
+        "",
+        "when the server makes a backup by itself: an interval such as 6h, or a time of the day in UTC such as 02:30; each is restored into a scratch store to prove it",
+    ),
+    public(
+        "CERTCTL_BACKUP_SINK",
+        Kind::Text,
+        "",
+        "where those backups go: dir:/a/path or s3://bucket/prefix",
+    ),
+    public(
+        "CERTCTL_BACKUP_KEEP",
+        Kind::Keep,
+        "7d 5w 12m",
+        "how many of them are kept: the last of so many days, weeks and months",
+    ),
+    public(
+        "CERTCTL_BACKUP_ENCRYPT_TO",
+        Kind::Text,
+        "",
+        "age recipients that can open them, separated by commas",
+    ),
+    secret(
+        "CERTCTL_BACKUP_PASSPHRASE",
+        Kind::Text,
+        "passphrase that opens them, instead of recipients",
+    ),
+    public(
+        "CERTCTL_BACKUP_S3_ENDPOINT",
+        Kind::Service,
+        "",
+        "address of the service that backups in s3:// go to, e.g. https://s3.eu-central-1.amazonaws.com",
+    ),
+    public(
+        "CERTCTL_BACKUP_S3_REGION",
+        Kind::Text,
+        "us-east-1",
+        "region that requests to that service are signed for",
+    ),
+    public(
+        "CERTCTL_BACKUP_S3_ACCESS_KEY",
+        Kind::Text,
+        "",
+        "id of the key that signs them; without one they are not signed",
+    ),
+    secret(
+        "CERTCTL_BACKUP_S3_SECRET_KEY",
+        Kind::Text,
+        "that key's secret",
     ),
     secret(
         "CERTCTL_AUTH_SECRET",
@@ -288,6 +347,9 @@ impl Kind {
             Self::Port => "port",
             Self::Socket => "address and port",
             Self::Url => "https URL",
+            Self::Service => "URL",
+            Self::Schedule => "interval or time of day",
+            Self::Keep => "days, weeks, months",
             Self::Origins => "list of origins",
             Self::Switch => "true or false",
             Self::Rate => "number a second",
@@ -316,6 +378,9 @@ impl Kind {
             Self::Url if url_host(text).is_none() => {
                 "a URL such as https://certctl.example:8443 is expected"
             }
+            Self::Service if !is_service(text) => {
+                "a URL such as https://s3.eu-central-1.amazonaws.com is expected"
+            }
             Self::Origins if !origins(text).iter().all(|origin| is_origin(origin)) => {
                 "origins such as https://console.example, separated by commas, or * are expected"
             }
@@ -329,6 +394,8 @@ impl Kind {
                     .map(drop)
                     .map_err(|e| e.to_string());
             }
+            Self::Schedule => return text.parse::<Schedule>().map(drop),
+            Self::Keep => return keep(text).map(drop),
             Self::Database => return DatabaseConfig::parse(text).map(drop),
             Self::Keys => return admin_keys(text).map(drop),
             Self::NamedKeys => return named_keys(text).map(drop),
@@ -340,6 +407,14 @@ impl Kind {
         };
         Err(expected.to_owned())
     }
+}
+
+/// Whether it is an `https://` or `http://` address.
+fn is_service(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("https://")
+        .or(text.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && text.parse::<http::Uri>().is_ok())
 }
 
 /// Yes or no.

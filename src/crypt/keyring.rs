@@ -132,6 +132,18 @@ impl MachineKey {
         Ok(Self(Zeroizing::new(key)))
     }
 
+    /// A secret for another use, which says nothing of the key.
+    pub fn derived(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut secret = Zeroizing::new([0; 32]);
+        Salt::new(HKDF_SHA256, b"certctl machine key")
+            .extract(&*self.0)
+            .expand(&[purpose.as_bytes()], HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut *secret))
+            // HKDF refuses only outputs of over 255 blocks, or of another length than asked for.
+            .unwrap_or_else(|_| std::process::abort());
+        secret
+    }
+
     /// Its text form: 64 hexadecimal digits and a newline.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(65));
@@ -196,14 +208,7 @@ impl KeyRing {
 
     /// Opens a ring by the machine key.
     pub fn open_ring(doc: &RingDoc, machine: &MachineKey) -> Result<Self, RingError> {
-        let ring_key = doc
-            .slots
-            .iter()
-            .find_map(|slot| {
-                let Slot::Machine { wrapped } = slot;
-                open_under(&machine.0, MACHINE, ring_place(RING), wrapped).and_then(as_key)
-            })
-            .ok_or(RingError::WrongKey)?;
+        let ring_key = ring_key(doc, machine)?;
         let mut by_name = BTreeMap::new();
         for (name, sealed) in &doc.keys {
             let key = open_under(&ring_key, RING, ring_place(name), sealed).and_then(as_key);
@@ -222,6 +227,23 @@ impl KeyRing {
         }
     }
 
+    /// The ring as it is stored, which `opens` opens, with a slot for another machine key, too.
+    ///
+    /// # Errors
+    /// When the key does not open it.
+    pub fn with_slot(
+        doc: &RingDoc,
+        opens: &MachineKey,
+        also: &MachineKey,
+        rng: &dyn Rng,
+    ) -> Result<RingDoc, RingError> {
+        let ring_key = ring_key(doc, opens)?;
+        let mut doc = doc.clone();
+        let wrapped = seal_under(&also.0, MACHINE, ring_place(RING), &*ring_key, rng);
+        doc.slots.push(Slot::Machine { wrapped });
+        Ok(doc)
+    }
+
     /// Seals a value for its place.
     pub fn seal(&self, place: Place<'_>, plain: &[u8], rng: &dyn Rng) -> Sealed {
         let name = &self.0.writes;
@@ -237,6 +259,17 @@ impl KeyRing {
         let key = self.0.by_name.get(&sealed.key).ok_or(RingError::Value)?;
         open_under(key, &sealed.key, place, sealed).ok_or(RingError::Value)
     }
+}
+
+/// The ring key, by whichever slot the machine key opens.
+fn ring_key(doc: &RingDoc, machine: &MachineKey) -> Result<Zeroizing<[u8; 32]>, RingError> {
+    let mut slots = doc.slots.iter();
+    slots
+        .find_map(|slot| {
+            let Slot::Machine { wrapped } = slot;
+            open_under(&machine.0, MACHINE, ring_place(RING), wrapped).and_then(as_key)
+        })
+        .ok_or(RingError::WrongKey)
 }
 
 fn ring_place(purpose: &str) -> Place<'_> {

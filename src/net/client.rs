@@ -135,12 +135,37 @@ impl HttpClient {
             .with_custom_certificate_verifier(trust.verifier(&provider)?)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let route = Route::Https {
+        Ok(Self::new(
+            Self::by_tcp(dialer, tls, false, &options),
+            HTTPS_IDLE,
+            &options,
+        ))
+    }
+
+    /// For services of others, with `https://` and `http://` addresses: TLS 1.2 will do.
+    pub fn foreign(
+        dialer: Dialer,
+        trust: &Trust,
+        options: HttpOptions,
+    ) -> Result<Self, TrustError> {
+        let provider = provider();
+        let mut tls = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .dangerous()
+            .with_custom_certificate_verifier(trust.verifier(&provider)?)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let route = Self::by_tcp(dialer, tls, true, &options);
+        Ok(Self::new(route, HTTPS_IDLE, &options))
+    }
+
+    fn by_tcp(dialer: Dialer, tls: ClientConfig, plain: bool, options: &HttpOptions) -> Route {
+        Route::Https {
             dialer,
             tls: TlsConnector::from(Arc::new(tls)),
+            plain,
             server_name: options.server_name.clone(),
-        };
-        Ok(Self::new(route, HTTPS_IDLE, &options))
+        }
     }
 
     /// For the server behind a unix socket; the host of an address, such as

@@ -22,6 +22,8 @@ pub(super) enum Route {
     Https {
         dialer: Dialer,
         tls: TlsConnector,
+        /// Addresses may begin with `http://`, too.
+        plain: bool,
         /// The name asked for and verified; the host of the request if absent.
         server_name: Option<String>,
     },
@@ -49,9 +51,15 @@ impl Connector {
             Route::Https {
                 dialer,
                 tls,
+                plain,
                 server_name,
             } => {
                 let host = uri.host().unwrap_or_default().to_owned();
+                if plain && uri.scheme_str() == Some("http") && !host.is_empty() {
+                    let port = uri.port_u16().unwrap_or(80);
+                    let tcp = dialer.connect(&host, port, self.timeout).await?;
+                    return Ok(TokioIo::new(Wire::Tcp(tcp)));
+                }
                 if uri.scheme_str() != Some("https") || host.is_empty() {
                     return Err(CallError::Request(format!(
                         "{uri} is not an https:// address"

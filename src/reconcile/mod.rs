@@ -83,6 +83,12 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     every(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
     });
+    every(
+        app,
+        "backups",
+        tick,
+        |app| async move { app.due_backup().await },
+    );
     app.warn_of_ends();
     every(app, "ends of CAs", ENDS_EVERY, |app| async move {
         app.warn_of_ends();
@@ -117,6 +123,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.forget_outcomes().await?;
     app.trim_feed(FEED_KEPT).await?;
     app.refresh_crls().await?;
+    app.due_backup().await?;
     app.renew_server_certificate().await
 }
 
@@ -185,6 +192,9 @@ async fn due<T: Document, F>(
 ) where
     F: Future<Output = Result<(), AppError>> + Send,
 {
+    if app.is_fenced() {
+        return;
+    }
     let stop = app.tasks.token();
     let mut after = None;
     loop {

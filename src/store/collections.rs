@@ -11,8 +11,8 @@ use crate::{
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
         DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Observation, Order,
-        OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy, Replan, Revocation,
-        Session, Target, Team, Version, job::JobKind, once::Outcome,
+        OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy, Replan, Restoration,
+        Revocation, Session, Target, Team, Version, job::JobKind, once::Outcome,
     },
     id::Id,
 };
@@ -717,6 +717,8 @@ pub struct RingRow {
 }
 document!(RingRow, "ring", [], |self, _keys| {});
 
+document!(Restoration, "restoration", [], |self, _keys| {});
+
 /// The key under which an open order stands.
 pub fn open_order_key(certificate: &Id, holder: &Holder) -> Key {
     Key::new()
@@ -754,6 +756,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<CaNode>(),
     Collection::of::<Outcome>(),
     Collection::of::<RingRow>(),
+    Collection::of::<Restoration>(),
     Collection::of::<Schema>(),
     Collection::of::<Record>(),
 ];

@@ -21,6 +21,11 @@ pub const fn epoch_start(epoch: u32) -> u64 {
     (epoch as u64) << 40
 }
 
+/// The sequence number before the first commit of the epoch after that of `seq`.
+pub const fn next_epoch(seq: u64) -> u64 {
+    ((seq >> 40) + 1) << 40
+}
+
 /// The sequence number of a store while it is being loaded.
 pub const LOADING: u64 = 0;
 

@@ -16,6 +16,7 @@ const TELL_EVERY: u64 = 100_000;
 #[derive(Clone, Copy)]
 pub struct Collection {
     coll: Coll,
+    format: u16,
     indexes: &'static [Index],
     keys: fn(&Known, Row) -> Result<Vec<IndexKey>, StoreError>,
 }
@@ -25,19 +26,25 @@ impl Collection {
     pub const fn of<T: Document>() -> Self {
         Self {
             coll: T::COLL,
+            format: T::FORMAT,
             indexes: T::INDEXES,
             keys: |known, row| Ok(Keys::of(&*known.decode::<T>(row)?)),
         }
     }
 
+    /// Its name.
+    pub const fn name(&self) -> &'static str {
+        self.coll.0
+    }
+
+    /// The number of its documents' JSON form.
+    pub const fn format(&self) -> u16 {
+        self.format
+    }
+
     /// The collection.
     pub const fn coll(&self) -> Coll {
         self.coll
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.coll.0
     }
 
     /// What its indexes are, in words that differ whenever the keys of a row may.
@@ -52,6 +59,10 @@ impl Collection {
     }
 }
 
+/// The collection that says which indexes are built: of this store, and of none that takes its
+/// rows over.
+pub const LAYOUT: &str = "layout";
+
 /// The indexes that a collection's rows stand in.
 #[derive(Debug, Serialize, Deserialize)]
 struct Layout {
@@ -62,7 +73,7 @@ struct Layout {
 }
 
 impl Document for Layout {
-    const COLL: Coll = Coll("layout");
+    const COLL: Coll = Coll(LAYOUT);
     const FORMAT: u16 = 1;
     const INDEXES: &'static [Index] = &[];
     fn id(&self) -> &Id {

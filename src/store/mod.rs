@@ -5,6 +5,7 @@
 //! and are committed in groups. What a batch may do is decided in `commit.rs`, the same for every
 //! [`Engine`]; engines read facts and apply changes.
 
+pub mod backup;
 mod batch;
 mod collections;
 mod commit;
@@ -30,7 +31,7 @@ pub use batch::{
     Refusal, Write,
 };
 pub use collections::*;
-pub use commit::link;
+pub use commit::{link, next_epoch};
 pub use counting::{Counting, Work};
 pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};
@@ -173,6 +174,28 @@ impl Store {
                         Some(row) => Some(self.decode(row).await?),
                         None => None,
                     });
+                }
+                Ok(found)
+            }
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// All rows of a collection that has few.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn every<T: Document>(&self) -> Result<Vec<Loaded<T>>, StoreError> {
+        let question = Query::All {
+            coll: T::COLL,
+            after: None,
+            limit: usize::MAX,
+        };
+        match self.ask(question).await? {
+            Answer::All(rows) => {
+                let mut found = Vec::with_capacity(rows.len());
+                for row in rows {
+                    found.push(self.decode(row).await?);
                 }
                 Ok(found)
             }

@@ -81,6 +81,32 @@ pub trait Files: Send + Sync {
     fn metadata(&self, path: &Path) -> Result<Option<Metadata>, FileError>;
     /// Moves within one file system, replacing a file at `to`, durable and at once.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError>;
+    /// Begins a file that is too long to be held in memory; there is nothing at `path` before
+    /// [`Pending::place`].
+    fn begin(&self, path: &Path, mode: u32) -> Result<Box<dyn Pending>, FileError> {
+        let _ = mode;
+        Err(at("write in parts", path)(
+            io::ErrorKind::Unsupported.into(),
+        ))
+    }
+    /// Opens a regular file that is too long to be held in memory.
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, FileError> {
+        Err(at("read in parts", path)(io::ErrorKind::Unsupported.into()))
+    }
+    /// Gives a file a second name in the same file system, durable; a file at `to` is left, and
+    /// refused.
+    fn link(&self, from: &Path, to: &Path) -> Result<(), FileError> {
+        let _ = to;
+        Err(at("keep", from)(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+/// A file that is being written. Dropped, it is gone.
+pub trait Pending: Write + Send {
+    /// Reads what was written so far, from the disk.
+    fn reread(&mut self) -> Result<Box<dyn Read + Send>, FileError>;
+    /// Puts the file in its place, durable and at once.
+    fn place(self: Box<Self>) -> Result<(), FileError>;
 }
 
 /// Whose a file is, by number.
@@ -230,6 +256,31 @@ impl Files for Disk {
         }
     }
 
+    fn begin(&self, path: &Path, mode: u32) -> Result<Box<dyn Pending>, FileError> {
+        let begun = parent(path).and_then(|dir| {
+            let file = tempfile::Builder::new()
+                .prefix(TEMP_PREFIX)
+                .tempfile_in(dir)?;
+            file.as_file()
+                .set_permissions(Permissions::from_mode(mode))?;
+            Ok(file)
+        });
+        let file = begun.map_err(at("write", path))?;
+        let path = path.to_owned();
+        Ok(Box::new(Begun { file, path }))
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, FileError> {
+        let file = regular(path).map_err(at("read", path))?;
+        Ok(Box::new(file))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<(), FileError> {
+        fs::hard_link(from, to)
+            .and_then(|()| sync_parent(to))
+            .map_err(at("keep", from))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
         fs::rename(from, to)
             .and_then(|()| sync_parent(to))
@@ -279,15 +330,53 @@ fn present(removed: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-fn read(path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
-    // Opening a pipe would otherwise wait for its writer.
+/// A file of the disk that is being written.
+struct Begun {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Write for Begun {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Pending for Begun {
+    fn reread(&mut self) -> Result<Box<dyn Read + Send>, FileError> {
+        let file = self.file.reopen().map_err(at("read", &self.path))?;
+        Ok(Box::new(file))
+    }
+
+    fn place(self: Box<Self>) -> Result<(), FileError> {
+        let Self { file, path } = *self;
+        let synced = file.as_file().sync_all();
+        synced
+            .and_then(|()| file.persist(&path).map(drop).map_err(|e| e.error))
+            .and_then(|()| sync_parent(&path))
+            .map_err(at("write", &path))
+    }
+}
+
+/// Opens a regular file; opening a pipe would wait for its writer.
+fn regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a regular file"))
     }
+}
+
+fn read(path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+    let file = regular(path)?;
     let mut bytes = Vec::new();
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;

@@ -14,7 +14,7 @@ mod trusted;
 
 pub use exec::{Command, Ending, Exec, ExecError, Finished, MAX_OUTPUT, Programs};
 pub use files::{
-    Disk, FileError, Files, Kind, Metadata, Owner, Reach, TEMP_PREFIX, remove_temporaries,
+    Disk, FileError, Files, Kind, Metadata, Owner, Pending, Reach, TEMP_PREFIX, remove_temporaries,
 };
 pub use lock::Lock;
 pub use process::{Machine, Usage, harden, raise_open_files};

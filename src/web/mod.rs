@@ -4,6 +4,7 @@
 mod agents;
 mod assets;
 mod attempt;
+mod backups;
 mod certificate;
 mod certificates;
 mod ending;
@@ -49,6 +50,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/certificates/{id}/archive", post(ending::archive))
         .route("/agents", get(agents::page))
         .route("/agents/{id}", get(agents::one))
+        .route("/backups", get(backups::page))
         .route("/targets", get(targets::page))
         .route("/targets/fragment", get(targets::fragment))
         .route("/targets/{id}/test", post(targets::test))

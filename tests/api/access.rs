@@ -145,6 +145,11 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("POST /api/v1/certificates/bulk-reassign", Needs(CertEdit), 200),
     ("GET /api/v1/metrics", Needs(MetricsRead), 200),
     ("GET /api/v1/metrics/prometheus", Needs(MetricsRead), 200),
+    ("GET /api/v1/backups", Needs(BackupRead), 200),
+    ("POST /api/v1/backups", Needs(BackupRun), 202),
+    ("GET /api/v1/restore", Needs(BackupRead), 200),
+    // No store here was restored.
+    ("POST /api/v1/restore/unfence", Needs(BackupRun), 409),
 ];
 
 /// Who calls.
@@ -454,6 +459,13 @@ impl World {
                 (path.into(), body)
             }
             "POST /api/v1/agents/tokens" => (path.into(), json!({})),
+            "POST /api/v1/backups" => {
+                while self.app.get(path).await["running"] == true {
+                    tokio::task::yield_now().await;
+                }
+                let sink = format!("dir:{}", self.app.file("backups").display());
+                (path.into(), json!({"sink": sink, "without_keys": true}))
+            }
             "POST /api/v1/agents/enrol" => {
                 let token = self.app.join_token(json!({})).await;
                 (path.into(), TestAgent::wish(&fresh, &token, &fresh))
@@ -721,9 +733,9 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 
 #[test]
 fn the_catalogue_is_whole_and_its_names_are_read_back() {
-    assert_eq!(Permission::ALL.len(), 82);
+    assert_eq!(Permission::ALL.len(), 84);
     let names: BTreeSet<_> = Permission::ALL.iter().map(|p| p.as_str()).collect();
-    assert_eq!(names.len(), 82);
+    assert_eq!(names.len(), 84);
     for permission in Permission::ALL {
         assert_eq!(
             permission.as_str().parse::<Permission>().unwrap(),
@@ -745,13 +757,13 @@ fn the_catalogue_is_whole_and_its_names_are_read_back() {
 fn roles_hold_what_the_catalogue_says() {
     let sizes = Role::ALL.map(|role| (role.id(), role.permissions().iter().count()));
     let expected = [
-        ("r-admin", 82),
-        ("r-operator", 48),
-        ("r-viewer", 19),
+        ("r-admin", 84),
+        ("r-operator", 49),
+        ("r-viewer", 20),
         // With `verification.run`, which an agent's deployment ends with.
         ("r-agent", 7),
         ("r-mcp", 33),
-        ("r-cli", 47),
+        ("r-cli", 48),
         ("r-auditor", 3),
     ];
     assert_eq!(sizes, expected);
@@ -772,7 +784,8 @@ fn roles_hold_what_the_catalogue_says() {
             CrlAdmin,
             ScepAdmin,
             EstAdmin,
-            CaHierarchyManage
+            CaHierarchyManage,
+            BackupRun
         ]
     );
     for permission in Role::Viewer.permissions().iter() {

@@ -189,7 +189,7 @@ async fn who_one_is_and_what_there_is() {
         (&check["admin"], &check["admin_via_role"]),
         (&true.into(), &true.into())
     );
-    assert_eq!(check["effective_permissions"].as_array().unwrap().len(), 82);
+    assert_eq!(check["effective_permissions"].as_array().unwrap().len(), 84);
     let agent = app.agent("host").await;
     let me = app
         .call("GET", "/api/v1/auth/me")

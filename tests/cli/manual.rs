@@ -118,7 +118,9 @@ fn each_exit_code_is_met() {
         ("certs list", 0),
         ("certs show nosuch", 1),
         ("certs nosuch", 2),
+        (&format!("backup verify {file}"), 65),
         (&format!("certs list --socket {file}.sock"), 69),
+        (&format!("backup list --sink dir:{file}"), 73),
         (&format!("man --dir {file}"), 74),
         (&format!("certs list --config {file}"), 78),
     ] {

@@ -5,6 +5,7 @@ pub mod process;
 pub mod standalone;
 
 mod agents;
+mod backup;
 mod commands;
 mod config;
 mod demand;

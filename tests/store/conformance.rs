@@ -578,7 +578,7 @@ async fn buckets(ask: &Ask<'_>) {
 async fn streams(ask: &Ask<'_>) {
     let append = |stream, doc: &str| Append {
         stream,
-        doc: Bytes::from(doc.to_owned()),
+        doc: Bytes::from(format!("{doc:?}")),
     };
     let batch = |append| Batch {
         append,
@@ -597,7 +597,13 @@ async fn streams(ask: &Ask<'_>) {
     .await;
     let entries = ask.tail("s1", u64::MAX, 9).await;
     let found: Vec<_> = entries.iter().map(|e| (e.number, &e.doc[..])).collect();
-    assert_eq!(found, [(4, &b"d"[..]), (3, b"c"), (2, b"b"), (1, b"a")]);
+    let told = [
+        (4, &br#""d""#[..]),
+        (3, br#""c""#),
+        (2, br#""b""#),
+        (1, br#""a""#),
+    ];
+    assert_eq!(found, told);
     let mut previous = [0; 32];
     for entry in entries.iter().rev() {
         assert_eq!(entry.link, link("s1", &previous, entry.number, &entry.doc));

@@ -1,5 +1,6 @@
 //! The store: one conformance suite for all engines, and what lies above them.
 
+mod backup;
 mod conformance;
 mod crash;
 pub mod disk;

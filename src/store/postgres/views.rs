@@ -361,6 +361,19 @@ const VIEWS: &[View] = &[
         "ring",
         &[("created_at", Time, "ring,created_at")],
     ),
+    view(
+        "restorations",
+        "restoration",
+        &[
+            ("backup", Text, ""),
+            ("taken_at", Time, ""),
+            ("restored_at", Time, ""),
+            ("fenced", Flag, ""),
+            ("unfenced_at", Time, ""),
+            ("audit_head", Text, ""),
+            ("replaced_head", Text, ""),
+        ],
+    ),
     view("index_layouts", "layout", &[("built", Json, "")]),
     view(
         "store_schema",

@@ -1,0 +1,210 @@
+//! Backups and restores on the wire.
+
+use crate::app::{BackupState, LastBackup, RestorePlan, backup::Stored};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A backup that is wanted. One of `encrypt_to`, `passphrase` and `without_keys` says who can open
+/// it.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct NewBackup {
+    /// Where it goes: `dir:` and an absolute path, or `s3://bucket/prefix`.
+    pub sink: String,
+    /// age recipients (`age1...`), each of which can open it.
+    #[serde(default)]
+    pub encrypt_to: Vec<String>,
+    /// Whoever knows it can open it.
+    pub passphrase: Option<String>,
+    /// Not encrypted, and without the key that opens its secrets: it can only be restored beside
+    /// the machine key.
+    #[serde(default)]
+    pub without_keys: bool,
+    /// Only what came after this sequence number.
+    pub since: Option<u64>,
+    /// The length of the audit log at that number.
+    pub since_audit_entries: Option<u64>,
+}
+
+/// A backup.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Backup)]
+pub struct BackupShape {
+    /// Its name in the sink.
+    pub name: String,
+    /// When the state that it holds was the present.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    /// The last sequence number of that state.
+    pub seq: u64,
+    /// The audit log's length.
+    pub audit_entries: u64,
+    /// It holds only what came since another.
+    pub increment: bool,
+    /// Its size.
+    pub bytes: u64,
+    /// The rows in it.
+    pub rows: Option<u64>,
+    /// When it was last seen to be good.
+    #[schema(format = DateTime)]
+    pub proven_at: Option<String>,
+    /// It was restored into a scratch store to see that.
+    pub proven_by_restore: bool,
+}
+
+impl From<Stored> for BackupShape {
+    fn from(stored: Stored) -> Self {
+        let proven = stored.proven;
+        Self {
+            name: stored.name,
+            created_at: stored.created_at.to_string(),
+            seq: stored.seq,
+            audit_entries: stored.audit_entries,
+            increment: stored.increment,
+            bytes: stored.bytes,
+            rows: stored.rows,
+            proven_at: proven.as_ref().map(|p| p.at.whole_seconds().to_string()),
+            proven_by_restore: proven.is_some_and(|p| p.restored),
+        }
+    }
+}
+
+/// How backups stand.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = BackupState)]
+pub struct BackupStateShape {
+    /// One is being made.
+    pub running: bool,
+    /// So many rows, counters and entries of it are done.
+    pub done: u64,
+    /// What became of the last one.
+    pub last: Option<LastBackupShape>,
+    /// The newest full backup that this server knows of.
+    pub newest: Option<BackupShape>,
+    /// When one was last seen to be good by restoring it.
+    #[schema(format = DateTime)]
+    pub proven_at: Option<String>,
+    /// How long making the newest one took.
+    pub took_milliseconds: Option<u64>,
+    /// How many were not made, or not proven, since the server was started.
+    pub failures: u64,
+    /// When backups are made by themselves.
+    pub schedule: Option<String>,
+    /// When the next one is.
+    #[schema(format = DateTime)]
+    pub next_at: Option<String>,
+}
+
+/// What became of a backup.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = LastBackup)]
+pub struct LastBackupShape {
+    /// When it was begun.
+    #[schema(format = DateTime)]
+    pub began_at: String,
+    /// When it ended.
+    #[schema(format = DateTime)]
+    pub ended_at: String,
+    /// Where it was to go.
+    pub sink: String,
+    /// The backup, where one was made.
+    pub backup: Option<BackupShape>,
+    /// The step that failed: `capture`, `verify`, `upload`, `file` or `refused`.
+    pub failed_step: Option<String>,
+    /// Why.
+    pub error: Option<String>,
+}
+
+impl From<BackupState> for BackupStateShape {
+    fn from(state: BackupState) -> Self {
+        Self {
+            running: state.running.is_some(),
+            done: state.running.unwrap_or(0),
+            last: state.last.map(LastBackupShape::from),
+            newest: state.newest.map(BackupShape::from),
+            proven_at: state.proven_at.map(|at| at.whole_seconds().to_string()),
+            took_milliseconds: state
+                .took
+                .map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+            failures: state.failures,
+            schedule: state.schedule.map(|schedule| schedule.to_string()),
+            next_at: state.next_at.map(|at| at.to_string()),
+        }
+    }
+}
+
+impl From<LastBackup> for LastBackupShape {
+    fn from(last: LastBackup) -> Self {
+        let (backup, failed) = match last.outcome {
+            Ok(stored) => (Some(stored.into()), None),
+            Err(failed) => (None, Some(failed)),
+        };
+        let (failed_step, error) = failed.map(|(step, why)| (step.to_owned(), why)).unzip();
+        Self {
+            began_at: last.began.to_string(),
+            ended_at: last.ended.to_string(),
+            sink: last.sink,
+            backup,
+            failed_step,
+            error,
+        }
+    }
+}
+
+/// The last restore, and what the server would do.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Restore)]
+pub struct RestoreShape {
+    /// The store came out of a backup, and nobody has lifted the fence yet: nothing is issued,
+    /// planned or handed out.
+    pub fenced: bool,
+    /// The backup; nothing where the store was never restored.
+    pub backup: Option<String>,
+    /// When the restored state was the present.
+    #[schema(format = DateTime)]
+    pub taken_at: Option<String>,
+    /// When it was restored.
+    #[schema(format = DateTime)]
+    pub restored_at: Option<String>,
+    /// When the fence was lifted.
+    #[schema(format = DateTime)]
+    pub unfenced_at: Option<String>,
+    /// Certificates that it would renew now.
+    pub renew: Vec<String>,
+    /// Certificates whose revocation it would finish.
+    pub revoke: Vec<String>,
+    /// Jobs that it would hand out.
+    pub jobs: Vec<String>,
+    /// There are more than are named.
+    pub more: bool,
+}
+
+impl From<Option<RestorePlan>> for RestoreShape {
+    fn from(plan: Option<RestorePlan>) -> Self {
+        let Some(plan) = plan else {
+            return Self {
+                fenced: false,
+                backup: None,
+                taken_at: None,
+                restored_at: None,
+                unfenced_at: None,
+                renew: Vec::new(),
+                revoke: Vec::new(),
+                jobs: Vec::new(),
+                more: false,
+            };
+        };
+        let names = |ids: Vec<crate::id::Id>| ids.iter().map(ToString::to_string).collect();
+        let restoration = plan.restoration;
+        Self {
+            fenced: restoration.fenced,
+            backup: Some(restoration.backup),
+            taken_at: Some(restoration.taken_at.to_string()),
+            restored_at: Some(restoration.restored_at.to_string()),
+            unfenced_at: restoration.unfenced_at.map(|at| at.to_string()),
+            renew: names(plan.renew),
+            revoke: names(plan.revoke),
+            jobs: names(plan.jobs),
+            more: plan.more,
+        }
+    }
+}

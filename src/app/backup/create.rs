@@ -1,0 +1,128 @@
+//! Makes backups.
+
+use super::{
+    BackupFailure,
+    sink::{Sink, Stored, Ways},
+};
+use crate::{
+    app::VERSION,
+    clock::Clock,
+    crypt::MachineKey,
+    store::{
+        Store,
+        backup::{Header, Hidden, Keys, Lock, Progress, Reader, Recipient, Since, Writer, capture},
+    },
+};
+use std::time::Duration;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+/// A state is held for so long at most: meanwhile the store's file grows.
+const LONGEST: Duration = Duration::from_secs(3_600);
+/// What the machine's own identity is derived for.
+const PURPOSE: &str = "backup identity";
+
+/// Of what a backup is made.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The machine key that opens its key ring.
+    pub machine: &'a MachineKey,
+    /// The ways to sinks.
+    pub ways: Ways<'a>,
+    /// The time.
+    pub clock: &'a dyn Clock,
+}
+
+/// Who can open a backup.
+#[derive(Clone)]
+pub enum Locking {
+    /// Anybody, for the key that opens its secrets is not in it: it can only be restored beside
+    /// the machine key.
+    WithoutKeys,
+    /// Whoever knows a passphrase.
+    Passphrase(Zeroizing<String>),
+    /// Recipients, and the machine that made it.
+    Recipients(Vec<Recipient>),
+}
+
+/// The keys of a machine: it opens what it encrypted for recipients.
+pub fn keys_of(machine: &MachineKey) -> Keys {
+    Keys::default().machine(&machine.derived(PURPOSE))
+}
+
+impl Locking {
+    fn lock(&self, machine: &MachineKey) -> Lock {
+        match self {
+            Self::WithoutKeys => Lock::Open,
+            Self::Passphrase(passphrase) => Lock::Passphrase(passphrase.clone()),
+            Self::Recipients(recipients) => {
+                let own = keys_of(machine).recipients();
+                Lock::Recipients(recipients.iter().cloned().chain(own).collect())
+            }
+        }
+    }
+
+    /// What opens the backup here.
+    pub(in crate::app) fn keys(&self, machine: &MachineKey) -> Keys {
+        let keys = keys_of(machine);
+        match self {
+            Self::Passphrase(passphrase) => keys.passphrase(passphrase.clone()),
+            Self::WithoutKeys | Self::Recipients(_) => keys,
+        }
+    }
+}
+
+/// Makes a backup of the present state, or of what came since another, and puts it into a sink.
+/// It is read back before it is there under its name.
+///
+/// # Errors
+/// Each says which step failed; nothing is then in the sink under the backup's name.
+pub async fn create(
+    source: Source<'_>,
+    sink: &Sink,
+    locking: &Locking,
+    since: Option<Since>,
+    progress: Progress<'_>,
+) -> Result<Stored, BackupFailure> {
+    let now = source.clock.now();
+    let state = source.store.snapshot(Instant::now() + LONGEST).await;
+    let state = state.map_err(BackupFailure::capture)?;
+    let header = Header::of(&*state, now, VERSION).await;
+    let mut header = header.map_err(BackupFailure::capture)?;
+    if since.is_some_and(|since| since.seq > header.seq) {
+        return Err(BackupFailure::Refused(format!(
+            "the store is at {}, which is before what the increment is to follow",
+            header.seq
+        )));
+    }
+    header.since = since.map(|since| since.seq);
+    if !matches!(locking, Locking::WithoutKeys) {
+        let text = source.machine.to_text();
+        header.machine_key = Some(Hidden(text.trim_end().to_owned()));
+    }
+    let mut stored = Stored::of(&header);
+    let lock = locking.lock(source.machine);
+    let pending = sink.begin(source.ways, &stored.name)?;
+    let written = async {
+        let mut out = Writer::new(pending, &lock, header)?;
+        capture(&*state, since, &mut out, progress).await?;
+        out.finish()
+    };
+    let (mut pending, ending) = written.await.map_err(BackupFailure::capture)?;
+    drop(state);
+
+    let keys = locking.keys(source.machine);
+    let bad = |e: String| BackupFailure::verify(&stored.name, e);
+    let reread = pending.reread()?;
+    let (_, found) = Reader::new(reread, &keys)
+        .and_then(|reader| reader.verify(|_| {}))
+        .map_err(|e| bad(e.to_string()))?;
+    if found != ending {
+        return Err(bad("it does not hold what was written".to_owned()));
+    }
+    stored.rows = Some(ending.all_rows());
+    stored.bytes = sink.place(pending, &stored.name, source.ways).await?;
+    Ok(stored)
+}

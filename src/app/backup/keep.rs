@@ -1,0 +1,74 @@
+//! Which backups may go.
+
+use super::sink::Stored;
+use crate::clock::Time;
+use std::collections::BTreeSet;
+
+/// How many backups are kept: the last of each of so many days, weeks and months that have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Days.
+    pub daily: usize,
+    /// Weeks, which begin on Monday.
+    pub weekly: usize,
+    /// Months.
+    pub monthly: usize,
+}
+
+const DAY: i64 = 86_400;
+
+/// The backups of a sink that are kept no longer. Neither the newest full one ever goes nor the
+/// newest that was proven, each with the increments that follow it.
+pub fn expired(all: &[Stored], keep: Keep) -> Vec<&Stored> {
+    let mut newest_first: Vec<&Stored> = all.iter().filter(|s| !s.increment).collect();
+    newest_first.sort_by_key(|stored| std::cmp::Reverse((stored.created_at, stored.seq)));
+    let mut kept: BTreeSet<&str> = BTreeSet::new();
+    kept.extend(newest_first.first().map(|s| s.name.as_str()));
+    // One that was restored is better known than one that was read.
+    let proven = |restored: bool| {
+        let mut proven = newest_first.iter();
+        proven.find(|s| s.proven.as_ref().is_some_and(|p| p.restored >= restored))
+    };
+    kept.extend(proven(true).map(|s| s.name.as_str()));
+    kept.extend(proven(false).map(|s| s.name.as_str()));
+    let periods: [(usize, fn(Time) -> i64); 3] = [
+        (keep.daily, |at| at.seconds().div_euclid(DAY)),
+        // The epoch was a Thursday.
+        (keep.weekly, |at| {
+            (at.seconds() + 3 * DAY).div_euclid(7 * DAY)
+        }),
+        (keep.monthly, month),
+    ];
+    for (n, period) in periods {
+        let mut seen = BTreeSet::new();
+        for stored in &newest_first {
+            if seen.len() < n && seen.insert(period(stored.created_at)) {
+                kept.insert(&stored.name);
+            }
+        }
+    }
+    let base = |increment: &Stored| {
+        let before = |s: &&&Stored| s.seq <= increment.seq && s.created_at <= increment.created_at;
+        newest_first.iter().find(before).copied()
+    };
+    let goes = |stored: &&Stored| {
+        if stored.increment {
+            // Without its base it is worth nothing.
+            base(stored).is_none_or(|base| !kept.contains(base.name.as_str()))
+        } else {
+            !kept.contains(stored.name.as_str())
+        }
+    };
+    all.iter().filter(goes).collect()
+}
+
+/// Months since the epoch.
+fn month(at: Time) -> i64 {
+    match jiff::Timestamp::from_second(at.seconds()) {
+        Ok(at) => {
+            let date = at.to_zoned(jiff::tz::TimeZone::UTC).date();
+            i64::from(date.year()) * 12 + i64::from(date.month())
+        }
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,311 @@
+//! Backups on a machine where no server is asked: its disk, its clock, its random bytes.
+
+use super::{
+    BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, STORE_FILE, Sink,
+    Source, Stored, Ways, create, machine_key, prove, restore, restore::restore_into, verify,
+};
+use crate::{
+    app::{StartError, start::machine_engine},
+    clock::{Clock, Rng, SystemClock, Time},
+    config::ServerConfig,
+    crypt::{MachineKey, OsRng},
+    domain::{Principal, PrincipalKind},
+    store::{
+        Committer, Store,
+        backup::{BackupError, Ending, Header, Keys, Progress, Reader, Since},
+    },
+    sys::{Disk, Files, own_user},
+};
+use std::{path::Path, sync::Arc};
+
+/// A machine with a data directory.
+pub struct Machine {
+    files: Arc<dyn Files>,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+    s3: Option<S3Access>,
+    config: ServerConfig,
+    key: Option<MachineKey>,
+}
+
+/// A backup somewhere.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Where.
+    pub sink: Sink,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::str::FromStr for Place {
+    type Err = String;
+    /// A path, or a sink and a name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("dir:") || text.starts_with("s3://") {
+            let (sink, name) = text
+                .rsplit_once('/')
+                .ok_or("a backup in a sink is SINK/NAME")?;
+            return Ok(Self {
+                sink: sink.parse()?,
+                name: name.to_owned(),
+            });
+        }
+        let path = Path::new(text);
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or("a backup is a file")?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        Ok(Self {
+            sink: Sink::Dir(dir.unwrap_or(Path::new(".")).to_owned()),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl Machine {
+    /// This one. A machine key that this user may not read is as none: a server makes the backups.
+    ///
+    /// # Errors
+    /// When there is no way to S3.
+    pub fn this(config: ServerConfig) -> Result<Self, BackupFailure> {
+        let files: Arc<dyn Files> = Arc::new(Disk);
+        Ok(Self {
+            key: machine_key(&*files, &config.data_dir).ok().flatten(),
+            files,
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            s3: config.s3.as_ref().map(S3Access::new).transpose()?,
+            config,
+        })
+    }
+
+    fn ways(&self) -> Ways<'_> {
+        let temporary = Path::new("/tmp");
+        let there = self.files.metadata(&self.config.data_dir);
+        Ways {
+            files: &*self.files,
+            s3: self.s3.as_ref(),
+            // A machine that only looks at backups has no data directory.
+            spool: match there {
+                Ok(Some(_)) => &self.config.data_dir,
+                _ => temporary,
+            },
+        }
+    }
+
+    fn bench(&self) -> Bench<'_> {
+        Bench {
+            files: &*self.files,
+            clock: &*self.clock,
+            rng: &*self.rng,
+            machine: self.key.as_ref(),
+        }
+    }
+
+    /// Makes a backup of the store that no server has open.
+    ///
+    /// # Errors
+    /// When there is none, a server runs, or a step of it fails.
+    pub async fn create(
+        &self,
+        sink: &Sink,
+        locking: &Locking,
+        since: Option<Since>,
+        progress: Progress<'_>,
+    ) -> Result<Stored, BackupFailure> {
+        let dir = &self.config.data_dir;
+        let file = self.files.metadata(&dir.join(STORE_FILE))?;
+        let there = self.config.database.is_some() || file.is_some();
+        let (Some(machine), true) = (&self.key, there) else {
+            return Err(BackupFailure::Refused(format!(
+                "{} holds no store with its machine.key: name the server's data directory by \
+                 --data-dir",
+                dir.display()
+            )));
+        };
+        let engine = machine_engine(&self.config).await.map_err(|e| match e {
+            StartError::InUse(_) => BackupFailure::Refused(format!(
+                "a server runs on {} and does not answer on its socket: name the socket by \
+                 --socket, or stop it",
+                dir.display()
+            )),
+            e => BackupFailure::Capture(e.to_string()),
+        })?;
+        let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
+        let store = store.map_err(BackupFailure::capture)?;
+        let source = Source {
+            store: &store,
+            machine,
+            ways: self.ways(),
+            clock: &*self.clock,
+        };
+        create(source, sink, locking, since, progress).await
+    }
+
+    /// The backups in a sink, oldest first.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn list(&self, sink: &Sink) -> Result<Vec<Stored>, BackupFailure> {
+        sink.list(self.ways()).await
+    }
+
+    /// Removes a backup.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn remove(&self, sink: &Sink, name: &str) -> Result<(), BackupFailure> {
+        sink.remove(self.ways(), name).await
+    }
+
+    /// Reads a backup to its end.
+    ///
+    /// # Errors
+    /// When it is not good.
+    pub async fn verify(
+        &self,
+        place: &Place,
+        keys: Keys,
+        progress: Progress<'_>,
+    ) -> Result<(Header, Ending), BackupFailure> {
+        let keys = self.bench().keys(keys);
+        let from = place.sink.open(self.ways(), &place.name).await?;
+        verify(&place.name, from, &keys, progress)
+    }
+
+    /// Restores a backup into a scratch store and looks at all of it.
+    ///
+    /// # Errors
+    /// When any of it is not as it should be.
+    pub async fn prove(
+        &self,
+        place: &Place,
+        keys: Keys,
+        scratch: Option<&Path>,
+        progress: Progress<'_>,
+    ) -> Result<Proof, BackupFailure> {
+        let mut ways = self.ways();
+        ways.spool = scratch.unwrap_or(ways.spool);
+        prove_place(place, keys, self.bench(), ways, progress).await
+    }
+
+    /// Notes that a backup was proven now.
+    ///
+    /// # Errors
+    /// When it cannot be written beside it.
+    pub async fn note(&self, place: &Place, restored: bool) -> Result<(), BackupFailure> {
+        let at: Time = self.clock.now();
+        let proven = Proven { at, restored };
+        place.sink.note(self.ways(), &place.name, &proven).await
+    }
+
+    /// The increments of a sink that follow a backup, in order, up to another one, which is named
+    /// by its name or sequence number.
+    ///
+    /// # Errors
+    /// When the sink cannot be read, or the backup's name says nothing.
+    pub async fn following(
+        &self,
+        base: &Place,
+        sink: &Sink,
+        before: Option<&str>,
+    ) -> Result<Vec<Place>, BackupFailure> {
+        let Some(from) = Stored::parse(&base.name) else {
+            return Err(BackupFailure::Refused(format!(
+                "{} is not called as a backup is: name the increments that follow it",
+                base.name
+            )));
+        };
+        let mut found = self.list(sink).await?;
+        found.retain(|stored| stored.increment && stored.seq >= from.seq);
+        found.sort_by_key(|stored| (stored.seq, stored.created_at));
+        if let Some(before) = before {
+            let is = |s: &&Stored| s.name == before || s.seq.to_string() == before;
+            let end = found.iter().find(is).map(|s| s.seq);
+            let end = end.or_else(|| before.parse().ok()).ok_or_else(|| {
+                BackupFailure::Refused(format!("{sink} holds no increment {before}"))
+            })?;
+            found.retain(|stored| stored.seq < end);
+        }
+        let places = found.into_iter().map(|stored| Place {
+            sink: sink.clone(),
+            name: stored.name,
+        });
+        Ok(places.collect())
+    }
+
+    /// Puts a base and the increments that follow it in the place of the store, or does all but
+    /// that.
+    ///
+    /// # Errors
+    /// When a server runs or they are not good; nothing has changed.
+    pub async fn restore(
+        &self,
+        places: &[Place],
+        keys: Keys,
+        dry_run: bool,
+        progress: Progress<'_>,
+    ) -> Result<Restored, BackupFailure> {
+        let name = places.first().map_or("", |place| place.name.as_str());
+        let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
+        if self.config.database.is_some() && !dry_run {
+            for place in places {
+                self.verify(place, keys.clone(), &mut |_| {}).await?;
+            }
+            let bundles = self.open(places, keys).await?;
+            let engine = machine_engine(&self.config).await;
+            let engine = engine.map_err(|e| BackupFailure::Refused(e.to_string()))?;
+            let into = &self.config.data_dir;
+            let bench = self.bench();
+            return restore_into(
+                engine,
+                (name, into, &who),
+                bundles.into_iter(),
+                bench,
+                progress,
+            )
+            .await;
+        }
+        let wanted = Restore {
+            name,
+            into: &self.config.data_dir,
+            dry_run,
+            who: &who,
+        };
+        let bundles = self.open(places, keys).await?;
+        restore(wanted, bundles.into_iter(), self.bench(), progress).await
+    }
+
+    async fn open(
+        &self,
+        places: &[Place],
+        keys: Keys,
+    ) -> Result<Vec<Result<super::Bundle, BackupError>>, BackupFailure> {
+        let keys = self.bench().keys(keys);
+        let mut bundles = Vec::new();
+        for place in places {
+            let from = place.sink.open(self.ways(), &place.name).await?;
+            bundles.push(Reader::new(from, &keys));
+        }
+        Ok(bundles)
+    }
+}
+
+/// Restores a backup into a scratch store in the spool and looks at all of it.
+pub(in crate::app) async fn prove_place(
+    place: &Place,
+    keys: Keys,
+    bench: Bench<'_>,
+    ways: Ways<'_>,
+    progress: Progress<'_>,
+) -> Result<Proof, BackupFailure> {
+    let from = place.sink.open(ways, &place.name).await?;
+    let bundle = Reader::new(from, &bench.keys(keys));
+    prove(
+        &place.name,
+        [bundle].into_iter(),
+        bench,
+        ways.spool,
+        progress,
+    )
+    .await
+}

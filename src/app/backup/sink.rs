@@ -1,0 +1,358 @@
+//! Where backups go.
+
+use super::{
+    BackupFailure,
+    s3::{Place, S3Access, S3Error},
+};
+use crate::{
+    clock::Time,
+    store::backup::Header,
+    sys::{FileError, Files, Pending},
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+/// For the owner alone.
+const MODE: u32 = 0o600;
+const PREFIX: &str = "certctl-";
+const FULL: &str = ".backup";
+const INCREMENT: &str = ".increment";
+/// Follows a backup's name where it is noted that it was proven.
+const PROVEN: &str = ".proven";
+/// The longest such note, in bytes.
+const MAX_NOTE: usize = 4 << 10;
+
+/// A place for backups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sink {
+    /// A directory.
+    Dir(PathBuf),
+    /// A bucket, and what all keys in it begin with.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// Nothing, or what ends with a slash.
+        prefix: String,
+    },
+}
+
+/// The ways to sinks.
+#[derive(Clone, Copy)]
+pub struct Ways<'a> {
+    /// The machine's files.
+    pub files: &'a dyn Files,
+    /// The way to S3, where one is configured.
+    pub s3: Option<&'a S3Access>,
+    /// A directory for what is on its way.
+    pub spool: &'a Path,
+}
+
+impl FromStr for Sink {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("dir:") {
+            return if Path::new(path).is_absolute() {
+                Ok(Self::Dir(path.into()))
+            } else {
+                Err("dir: is followed by an absolute path, as in dir:/var/backups".into())
+            };
+        }
+        let Some(rest) = text.strip_prefix("s3://") else {
+            return Err("a sink is dir:PATH or s3://BUCKET/PREFIX".into());
+        };
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let good = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        if bucket.is_empty() || !bucket.chars().all(good) {
+            return Err("s3:// is followed by a bucket and a prefix, as in s3://backups/ca".into());
+        }
+        if prefix.chars().any(char::is_control) || prefix.contains("..") {
+            return Err("a prefix has no control characters and no two dots".into());
+        }
+        let prefix = prefix.trim_matches('/');
+        let slash = if prefix.is_empty() { "" } else { "/" };
+        Ok(Self::S3 {
+            bucket: bucket.to_owned(),
+            prefix: format!("{prefix}{slash}"),
+        })
+    }
+}
+
+impl fmt::Display for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir(path) => write!(f, "dir:{}", path.display()),
+            Self::S3 { bucket, prefix } => {
+                write!(f, "s3://{bucket}/{}", prefix.trim_end_matches('/'))
+            }
+        }
+    }
+}
+
+/// A backup in a sink, as far as its name says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Its name.
+    pub name: String,
+    /// When the state that it holds was the present.
+    pub created_at: Time,
+    /// The last sequence number of that state.
+    pub seq: u64,
+    /// The audit log's length.
+    pub audit_entries: u64,
+    /// It holds only what came since another.
+    pub increment: bool,
+    /// Its size.
+    pub bytes: u64,
+    /// The rows in it; known to who made it.
+    pub rows: Option<u64>,
+    /// What it was last proven by.
+    pub proven: Option<Proven>,
+}
+
+/// A note that a backup is good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// When that was seen.
+    pub at: Time,
+    /// It was restored to see it, not only read.
+    pub restored: bool,
+}
+
+impl Stored {
+    /// What a state's backup is called.
+    pub fn of(header: &Header) -> Self {
+        let at = header.created_at.whole_seconds();
+        let time: String = at.to_string().replace(['-', ':'], "");
+        let (seq, entries) = (header.seq, header.audit_entries);
+        let increment = header.since.is_some();
+        let kind = if increment { INCREMENT } else { FULL };
+        Self {
+            name: format!("{PREFIX}{time}-{seq}-{entries}{kind}"),
+            created_at: at,
+            seq,
+            audit_entries: entries,
+            increment,
+            bytes: 0,
+            rows: None,
+            proven: None,
+        }
+    }
+
+    /// The backup of a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix(PREFIX)?;
+        let (rest, increment) = match rest.strip_suffix(FULL) {
+            Some(rest) => (rest, false),
+            None => (rest.strip_suffix(INCREMENT)?, true),
+        };
+        let mut parts = rest.split('-');
+        let at = parts.next()?.parse().ok()?;
+        let seq = parts.next()?.parse().ok()?;
+        let entries = parts.next()?.parse().ok()?;
+        parts.next().is_none().then(|| Self {
+            name: name.to_owned(),
+            created_at: at,
+            seq,
+            audit_entries: entries,
+            increment,
+            bytes: 0,
+            rows: None,
+            proven: None,
+        })
+    }
+}
+
+impl Sink {
+    fn failed(&self, e: impl ToString) -> BackupFailure {
+        BackupFailure::Sink {
+            sink: self.to_string(),
+            reason: e.to_string(),
+        }
+    }
+
+    /// The place in S3 of a sink that is there.
+    fn place_in<'a>(
+        &'a self,
+        ways: Ways<'a>,
+        bucket: &str,
+        prefix: &'a str,
+    ) -> Result<Place<'a>, BackupFailure> {
+        let access = ways.s3.ok_or_else(|| {
+            self.failed("set CERTCTL_BACKUP_S3_ENDPOINT to the address of the service")
+        })?;
+        access.place(bucket, prefix).map_err(|e| self.failed(e))
+    }
+
+    /// Begins a backup: where it will be, when that is on this machine.
+    pub(super) fn begin(
+        &self,
+        ways: Ways<'_>,
+        name: &str,
+    ) -> Result<Box<dyn Pending>, BackupFailure> {
+        let begun = match self {
+            Self::Dir(dir) => {
+                let made = ways.files.make_dir(dir, 0o700);
+                made.and_then(|()| ways.files.begin(&dir.join(name), MODE))
+            }
+            Self::S3 { .. } => ways.files.begin(&ways.spool.join(name), MODE),
+        };
+        begun.map_err(|e| self.failed(e))
+    }
+
+    /// Puts a whole backup under its name; gives its size.
+    pub(super) async fn place(
+        &self,
+        mut pending: Box<dyn Pending>,
+        name: &str,
+        ways: Ways<'_>,
+    ) -> Result<u64, BackupFailure> {
+        match self {
+            Self::Dir(dir) => {
+                let placed = pending.place();
+                let size = placed.and_then(|()| ways.files.metadata(&dir.join(name)));
+                let size = size.map_err(|e| self.failed(e))?;
+                Ok(size.map_or(0, |m| m.len))
+            }
+            Self::S3 { bucket, prefix } => {
+                let place = self.place_in(ways, bucket, prefix)?;
+                let written = pending.reread()?;
+                place.put(name, written).await.map_err(|e| self.failed(e))
+            }
+        }
+    }
+
+    /// The backups in it, oldest first.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn list(&self, ways: Ways<'_>) -> Result<Vec<Stored>, BackupFailure> {
+        let mut found = match self {
+            Self::Dir(dir) => listed(ways.files, dir).map_err(|e| self.failed(e))?,
+            Self::S3 { bucket, prefix } => {
+                let place = self.place_in(ways, bucket, prefix)?;
+                in_bucket(&place).await.map_err(|e| self.failed(e))?
+            }
+        };
+        found.sort_by_key(|stored| (stored.created_at, stored.seq));
+        Ok(found)
+    }
+
+    /// Opens a backup.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be read.
+    pub async fn open(
+        &self,
+        ways: Ways<'_>,
+        name: &str,
+    ) -> Result<Box<dyn Read + Send>, BackupFailure> {
+        match self {
+            Self::Dir(dir) => ways.files.open(&dir.join(name)).map_err(|e| self.failed(e)),
+            Self::S3 { bucket, prefix } => {
+                let place = self.place_in(ways, bucket, prefix)?;
+                let mut pending = ways.files.begin(&ways.spool.join(name), MODE)?;
+                let fetched = place.fetch(name, &mut *pending).await;
+                fetched.map_err(|e| self.failed(e))?;
+                Ok(pending.reread()?)
+            }
+        }
+    }
+
+    /// Notes that a backup was proven.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn note(
+        &self,
+        ways: Ways<'_>,
+        name: &str,
+        proven: &Proven,
+    ) -> Result<(), BackupFailure> {
+        let bytes = serde_json::to_vec(proven).map_err(|e| self.failed(e))?;
+        let name = note_of(name);
+        match self {
+            Self::Dir(dir) => {
+                let written = ways.files.write_durable(&dir.join(name), &bytes, MODE);
+                written.map_err(|e| self.failed(e))
+            }
+            Self::S3 { bucket, prefix } => {
+                let place = self.place_in(ways, bucket, prefix)?;
+                let put = place.put_bytes(&name, bytes.into()).await;
+                put.map(drop).map_err(|e| self.failed(e))
+            }
+        }
+    }
+
+    /// Removes a backup, and what was noted of it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn remove(&self, ways: Ways<'_>, name: &str) -> Result<(), BackupFailure> {
+        for name in [name.to_owned(), note_of(name)] {
+            match self {
+                Self::Dir(dir) => {
+                    let removed = ways.files.remove(&dir.join(name));
+                    removed.map_err(|e| self.failed(e))?;
+                }
+                Self::S3 { bucket, prefix } => {
+                    let place = self.place_in(ways, bucket, prefix)?;
+                    place.delete(&name).await.map_err(|e| self.failed(e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn note_of(name: &str) -> String {
+    format!("{name}{PROVEN}")
+}
+
+async fn in_bucket(place: &Place<'_>) -> Result<Vec<Stored>, S3Error> {
+    let objects = place.list().await?;
+    let mut found = Vec::new();
+    for object in &objects {
+        let Some(mut stored) = Stored::parse(&object.name) else {
+            continue;
+        };
+        stored.bytes = object.bytes;
+        let note = note_of(&stored.name);
+        if objects.iter().any(|o| o.name == note) {
+            let note = place.get(&note).await?;
+            stored.proven = note.and_then(|note| serde_json::from_slice(&note).ok());
+        }
+        found.push(stored);
+    }
+    Ok(found)
+}
+
+fn listed(files: &dyn Files, dir: &Path) -> Result<Vec<Stored>, FileError> {
+    let mut found = Vec::new();
+    let names = match files.list(dir) {
+        Ok(names) => names,
+        Err(e) if e.is_not_found() => return Ok(found),
+        Err(e) => return Err(e),
+    };
+    for name in names {
+        let Some(stored) = name.to_str().and_then(Stored::parse) else {
+            continue;
+        };
+        let Some(about) = files.metadata(&dir.join(&name))? else {
+            continue;
+        };
+        let note = files.read(&dir.join(note_of(&stored.name)), MAX_NOTE);
+        found.push(Stored {
+            bytes: about.len,
+            proven: note
+                .ok()
+                .and_then(|note| serde_json::from_slice(&note).ok()),
+            ..stored
+        });
+    }
+    Ok(found)
+}

@@ -1,0 +1,86 @@
+//! How the backups stand, and a restore.
+
+use super::{Page, Reader, assets, moment::Moment, signin::SignedIn};
+use crate::{
+    api::Problem,
+    app::{App, BackupState, RestorePlan},
+    clock::Time,
+};
+use askama::Template;
+use axum::{extract::State, response::IntoResponse};
+use std::sync::Arc;
+
+#[derive(Template)]
+#[template(path = "backups.html")]
+struct Whole<'a> {
+    who: &'a Reader,
+    now: Moment,
+    clock: String,
+    plan: Option<RestorePlan>,
+    taken: Moment,
+    restored: Moment,
+    newest: Option<Moment>,
+    proven: Option<Moment>,
+    file: Option<(String, String)>,
+    took: Option<String>,
+    schedule: Option<String>,
+    next: Option<Moment>,
+    running: bool,
+    failed: Option<(Moment, String)>,
+}
+
+impl Whole<'_> {
+    fn page(&self) -> &'static str {
+        "backups"
+    }
+}
+
+/// `GET /backups`
+pub async fn page(
+    State(app): State<Arc<App>>,
+    SignedIn(who): SignedIn,
+) -> Result<impl IntoResponse, Problem> {
+    let state = app.backup_state(&who)?;
+    let plan = app.restore_plan(&who).await?;
+    Ok(Page(whole(&who, state, plan, app.now())).into_response())
+}
+
+fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time) -> Whole<'_> {
+    let seen = |at: Time| Moment::new(at, now);
+    let of_plan = |at: fn(&RestorePlan) -> Time| seen(plan.as_ref().map_or(now, at));
+    let (taken, restored) = (
+        of_plan(|plan| plan.restoration.taken_at),
+        of_plan(|plan| plan.restoration.restored_at),
+    );
+    let now_seen = seen(now);
+    let newest = state.newest.as_ref();
+    let failed = state.last.as_ref().and_then(|last| {
+        let (_, why) = last.outcome.as_ref().err()?;
+        Some((seen(last.ended), why.clone()))
+    });
+    Whole {
+        who,
+        clock: now_seen.machine.get(11..19).unwrap_or_default().to_owned(),
+        now: now_seen,
+        taken,
+        restored,
+        newest: newest.map(|stored| seen(stored.created_at)),
+        proven: state.proven_at.map(seen),
+        file: newest.map(|stored| (stored.name.clone(), size(stored.bytes))),
+        took: state.took.map(|took| format!("{} ms", took.as_millis())),
+        schedule: state.schedule.map(|schedule| schedule.to_string()),
+        next: state.next_at.map(seen),
+        running: state.running.is_some(),
+        failed,
+        plan,
+    }
+}
+
+/// A size for people.
+fn size(bytes: u64) -> String {
+    match bytes {
+        ..10_240 => format!("{bytes} bytes"),
+        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
+        10_485_760.. => format!("{} MiB", bytes >> 20),
+    }
+}

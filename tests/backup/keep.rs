@@ -1,0 +1,103 @@
+//! Which backups go.
+
+use certctl::{
+    app::backup::{Keep, Proven, Stored, expired},
+    clock::Time,
+    store::backup::Header,
+};
+use std::collections::BTreeMap;
+
+const DAY: i64 = 86_400;
+/// 2026-11-28, a Saturday.
+const TODAY: i64 = 1_795_824_000;
+
+fn stored(days_ago: i64, since: Option<u64>) -> Stored {
+    let seq = u64::try_from(10_000 - days_ago).unwrap();
+    let header = Header {
+        format: 1,
+        product: String::new(),
+        created_at: Time::from_seconds(TODAY - days_ago * DAY + 3_600),
+        store: String::new(),
+        seq,
+        since,
+        audit_entries: 7,
+        audit_head: String::new(),
+        formats: BTreeMap::new(),
+        machine_key: None,
+    };
+    Stored::of(&header)
+}
+
+fn gone(all: &[Stored], daily: usize, weekly: usize, monthly: usize) -> Vec<String> {
+    let keep = Keep {
+        daily,
+        weekly,
+        monthly,
+    };
+    let gone = expired(all, keep);
+    gone.into_iter().map(|s| s.name.clone()).collect()
+}
+
+fn kept(all: &[Stored], daily: usize, weekly: usize, monthly: usize) -> Vec<i64> {
+    let gone = gone(all, daily, weekly, monthly);
+    let kept = all.iter().filter(|s| !gone.contains(&s.name));
+    kept.map(|s| (TODAY + 3_600 - s.created_at.seconds()) / DAY)
+        .collect()
+}
+
+#[test]
+fn names_say_what_a_backup_is() {
+    for stored in [stored(0, None), stored(3, Some(4))] {
+        assert_eq!(Stored::parse(&stored.name), Some(stored));
+    }
+    let name = stored(0, None).name;
+    assert_eq!(name, "certctl-20261128T010000Z-10000-7.backup");
+    for other in [
+        "",
+        "certctl-.backup",
+        "x",
+        &format!("{name}.proven"),
+        &format!("a{name}"),
+    ] {
+        assert_eq!(Stored::parse(other), None, "{other}");
+    }
+}
+
+#[test]
+fn the_last_of_each_period_stays() {
+    let all: Vec<_> = (0..100).rev().map(|days| stored(days, None)).collect();
+    assert_eq!(kept(&all, 3, 0, 0), [2, 1, 0]);
+    // Saturday itself, then Sundays.
+    assert_eq!(kept(&all, 0, 3, 0), [13, 6, 0]);
+    // 28 November; then the last days of October and September.
+    assert_eq!(kept(&all, 0, 0, 3), [59, 28, 0]);
+    assert_eq!(kept(&all, 2, 2, 2), [28, 6, 1, 0]);
+    assert_eq!(kept(&all, 0, 0, 0), [0], "the newest");
+    assert!(gone(&[], 0, 0, 0).is_empty());
+}
+
+#[test]
+fn the_newest_that_was_proven_never_goes() {
+    let mut all: Vec<_> = (0..20).rev().map(|days| stored(days, None)).collect();
+    let prove = |stored: &mut Stored, restored| {
+        let at = stored.created_at;
+        stored.proven = Some(Proven { at, restored });
+    };
+    prove(&mut all[2], true);
+    prove(&mut all[5], true);
+    prove(&mut all[9], false);
+    assert_eq!(kept(&all, 1, 0, 0), [14, 10, 0]);
+}
+
+#[test]
+fn increments_go_with_their_base() {
+    let all = [
+        stored(20, None),
+        stored(19, Some(9_980)),
+        stored(18, Some(9_981)),
+        stored(1, None),
+        stored(0, Some(9_999)),
+    ];
+    assert_eq!(kept(&all, 1, 0, 0), [1, 0]);
+    assert_eq!(kept(&all[1..3], 1, 0, 0), [0; 0], "without a base");
+}

@@ -1,0 +1,245 @@
+//! `certctl backup` and `certctl restore`, on the real binary.
+
+use super::{home::Home, process::run};
+use age::secrecy::ExposeSecret;
+use http::{Method, StatusCode};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf};
+
+/// A recipient, and the file of the identity that opens what it gets.
+fn recipient(home: &Home) -> (String, PathBuf) {
+    let identity = age::x25519::Identity::generate();
+    let file = home.beside("identity.txt");
+    let text = identity.to_string();
+    fs::write(
+        &file,
+        format!("# made for a test\n{}\n", text.expose_secret()),
+    )
+    .unwrap();
+    (identity.to_public().to_string(), file)
+}
+
+fn sink(home: &Home) -> String {
+    format!("dir:{}", home.beside("backups").display())
+}
+
+/// What a server answers to reads of things that a restore brings back.
+async fn reads(home: &Home) -> Vec<Value> {
+    let mut all = Vec::new();
+    for path in [
+        "/owners",
+        "/certificates",
+        "/certificates/localhost/versions",
+        "/issuers",
+        "/profiles",
+        "/targets",
+        "/auth/keys",
+        "/audit/audit-1",
+    ] {
+        all.push(home.api().get(path).await);
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_was_backed_up_comes_back_behind_a_fence() {
+    let home = Home::new();
+    let running = home.quickstart();
+    let (to, identity) = recipient(&home);
+    let (sink, identity) = (sink(&home), identity.display().to_string());
+    let owner = |name: &str| json!({"name": name, "email": "a@b.example"});
+    home.api().post("/owners", owner("before")).await;
+    let reason = json!({"reason": "keyCompromise"});
+    home.api()
+        .post("/certificates/localhost/revoke", reason)
+        .await;
+
+    // The server makes it. What the revocation brings with it may still be on its way.
+    let (made, before) = loop {
+        let before = reads(&home).await;
+        let made = home.json(&format!("backup create --sink {sink} --encrypt-to {to}"));
+        if reads(&home).await == before {
+            break (made, before);
+        }
+    };
+    let name = made["name"].as_str().unwrap();
+    let place = home.beside("backups").join(name);
+    assert_eq!(made["bytes"], fs::metadata(&place).unwrap().len());
+    let place = place.display().to_string();
+    home.api().post("/owners", owner("after")).await;
+
+    // This machine opens it by its own key, another by the identity.
+    let read = home.json(&format!("backup verify {place}"));
+    assert_eq!(read["with_keys"], true);
+    let proof = home.json(&format!("backup verify {place} --restore"));
+    assert_eq!(proof["proof"]["ca_keys"], 3);
+    let listed = home.json(&format!("backup list --sink {sink}"));
+    assert_eq!(listed["data"][0]["proven_by_restore"], true, "{listed}");
+
+    // A running store is left alone.
+    let refused = home.run(&format!("restore {place} --yes")).bad(1);
+    assert!(refused.contains("a server runs on"), "{refused}");
+    running.signal(Signal::SIGTERM);
+    running.end();
+
+    let nothing = home.json(&format!("restore {place} --dry-run"));
+    assert_eq!(nothing["kept"], Value::Null);
+    let server = home.server();
+    assert_eq!(home.api().get("/owners").await["total"], 2, "a dry run");
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let done = home.json(&format!("restore {place} --yes"));
+    let kept = PathBuf::from(done["kept"].as_str().unwrap());
+    for file in ["certctl.redb", "machine.key"] {
+        assert!(kept.join(file).exists(), "{file} is not in {kept:?}");
+    }
+    assert!(!home.path("restore.scratch").exists());
+
+    let server = home.server();
+    assert_eq!(reads(&home).await, before, "as it was");
+    let api = home.api();
+    let refused = api.call(Method::POST, "/api/v1/owners", &owner("x")).await;
+    let (status, body) = refused.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let message = body["message"].as_str().unwrap();
+    assert!(message.contains("certctl restore unfence"), "{message}");
+    let plan = home.json("restore plan");
+    assert_eq!(
+        (&plan["fenced"], &plan["backup"]),
+        (&json!(true), &json!(name))
+    );
+    let said = home.run("restore plan").good();
+    assert!(said.contains("The fence stands"), "{said}");
+    let event = &home.api().get("/audit?action=store_restored").await["data"][0];
+    assert_eq!(
+        event["details"]["audit_head"], done["audit_head"],
+        "{event}"
+    );
+    assert_ne!(done["audit_head"], done["replaced_audit_head"]);
+
+    home.run("restore unfence").good();
+    home.api().post("/owners", owner("x")).await;
+    assert_eq!(home.json("restore plan")["fenced"], false);
+    server.signal(Signal::SIGTERM);
+    server.end();
+
+    // Another machine, which has nothing but the identity.
+    let there = home.beside("there");
+    let into = format!("--into {}", there.display());
+    let refused = home.run(&format!("restore {place} --yes {into}")).bad(65);
+    assert!(refused.contains("--identity"), "{refused}");
+    home.run(&format!(
+        "restore {place} --yes {into} --identity {identity}"
+    ))
+    .good();
+    let key = fs::read(there.join("machine.key")).unwrap();
+    assert_eq!(key, fs::read(home.path("machine.key")).unwrap());
+    let elsewhere = Home::new();
+    fs::rename(&there, elsewhere.data()).unwrap();
+    let _server = elsewhere.server();
+    assert_eq!(reads(&elsewhere).await, before);
+    elsewhere.run("audit verify").good();
+}
+
+#[tokio::test]
+async fn increments_bring_back_what_came_after_the_base() {
+    let home = Home::new();
+    let server = home.server();
+    let sink = sink(&home);
+    let create = |since: &str| {
+        let made = home.json(&format!(
+            "backup create --sink {sink} --without-keys{since}"
+        ));
+        home.beside("backups").join(made["name"].as_str().unwrap())
+    };
+    let base = create("");
+    let add = async |n: u32| {
+        let owner = json!({"id": format!("o-{n}"), "name": format!("o {n}"), "email": "a@b.c"});
+        home.api().post("/owners", owner).await;
+    };
+    for n in 0..100 {
+        add(n).await;
+    }
+    create(" --since last");
+    for n in 100..200 {
+        add(n).await;
+    }
+    let last = create(" --since last");
+    let audit = home.api().get("/audit?limit=1").await["data"][0]["id"].clone();
+    server.signal(Signal::SIGTERM);
+    server.end();
+
+    let line = format!("restore {} --yes --with-increments {sink}", base.display());
+    home.run(&line).good();
+    let server = home.server();
+    assert_eq!(home.api().get("/owners").await["total"], 200);
+    home.run("audit verify").good();
+    let restored = &home.api().get("/audit?action=store_restored").await["data"][0];
+    let number = |id: &Value| -> u64 {
+        let id = id.as_str().unwrap();
+        id.strip_prefix("audit-").unwrap().parse().unwrap()
+    };
+    assert!(
+        number(&restored["id"]) > number(&audit),
+        "after all of them"
+    );
+    server.signal(Signal::SIGTERM);
+    server.end();
+
+    let name = last.file_name().unwrap().to_str().unwrap();
+    home.run(&format!("{line} --before {name}")).good();
+    let _server = home.server();
+    assert_eq!(home.api().get("/owners").await["total"], 100);
+}
+
+#[test]
+fn each_failure_has_its_exit_code() {
+    let home = Home::new();
+    let sink = sink(&home);
+    let server = home.server();
+    let usage = home.run(&format!("backup create --sink {sink}"));
+    assert_eq!(usage.status.code(), Some(2), "{usage:?}");
+    assert!(usage.stderr.contains("--without-keys"), "{usage:?}");
+
+    // A file stands where the directory would be.
+    fs::write(home.beside("file"), "").unwrap();
+    let full = format!("dir:{}", home.beside("file").display());
+    let create = |sink: &str| home.run(&format!("backup create --sink {sink} --without-keys"));
+    create(&full).bad(73);
+    server.signal(Signal::SIGTERM);
+    server.end();
+    create(&full).bad(73);
+
+    // Without a server the command makes it.
+    create(&sink).good();
+    let listed = home.json(&format!("backup list --sink {sink}"));
+    let name = listed["data"][0]["name"].as_str().unwrap();
+    let place = home.beside("backups").join(name);
+    let verify = |more: &str| home.run(&format!("backup verify {}{more}", place.display()));
+    verify("").good();
+
+    let mut bytes = fs::read(&place).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&place, &bytes).unwrap();
+    verify("").bad(65);
+    verify(" --restore").bad(65);
+    bytes[middle] ^= 1;
+    fs::write(&place, &bytes[..middle]).unwrap();
+    verify("").bad(65);
+    let line = format!("restore {} --yes", place.display());
+    home.run(&line).bad(65);
+    fs::write(&place, &bytes).unwrap();
+
+    // Its secrets open beside this machine's key alone.
+    verify(" --restore").good();
+    let there = home.beside("there");
+    let refused = home.run(&format!("{line} --into {}", there.display()));
+    let refused = refused.bad(65);
+    assert!(refused.contains("machine.key"), "{refused}");
+    let pruned = home.json(&format!("backup prune --sink {sink} --keep-daily 0"));
+    assert_eq!(pruned["kept"], 1, "the newest stays");
+    let gone = run(&mut home.command(&format!("backup verify {}x", place.display())));
+    assert_eq!(gone.status.code(), Some(73), "{gone:?}");
+}
