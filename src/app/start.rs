@@ -188,6 +188,9 @@ pub enum StartError {
     /// Migrations were not made or undone.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    /// Others have the store open.
+    #[error("{0} other servers or commands have the store open: stop them all, then try again")]
+    OthersAtWork(usize),
     /// No backup could be made before a migration.
     #[error(
         "no backup could be made first, and nothing was changed: {0}; mend that, or go on without \
