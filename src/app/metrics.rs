@@ -218,6 +218,7 @@ impl App {
         let mut sheet = Sheet::default();
         write(&mut sheet, &numbers);
         write_usage(&mut sheet, &Usage::now(), self.started_at);
+        self.metrics.schema_ahead(self.store.is_ahead());
         Ok(sheet.into_text() + &self.metrics.text())
     }
 

@@ -362,7 +362,7 @@ impl Upkeep {
             }
             Standing::Behind => {
                 self.up(None, before, &|_, _| {}).await?;
-                Ok(self.store.known().await?.format() > program)
+                Ok(self.store.known().await?.is_ahead())
             }
         }
     }

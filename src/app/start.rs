@@ -271,7 +271,7 @@ impl App {
         let configured = Configured::read(config.keys.clone(), &*files);
         let configured = configured.map_err(StartError::Keys)?;
         let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
-        let ahead = upkeep
+        upkeep
             .admit(config.migrations_via_hook, backup_before_migration)
             .await?;
         let birth = Birth {
@@ -320,7 +320,6 @@ impl App {
             .below(vec![root])
             .published(pointers);
         let metrics = Metrics::new(store.metrics());
-        metrics.schema_ahead(ahead);
         let app = App {
             started_at: clock.now(),
             store,

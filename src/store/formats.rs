@@ -72,6 +72,11 @@ impl Store {
         !self.known.load().may_write()
     }
 
+    /// Whether a later version has changed the store, as far as this process has noticed.
+    pub fn is_ahead(&self) -> bool {
+        self.known.load().is_ahead()
+    }
+
     pub(super) fn outdated(&self) -> CommitError {
         let known = self.known.load();
         CommitError::Outdated {

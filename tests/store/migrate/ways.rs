@@ -154,6 +154,11 @@ async fn up_and_down(name: &str, engine: Arc<dyn Engine>) {
     let undone = migrator(&older).down(1).await.unwrap();
     assert_eq!(undone.len(), 8);
     assert_eq!(notes(&engine).await, before, "{name}");
+    let since = Ask(&*engine).feed(last_insert, 500).await;
+    assert!(
+        matches!(since, Feed::Trimmed { .. }),
+        "{name}: nobody may build on a state from before: {since:?}"
+    );
     assert_eq!(held(&engine).await, keys);
     assert!(rows(&engine, Coll("migration")).await.is_empty());
     let known = older.known().await.unwrap();
