@@ -35,6 +35,15 @@ there() {
   if [[ $1 == /* ]]; then [[ -e $1 ]]; else command -v "$1" >/dev/null; fi
 }
 
+# Keeps the package postgresql-15 from making and starting a cluster of its own: tests make theirs.
+no_main_cluster() {
+  local file=/etc/postgresql-common/createcluster.conf
+  if ! [[ -e /usr/lib/postgresql/15/bin/postgres || -e $file ]]; then
+    as_root mkdir -p "${file%/*}"
+    echo 'create_main_cluster = false' | as_root tee "$file" >/dev/null
+  fi
+}
+
 # install_python REQUIREMENT...  into target/python, whose bin directory leads PATH from then on.
 install_python() {
   local dir=$PWD/target/python

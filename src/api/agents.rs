@@ -24,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use utoipa::IntoParams;
 
 /// Makes a join token.
@@ -61,7 +61,7 @@ pub async fn create_token(
             once.as_ref(),
         )
         .await?;
-    let host = own_address(&uri, &headers, app.config.listen);
+    let host = own_address(&app, &uri, &headers);
     let command = format!(
         "echo {} | certctl agent enrol --server https://{host} --ca-pin {} --token-file -{named}",
         made.token, made.ca_pin
@@ -77,14 +77,20 @@ pub async fn create_token(
 }
 
 /// This server as its caller reached it: by `:authority` in HTTP/2, by `Host` in HTTP/1. Through the
-/// socket it has no address of its own, and is where it listens.
-fn own_address(uri: &Uri, headers: &HeaderMap, listen: SocketAddr) -> String {
+/// socket it has no address of its own, and is what it is known as where it listens.
+fn own_address(app: &App, uri: &Uri, headers: &HeaderMap) -> String {
+    let listen = app.config.listen;
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
     let named = uri.authority().map(Authority::as_str).or(host);
     match named.filter(|name| *name != "localhost") {
         Some(name) => name.to_owned(),
-        None if listen.ip().is_unspecified() => format!("<this server>:{}", listen.port()),
-        None => listen.to_string(),
+        None => match (&app.config.public_url, app.system_ca.known_as()) {
+            (Some(url), _) => url.trim_start_matches("https://").to_owned(),
+            (None, Some(name)) if !listen.ip().is_loopback() => {
+                format!("{name}:{}", listen.port())
+            }
+            (None, _) => listen.to_string(),
+        },
     }
 }
 

@@ -93,7 +93,7 @@ pub fn once_key(headers: &HeaderMap) -> Result<Option<OnceKey>, Problem> {
 /// that the type does not know is refused.
 pub struct Edit<T>(pub T);
 
-/// A body of [`Edit`].
+/// A body of an edit.
 pub trait Edits: DeserializeOwned {
     /// What is shown of the resource that is edited.
     type Resource: PartialSchema;

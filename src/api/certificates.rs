@@ -318,7 +318,7 @@ pub async fn versions(
     Query(pages): Query<Pages>,
 ) -> Result<Response, Problem> {
     let id = id_in_path("certificate", &id)?;
-    let place = pages.place();
+    let place = pages.numbered()?;
     let (rows, total) = app.versions(&who, &id, place.skip, place.limit).await?;
     let mut data = Vec::with_capacity(rows.len());
     for version in rows {
@@ -326,7 +326,8 @@ pub async fn versions(
         shape.pem_chain = Some(app.fullchain_pem(&who, &version).await?);
         data.push(shape);
     }
-    Ok(pages.answer(place.list(data, Some(total), None)))
+    let next = place.next_of(total);
+    Ok(pages.answer(place.list(data, Some(total), next)))
 }
 
 /// Issues for a CSR.
@@ -370,7 +371,7 @@ pub async fn deployments(
 ) -> Result<Response, Problem> {
     let id = id_in_path("certificate", &id)?;
     let rows = app.deployments(&who, &id).await?;
-    Ok(pages.of(&rows, |d| TargetShape::from(d)))
+    pages.of(&rows, |d| TargetShape::from(d))
 }
 
 /// Opens an order for each agent that holds a key, or answers the one that is open.

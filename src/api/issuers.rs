@@ -38,7 +38,7 @@ pub async fn list(
     Query(pages): Query<Pages>,
 ) -> Result<Response, Problem> {
     let rows = app.issuers(&who).await?;
-    Ok(pages.of(&rows, |i| IssuerShape::from(i)))
+    pages.of(&rows, |i| IssuerShape::from(i))
 }
 
 /// Makes a CA, or brings in one that was made elsewhere.

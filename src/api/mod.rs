@@ -32,6 +32,7 @@ pub mod shapes;
 mod stats;
 mod targets;
 mod teams;
+mod unread;
 
 pub use extract::{Caller, SESSION_COOKIE, session_cookie};
 pub use limit::Client;

@@ -14,6 +14,8 @@ use utoipa::IntoParams;
 const ROWS: usize = 50;
 /// The most rows of a page.
 const MOST: usize = 500;
+/// A cursor that is the number of a row begins so.
+const ROW: &str = "row-";
 
 /// Which part of a list, and what of its rows. What is no number counts as not given.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -63,12 +65,27 @@ impl Pages {
         }
     }
 
-    /// The page of rows that are all at hand.
-    pub fn of<T, U: Serialize>(&self, rows: &[T], shape: impl Fn(&T) -> U) -> Response {
+    /// Where the page is in a list whose rows have numbers: a cursor names the next one.
+    pub fn numbered(&self) -> Result<Place<'_>, Problem> {
         let place = self.place();
+        let Some(cursor) = place.cursor else {
+            return Ok(place);
+        };
+        let row = cursor.strip_prefix(ROW).and_then(|n| n.parse().ok());
+        let skip = row.ok_or_else(|| Problem::bad("cursor", "no answer of this list gave it"))?;
+        Ok(Place { skip, ..place })
+    }
+
+    /// The page of rows that are all at hand.
+    pub fn of<T, U: Serialize>(
+        &self,
+        rows: &[T],
+        shape: impl Fn(&T) -> U,
+    ) -> Result<Response, Problem> {
+        let (place, total) = (self.numbered()?, rows.len() as u64);
         let shown = rows.iter().skip(place.skip).take(place.limit);
         let shown = shown.map(shape).collect();
-        self.answer(place.list(shown, Some(rows.len() as u64), None))
+        Ok(self.answer(place.list(shown, Some(total), place.next_of(total))))
     }
 
     /// The list, with no more of its rows than was asked for.
@@ -89,6 +106,12 @@ impl Pages {
 }
 
 impl Place<'_> {
+    /// The cursor of the page after this one, of so many numbered rows; `None` at the end.
+    pub fn next_of(&self, total: u64) -> Option<String> {
+        let next = self.skip.saturating_add(self.limit);
+        ((next as u64) < total).then(|| format!("{ROW}{next}"))
+    }
+
     /// The list's envelope around the page.
     pub fn list<T>(
         &self,

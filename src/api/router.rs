@@ -3,7 +3,7 @@
 use super::{
     agents, audit, auth, bulk, certificates, conditional, cross_origin, ending, issuers, jobs,
     keys, limit, metrics, observe, openapi, owners, policies, problem, profiles, renewal_policies,
-    roles, served, shapes::StatusShape, stats, targets, teams,
+    roles, served, shapes::StatusShape, stats, targets, teams, unread,
 };
 use crate::{
     app::{App, NotReady},
@@ -191,8 +191,8 @@ pub fn waiting_router(why: &str) -> Router {
     let not_ready = Readiness::of("schema_behind", Some(why.to_owned()));
     let body = serde_json::to_value(not_ready).unwrap_or_default();
     let answer = move || async move { (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)) };
-    Router::new()
-        .route("/health", axum::routing::get(health))
+    let health: OpenApiRouter = OpenApiRouter::new().routes(routes!(health));
+    Router::from(health)
         .fallback(answer)
         .layer(DefaultBodyLimit::max(0))
 }
@@ -214,6 +214,7 @@ pub fn router(app: Arc<App>) -> Router {
             app.clone(),
             limit::by_address,
         ))
+        .layer(middleware::from_fn(unread::read))
         .merge(for_agents)
         .with_state(Arc::clone(&app))
         .layer(DefaultBodyLimit::max(MAX_BODY))

@@ -1,6 +1,8 @@
 //! What every store must hold, made by the first start and found by every later one.
 
-use super::{ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, StartError, access::API_KEY, known};
+use super::{
+    App, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, StartError, access::API_KEY, known,
+};
 use crate::{
     access::Role,
     ca::local,
@@ -12,7 +14,7 @@ use crate::{
     },
     id::Id,
     pki::{Certificate, Eku, KeyAlgorithm},
-    store::{AUDIT, COLLECTIONS, RingRow, Store, StoreError, Unit},
+    store::{AUDIT, COLLECTIONS, KEY_NAME, Key, RingRow, Scan, Store, StoreError, Unit},
     sys::Files,
 };
 use std::{path::Path, sync::Arc, time::Duration};
@@ -278,7 +280,10 @@ impl Birth<'_> {
         path: &Path,
     ) -> Result<Option<String>, StartError> {
         let mut unit = self.unit();
-        if unit.load_opt::<ApiKey>(&known(FIRST_KEY)).await?.is_some() {
+        // Once a key was made, the first one is not made again: it may have been revoked.
+        let any = self.store.scan::<ApiKey>(Scan::all(KEY_NAME, 1)).await?;
+        let made = !any.is_empty() || self.store.total(first_key_total()).await? > 0;
+        if made {
             return Ok(None);
         }
         let key = secret::generate(API_KEY, self.rng);
@@ -296,6 +301,7 @@ impl Birth<'_> {
             "api_key_created",
             ("api_key", FIRST_KEY),
         );
+        unit.add(first_key_total(), 1, 1);
         unit.insert(ApiKey {
             id: known(FIRST_KEY),
             name: "admin".into(),
@@ -309,6 +315,19 @@ impl Birth<'_> {
         unit.commit().await?;
         Ok(Some(key.to_string()))
     }
+}
+
+impl App {
+    /// Whether the key that the first start made is good still.
+    pub async fn has_first_key(&self) -> bool {
+        let key = self.store.get::<ApiKey>(&known(FIRST_KEY)).await;
+        key.is_ok_and(|key| key.is_some())
+    }
+}
+
+/// How often the first key was made.
+fn first_key_total() -> Key {
+    Key::new().text("first_key")
 }
 
 pub(super) fn key_place(id: &str) -> Place<'_> {

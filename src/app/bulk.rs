@@ -53,9 +53,9 @@ pub struct Bulk {
     pub skipped: u64,
     /// Those for which it could not be done.
     pub failed: u64,
-    /// Why, by certificate; the first [`TOLD`].
+    /// Why, by certificate; the first of them alone.
     pub errors: Vec<(Id, String)>,
-    /// The jobs that were queued, by certificate; the first [`TOLD`].
+    /// The jobs that were queued, by certificate; the first of them alone.
     pub jobs: Vec<(Id, Id)>,
 }
 

@@ -51,6 +51,8 @@ pub enum ServedState {
     ThisVersion,
     /// The current version with another chain, or on a host that is not as it was left.
     Changed,
+    /// A version of a certificate that is revoked.
+    Revoked,
     /// Another version of the certificate.
     OtherVersion,
     /// Another certificate.
@@ -67,6 +69,7 @@ impl ServedState {
         match self {
             Self::ThisVersion => "this_version",
             Self::Changed => "changed",
+            Self::Revoked => "revoked",
             Self::OtherVersion => "other_version",
             Self::OtherCertificate => "other_certificate",
             Self::Nothing => "nothing",
@@ -357,7 +360,9 @@ impl App {
         };
         let key = Key::new().text(fingerprint);
         let version: Option<Loaded<Version>> = self.store.first(VERSION_FINGERPRINT, key).await?;
+        let revoked = certificate.revoked.is_some();
         Ok(match version {
+            Some(v) if v.certificate == certificate.id && revoked => ServedState::Revoked,
             Some(v) if Some(&v.id) == current && seen.right => ServedState::ThisVersion,
             Some(v) if Some(&v.id) == current => ServedState::Changed,
             Some(v) if v.certificate == certificate.id => ServedState::OtherVersion,

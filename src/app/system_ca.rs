@@ -27,11 +27,24 @@ pub struct SystemCa {
     pem: String,
     key: Arc<PrivateKey>,
     names: Vec<San>,
+    /// The names in the order they were given, but that of agents.
+    given: Vec<San>,
     /// When the present leaf begins and ends.
     leaf: Mutex<(Time, Time)>,
 }
 
 impl SystemCa {
+    /// The name by which others reach this server, as far as it knows: the last that it was given.
+    pub fn known_as(&self) -> Option<&str> {
+        let named = self.given.iter().rev();
+        named
+            .filter_map(|name| match name {
+                San::Dns(name) if name != "localhost" => Some(name.as_str()),
+                _ => None,
+            })
+            .next()
+    }
+
     /// From its certificate and key, for a server with these names.
     pub(super) fn new(
         certificate: Certificate,
@@ -43,6 +56,11 @@ impl SystemCa {
             pem: certificate.pem(),
             certificate,
             key,
+            given: names
+                .iter()
+                .filter(|name| !matches!(name, San::Dns(name) if name == AGENT_NAME))
+                .cloned()
+                .collect(),
             names: pki::Sans::new(names).into_vec(),
             leaf: Mutex::new((now, now)),
         }

@@ -161,11 +161,11 @@ async fn schema_comes(
             break true;
         };
         if doors.is_none() {
+            doors = Some(waiting_doors(config, names, tasks, &why).await?);
             tracing::warn!(
                 why,
                 "waiting for the store; CERTCTL_MIGRATIONS_VIA_HOOK is set"
             );
-            doors = Some(waiting_doors(config, names, tasks, &why).await?);
         }
         notify::extend_timeout(3 * STARTING);
         tokio::select! {

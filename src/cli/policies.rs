@@ -64,7 +64,8 @@ pub enum Policies {
 /// What a rule says.
 #[derive(Debug, Args)]
 pub struct Says {
-    /// A field of its configuration as name=value, or a JSON object of several; repeatable
+    /// A field of its configuration as name=value, or a JSON object of several; repeatable. By type:
+    /// allowed_issuer_ids, allowed_domains, required_keys, allowed, lead_time_days, max_days
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
     /// Warning: told; Error and Critical: the certificate is not made, edited or issued

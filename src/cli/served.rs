@@ -56,6 +56,7 @@ fn says(place: &PlaceShape) -> String {
     let words = match place.state.as_str() {
         "this_version" => "current version",
         "changed" => "not as it was deployed",
+        "revoked" => "revoked, and still served: take it off, or deploy another certificate there",
         "other_version" => "another version of the certificate",
         "other_certificate" => "another certificate",
         "nothing" => "nothing answers",

@@ -49,7 +49,7 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
         return Ok(());
     };
     tracing::info!(address = %host.address, "ready");
-    if first_start.exists() {
+    if first_start.exists() && host.app.has_first_key().await {
         tracing::info!(file = %first_start.display(), "the first admin key is in this file");
     }
     notify::ready();

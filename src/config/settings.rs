@@ -100,7 +100,7 @@ pub const SETTINGS: &[Setting] = &[
     secret(
         "CERTCTL_DATABASE_URL",
         Kind::Database,
-        "PostgreSQL database (15 or later) that holds the store instead of a file in the data directory, e.g. postgres://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem; a / : @ ? # or % in user or password is percent-encoded; sslmode is disable, require, verify-ca or verify-full, which is the default beyond this machine; several servers may share one",
+        "PostgreSQL database (15 or later) that holds the store instead of a file in the data directory, e.g. postgres://user:password@host:5432/database?sslmode=verify-full&sslrootcert=/path/ca.pem; a / : @ ? # or % in user or password is percent-encoded; sslmode is disable, require, verify-ca or verify-full, which is the default beyond this machine",
     ),
     secret(
         "CERTCTL_DATABASE_PASSWORD",

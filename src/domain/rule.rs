@@ -151,6 +151,18 @@ impl Wants {
         "CertificateLifetime",
     ];
 
+    /// What the configuration of each type looks like.
+    fn example(kind: &str) -> &'static str {
+        match kind {
+            "AllowedIssuers" => r#"{"allowed_issuer_ids": ["iss-local"]}"#,
+            "AllowedDomains" => r#"{"allowed_domains": ["example.org", ".example.org"]}"#,
+            "RequiredMetadata" => r#"{"required_keys": ["owner_id", "app"]}"#,
+            "AllowedEnvironments" => r#"{"allowed": ["production"]}"#,
+            "RenewalLeadTime" => r#"{"lead_time_days": 14}"#,
+            _ => r#"{"max_days": 90}"#,
+        }
+    }
+
     /// Reads the configuration of a type.
     ///
     /// # Errors
@@ -163,8 +175,17 @@ impl Wants {
             return Err(Fault::new("type", message));
         }
         let tagged = serde_json::json!({"type": kind, "config": config});
-        let wants: Self = serde_json::from_value(tagged)
-            .map_err(|e| Fault::new("config", format!("{kind} cannot have it: {e}")))?;
+        let wants: Self = serde_json::from_value(tagged).map_err(|e| {
+            let (example, said) = (Self::example(kind), e.to_string());
+            // Of a value of another kind serde speaks in words of Rust.
+            let field = said.split_once("field `").and_then(|(what, rest)| {
+                let (name, _) = rest.split_once('`')?;
+                Some(format!(": {what}field {name}"))
+            });
+            let field = field.unwrap_or_default();
+            let message = format!("for {kind} one such as {example} is expected{field}");
+            Fault::new("config", message)
+        })?;
         wants.check()
     }
 

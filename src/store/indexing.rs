@@ -35,6 +35,11 @@ impl Collection {
         self.coll
     }
 
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.coll.0
+    }
+
     /// What its indexes are, in words that differ whenever the keys of a row may.
     fn layout(&self) -> Vec<String> {
         let words = |index: &Index| {

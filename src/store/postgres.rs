@@ -7,6 +7,7 @@ mod read;
 mod schema;
 mod session;
 mod sql;
+mod views;
 mod watch;
 
 pub use session::Login;
@@ -68,6 +69,7 @@ impl Postgres {
                 Err(e) => return Err(e),
             }
         }
+        make_views(&connector).await?;
         let (heard, hears) = tokio::sync::watch::channel(0);
         tasks.spawn("database watch", watch::watch(connector.clone(), heard));
         Ok(Self {
@@ -77,6 +79,11 @@ impl Postgres {
             heard: hears,
             tasks,
         })
+    }
+
+    /// The collections that have a view in schema `certctl`, each with the view's name.
+    pub fn views() -> impl Iterator<Item = (&'static str, &'static str)> {
+        views::names()
     }
 
     /// Asks a new session, until the database answers, whether a commit took place.
@@ -142,6 +149,38 @@ async fn make(connector: &Connector) -> Result<(), EngineError> {
         seq if seq == read::signed(LOADING) => Err(EngineError::HalfLoaded),
         _ => Ok(()),
     }
+}
+
+/// Makes the views, where this program knows others than there are. Nothing of ours reads them:
+/// where they cannot be made, as over those of a newer program, the store is as good without.
+async fn make_views(connector: &Connector) -> Result<(), EngineError> {
+    let client = connector.client().await?;
+    let sql = views::create();
+    let mark = views::mark(&sql);
+    let made = async {
+        if found(&client, &mark).await? {
+            return Ok(());
+        }
+        client.batch_execute("BEGIN").await?;
+        client.query_one(schema::LOCK, &[]).await?;
+        if found(&client, &mark).await? {
+            return client.batch_execute("ROLLBACK").await;
+        }
+        client.batch_execute(&sql).await?;
+        let comment = format!("COMMENT ON SCHEMA certctl IS '{mark}'; COMMIT");
+        client.batch_execute(&comment).await
+    };
+    if let Err(error) = made.await.map_err(engine_error) {
+        tracing::warn!(%error, "the views for reading with SQL were not brought up to date");
+    }
+    Ok(())
+}
+
+/// Whether the views are those of this mark.
+async fn found(client: &tokio_postgres::Client, mark: &str) -> Result<bool, tokio_postgres::Error> {
+    let row = client.query_opt(views::FOUND, &[]).await?;
+    let said: Option<Option<String>> = row.map(|row| row.try_get(0)).transpose()?;
+    Ok(said.flatten().as_deref() == Some(mark))
 }
 
 async fn seq(client: &tokio_postgres::Client) -> Result<i64, tokio_postgres::Error> {

@@ -40,6 +40,7 @@ pub fn rows(served: &ServedNow, now: Time) -> Vec<Row<'_>> {
         let (word, icon, tone) = match at.state {
             ServedState::ThisVersion => ("Current version", "check", "good"),
             ServedState::Changed => ("Not as deployed", "cross", "bad"),
+            ServedState::Revoked => ("Revoked, still served", "cross", "bad"),
             ServedState::OtherVersion => ("Another version", "turn", "warn"),
             ServedState::OtherCertificate => ("Another certificate", "cross", "bad"),
             ServedState::Nothing => ("Nothing answers", "cross", "bad"),

@@ -209,3 +209,45 @@ async fn targets_of_one_agent() {
         (&json!(1), &json!("b"))
     );
 }
+
+/// Lists that are at hand whole have cursors too.
+#[tokio::test]
+async fn every_list_is_walked_to_its_end_by_cursor() {
+    let app = TestApp::start().await;
+    let agent = app.agent("host").await;
+    let targets = [app.target(&agent, "a").await, app.target(&agent, "b").await];
+    app.certificate("web", &[&targets[0], &targets[1]]).await;
+    agent.run(&app).await;
+    for _ in 0..4 {
+        app.post("/api/v1/certificates/web/renew", json!({}))
+            .await
+            .expect(202);
+        agent.run(&app).await;
+    }
+    for (list, rows) in [
+        ("certificates/web/versions", 5),
+        ("certificates/web/deployments", 2),
+        ("issuers", 1),
+    ] {
+        let mut path = format!("/api/v1/{list}?page_size=2");
+        let mut found = Vec::new();
+        loop {
+            let page = app.get(&path).await;
+            let page_rows = page["data"].as_array().unwrap();
+            assert!(page_rows.len() <= 2);
+            found.extend(page_rows.iter().map(|row| row["id"].to_string()));
+            let Some(next) = page["next_cursor"].as_str() else {
+                break;
+            };
+            path = format!("/api/v1/{list}?page_size=2&cursor={next}");
+        }
+        assert_eq!(found.len(), rows, "{list}");
+        let mut once = found.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), rows, "{list}: {found:?}");
+        let path = format!("/api/v1/{list}?cursor=none");
+        let told = app.admin("GET", &path).send().await.refused(400);
+        assert!(told.contains("cursor"), "{told}");
+    }
+}

@@ -25,6 +25,7 @@ mod sessions;
 mod shapes;
 mod stats;
 mod targets;
+mod unread;
 mod web_standards;
 
 pub use access::foreign_ca;

@@ -17,6 +17,7 @@ mod logs;
 mod manual;
 mod migrate;
 mod next;
+mod postgres;
 mod proxy;
 mod quickstart;
 mod service;

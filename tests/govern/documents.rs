@@ -365,7 +365,7 @@ async fn what_cannot_be_is_refused_by_its_field() {
                 "AllowedIssuers",
                 json!({"allowed_issuer_ids": ["a"], "more": 1}),
             ),
-            "unknown field `more`",
+            "unknown field more",
         ),
         (
             "policies",

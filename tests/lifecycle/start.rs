@@ -24,6 +24,25 @@ async fn a_first_start_cut_at_any_commit_is_finished_by_the_next() {
     assert!(cuts >= 4, "ring, records, CAs, key: {cuts}");
 }
 
+/// The first key is made once: after it was revoked no start brings an administrator back.
+#[tokio::test]
+async fn a_first_key_that_was_revoked_stays_so() {
+    let mut app = TestApp::start().await;
+    let file = app.file("first-start.txt");
+    std::fs::remove_file(&file).unwrap();
+    let other = app.key(certctl::access::Role::Admin).await;
+    app.call("DELETE", "/api/v1/auth/keys/admin")
+        .bearer(&other)
+        .send()
+        .await
+        .expect(204);
+    app.restart().await;
+    assert!(!file.exists());
+    let keys = app.call("GET", "/api/v1/auth/keys").bearer(&other);
+    let keys = keys.send().await.expect(200);
+    assert!(!keys.to_string().contains("key-first-admin"), "{keys}");
+}
+
 #[tokio::test]
 async fn a_store_is_not_opened_without_its_machine_key() {
     let app = TestApp::start().await;

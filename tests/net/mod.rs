@@ -1,6 +1,7 @@
 //! Sockets, against real ones on loopback.
 
 mod client;
+mod database;
 mod dial;
 pub mod pki;
 mod probe;

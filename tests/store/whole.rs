@@ -165,7 +165,7 @@ fn row(name: &str, version: u64, doc: &'static [u8]) -> (String, Row) {
 }
 
 /// Later parts hold over earlier ones, and a store in between is no store.
-async fn in_parts(engine: &dyn Engine) {
+pub async fn in_parts(engine: &dyn Engine) {
     const C: Coll = Coll("c");
     let first = Load {
         rows: vec![row("a", 5, b"1"), row("b", 6, b"1"), row("c", 7, b"1")],

@@ -200,6 +200,10 @@ impl Cluster {
 }
 
 /// A shell that ends the cluster and removes it when its input does.
+#[expect(
+    clippy::zombie_processes,
+    reason = "it ends after this process, and belongs to nobody then"
+)]
 fn keep(dir: &Path) -> ChildStdin {
     const SCRIPT: &str = "read -r _; \
         [ -e \"$0/data/postmaster.pid\" ] && kill -QUIT \"$(head -n 1 \"$0/data/postmaster.pid\")\"; \

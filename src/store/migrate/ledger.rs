@@ -39,7 +39,7 @@ impl Document for Schema {
 /// A migration that was made in a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its id; see [`id_of`].
+    /// Its id, which follows from its number.
     pub id: Id,
     /// The migration.
     pub migration: Migration,

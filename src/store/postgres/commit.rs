@@ -298,16 +298,21 @@ fn split<A, B>(pairs: impl Iterator<Item = (A, B)>) -> (Vec<A>, Vec<B>) {
     pairs.unzip()
 }
 
+/// Rows, column by column.
+type Rows<'a> = (
+    Vec<&'a str>,
+    Vec<&'a str>,
+    Vec<i64>,
+    Vec<&'a str>,
+    Vec<Vec<u8>>,
+);
+/// Entries of streams, column by column.
+type Entries<'a> = (Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>, Vec<&'a [u8]>);
+
 /// What is written, as the lists that statements take.
 #[derive(Default)]
 struct Writing<'a> {
-    put: (
-        Vec<&'a str>,
-        Vec<&'a str>,
-        Vec<i64>,
-        Vec<&'a str>,
-        Vec<Vec<u8>>,
-    ),
+    put: Rows<'a>,
     place: (Vec<&'a str>, Vec<&'a str>, Vec<Vec<u8>>),
     delete: (Vec<&'a str>, Vec<&'a str>),
     lose: (Vec<&'a str>, Vec<&'a [u8]>, Vec<&'a str>),
@@ -316,8 +321,8 @@ struct Writing<'a> {
     uncount: (Vec<&'a str>, Vec<&'a [u8]>),
     counters: (Vec<&'a [u8]>, Vec<i64>),
     heads: (Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>),
-    entries: (Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>, Vec<&'a [u8]>),
-    taken: (Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>, Vec<&'a [u8]>),
+    entries: Entries<'a>,
+    taken: Entries<'a>,
     feed: (Vec<i64>, Vec<i64>, Vec<String>),
     trim: u64,
 }

@@ -7,8 +7,10 @@ pub const FORMAT: i64 = 1;
 /// Held while tables or views are made: servers that start together make them once.
 pub const LOCK: &str = "SELECT pg_advisory_xact_lock(8443, 0)";
 
-/// Whether there are tables.
-pub const FOUND: &str = "SELECT to_regclass('certctl_store.meta') IS NOT NULL";
+/// Whether there are tables: asked of the catalog as of any table, for what is remembered of names
+/// may be of before the lock.
+pub const FOUND: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables \
+                         WHERE schemaname = 'certctl_store' AND tablename = 'meta')";
 
 /// Makes them. Ids, names and keys are compared byte by byte, whatever the database's language.
 /// Rows that every commit writes are kept few to a page, where old ones are cleared at once.
