@@ -110,7 +110,7 @@ impl From<AppError> for Problem {
                 retry_after = Some(Duration::from_secs(2));
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            AppError::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+            AppError::Unknown | AppError::Outdated(_) => StatusCode::SERVICE_UNAVAILABLE,
             AppError::LowDisk(_) => {
                 retry_after = Some(Duration::from_secs(60));
                 StatusCode::SERVICE_UNAVAILABLE

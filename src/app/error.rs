@@ -102,6 +102,9 @@ pub enum AppError {
     /// Nothing new is begun: the disk is nearly full.
     #[error("{0}")]
     LowDisk(LowDisk),
+    /// A later version has changed the store.
+    #[error("{0}")]
+    Outdated(String),
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(String),
@@ -145,6 +148,7 @@ impl From<StoreError> for AppError {
         match e {
             StoreError::Commit(CommitError::Busy) => Self::Busy,
             StoreError::Commit(CommitError::Unknown) => Self::Unknown,
+            StoreError::Commit(e @ CommitError::Outdated { .. }) => Self::Outdated(e.to_string()),
             e if e.is_away() => Self::Away,
             e => Self::Store(e.to_string()),
         }
@@ -157,6 +161,7 @@ impl AppError {
         match e {
             CommitError::Busy => Self::Busy,
             CommitError::Unknown => Self::Unknown,
+            e @ CommitError::Outdated { .. } => Self::Outdated(e.to_string()),
             e if e.is_away() => Self::Away,
             CommitError::Unwritable(e) => Self::Invalid {
                 field: "body",

@@ -219,6 +219,7 @@ impl App {
         write(&mut sheet, &numbers);
         write_backups(&mut sheet, &self.backup_numbers(), numbers.now);
         write_usage(&mut sheet, &Usage::now(), self.started_at);
+        self.metrics.schema_ahead(self.store.is_ahead());
         Ok(sheet.into_text() + &self.metrics.text())
     }
 

@@ -260,15 +260,14 @@ impl Upkeep {
     }
 
     /// Makes migrations, up to a number or as far as this program knows, and finishes what was
-    /// cut. `before` comes first where there is something to do and to lose; `alone` says that no
-    /// other server is at work on the store.
+    /// cut. `before` comes first where there is something to do and to lose. Where servers of
+    /// older versions are at work on the store, what they could not live with is refused.
     ///
     /// # Errors
     /// As [`plan_up`](Self::plan_up), and when `before` fails: then nothing was changed.
     pub async fn up(
         &self,
         to: Option<u16>,
-        alone: bool,
         before: impl Before,
         progress: &(dyn Fn(&str, u64) + Sync),
     ) -> Result<SchemaChange, StartError> {
@@ -276,6 +275,8 @@ impl Upkeep {
         if !change.migrations.is_empty() && self.holds_data().await? {
             change.backup = before(&self.store).await.map_err(StartError::Backup)?;
         }
+        let (others, program) = (self.store.others().await?, known_format(&self.store).await?);
+        let alone = others.iter().all(|format| *format >= program);
         let migrator = self.migrator(progress);
         let made = migrator
             .up(change.to, change.backup.as_deref(), alone)
@@ -291,8 +292,9 @@ impl Upkeep {
     /// and to lose.
     ///
     /// # Errors
-    /// As [`plan_down`](Self::plan_down); [`StartError::DataLoss`] where values would be put out
-    /// of sight and that was not accepted; and when `before` fails. Nothing was changed then.
+    /// As [`plan_down`](Self::plan_down); [`StartError::OthersAtWork`]; [`StartError::DataLoss`]
+    /// where values would be put out of sight and that was not accepted; and when `before` fails.
+    /// Nothing was changed then.
     pub async fn down(
         &self,
         to: u16,
@@ -301,6 +303,10 @@ impl Upkeep {
         progress: &(dyn Fn(&str, u64) + Sync),
     ) -> Result<SchemaChange, StartError> {
         let mut change = self.plan_down(to).await?;
+        let others = self.store.others().await?.len();
+        if others > 0 && !change.migrations.is_empty() {
+            return Err(StartError::OthersAtWork(others));
+        }
         if !change.hidden.is_empty() && !accept_data_loss {
             return Err(StartError::DataLoss(change.hidden));
         }
@@ -355,8 +361,8 @@ impl Upkeep {
                 Err(StartError::SchemaBehind { format, program })
             }
             Standing::Behind => {
-                self.up(None, true, before, &|_, _| {}).await?;
-                Ok(self.store.known().await?.format() > program)
+                self.up(None, before, &|_, _| {}).await?;
+                Ok(self.store.known().await?.is_ahead())
             }
         }
     }
@@ -395,6 +401,11 @@ impl Upkeep {
             progress,
         }
     }
+}
+
+/// The format of the store's program.
+async fn known_format(store: &Store) -> Result<u16, StoreError> {
+    Ok(store.known().await?.program_format())
 }
 
 /// What the audit log has of a migration, in the very commit.

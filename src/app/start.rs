@@ -197,6 +197,9 @@ pub enum StartError {
     /// Migrations were not made or undone.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    /// Others have the store open.
+    #[error("{0} other servers or commands have the store open: stop them all, then try again")]
+    OthersAtWork(usize),
     /// No backup could be made before a migration.
     #[error(
         "no backup could be made first, and nothing was changed: {0}; mend that, or go on without \
@@ -278,7 +281,7 @@ impl App {
         let configured = configured.map_err(StartError::Keys)?;
         let backups = Backups::new(config.backup.as_ref())?;
         let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
-        let ahead = upkeep
+        upkeep
             .admit(config.migrations_via_hook, backup_before_migration)
             .await?;
         let birth = Birth {
@@ -327,7 +330,6 @@ impl App {
             .below(vec![root])
             .published(pointers);
         let metrics = Metrics::new(store.metrics());
-        metrics.schema_ahead(ahead);
         let app = App {
             started_at: clock.now(),
             store,

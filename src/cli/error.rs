@@ -148,9 +148,10 @@ impl From<StartError> for CliError {
             StartError::SchemaTooNew { .. } | StartError::SchemaBehind { .. } => {
                 Self::Schema(e.to_string())
             }
-            StartError::DataLoss(_) | StartError::Migrate(_) | StartError::Backup(_) => {
-                Self::Failed(e.to_string())
-            }
+            StartError::OthersAtWork(_)
+            | StartError::DataLoss(_)
+            | StartError::Migrate(_)
+            | StartError::Backup(_) => Self::Failed(e.to_string()),
             e => Self::Storage(e.to_string()),
         }
     }

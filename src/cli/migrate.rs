@@ -101,7 +101,7 @@ pub async fn only(config: &ServerConfig) -> Result<(), CliError> {
             opened => break opened?,
         }
     };
-    let change = upkeep.up(None, true, backup(false), &|_, _| {}).await;
+    let change = upkeep.up(None, backup(false), &|_, _| {}).await;
     let seeded = match change {
         Ok(change) => upkeep.seed().await.map(|()| change),
         Err(e) => Err(e),
@@ -180,7 +180,6 @@ async fn up(command: &Up, upkeep: &Upkeep, output: Output) -> Result<(), CliErro
     let change = upkeep
         .up(
             command.to,
-            true,
             backup(command.no_backup),
             &|collection, rows| {
                 tell(&bar, collection, rows);

@@ -406,6 +406,15 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`EngineError::NotEmpty`] where something was ever committed, or a load was ended.
     async fn load(&self, part: Load) -> Result<(), EngineError>;
+
+    /// The formats of other programs that have the store open. Where one process alone can open
+    /// it there are none.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    async fn others(&self) -> Result<Vec<u16>, EngineError> {
+        Ok(Vec::new())
+    }
 }
 
 /// A state of the store that commits no longer change.

@@ -59,9 +59,22 @@ impl Store {
         Ok(known)
     }
 
+    /// The formats of other programs that have the store open.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub async fn others(&self) -> Result<Vec<u16>, StoreError> {
+        Ok(self.engine.others().await?)
+    }
+
     /// Whether a later version has changed the store so that this program may no longer write.
     pub fn is_outdated(&self) -> bool {
         !self.known.load().may_write()
+    }
+
+    /// Whether a later version has changed the store, as far as this process has noticed.
+    pub fn is_ahead(&self) -> bool {
+        self.known.load().is_ahead()
     }
 
     pub(super) fn outdated(&self) -> CommitError {

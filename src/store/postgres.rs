@@ -264,6 +264,10 @@ impl Engine for Postgres {
         commit::load(&session, &part).await
     }
 
+    async fn others(&self) -> Result<Vec<u16>, EngineError> {
+        self.connector.others().await
+    }
+
     fn notices(&self) -> Option<Receiver<u64>> {
         Some(self.heard.clone())
     }

@@ -163,6 +163,11 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// Lets the feed forget all that was committed: who goes by it looks at everything.
+    pub(super) fn forget_feed(&mut self) {
+        self.batch.trim = u64::MAX;
+    }
+
     /// Whether there is nothing to commit: no write, no counter, no entry.
     pub fn changes_nothing(&self) -> bool {
         let Batch {

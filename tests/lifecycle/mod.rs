@@ -8,6 +8,7 @@ mod deployment;
 mod issuers;
 mod loss;
 mod observation;
+mod outdated;
 mod renewal;
 mod retirement;
 mod revocation;

@@ -109,6 +109,11 @@ impl Known {
         self.min_writer() <= self.program_format()
     }
 
+    /// Whether a later version has changed the store.
+    pub fn is_ahead(&self) -> bool {
+        self.format() > self.program_format()
+    }
+
     /// The store's migrations.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger

@@ -30,6 +30,12 @@ pub const MIGRATIONS: &[Migration] = &[
     ),
 ];
 
+/// The format of this program: the number of its newest migration.
+pub const PROGRAM_FORMAT: u16 = match MIGRATIONS.last() {
+    Some(migration) => migration.number,
+    None => FIRST_FORMAT,
+};
+
 /// The format of a collection's rows, by a list of migrations.
 pub const fn format_of(collection: &str, migrations: &[Migration]) -> u16 {
     let mut n = migrations.len();

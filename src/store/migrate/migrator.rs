@@ -298,6 +298,9 @@ impl Migrator<'_> {
             for record in known.ledger().values().filter(same).filter(work) {
                 let mut row = unit.load::<Record>(&record.id).await?;
                 if record.undoing {
+                    // Rows were written back that the feed does not tell of, and what read them
+                    // in their later form is gone: nobody may build on a state from before.
+                    unit.forget_feed();
                     unit.delete(row);
                 } else {
                     row.swept = true;

@@ -14,7 +14,7 @@ mod migrator;
 pub use edit::{Edit, EditError};
 pub use known::Known;
 pub use ledger::{Ledger, Record, Schema};
-pub use list::{MIGRATIONS, format_of};
+pub use list::{MIGRATIONS, PROGRAM_FORMAT, format_of};
 pub use migrator::{Loss, MigrateError, Migrator};
 
 use ring::digest::{Context, SHA256};

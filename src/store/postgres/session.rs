@@ -2,8 +2,13 @@
 
 use super::{sql::Sql, watch};
 use crate::{
+    clock::Rng,
+    crypt::OsRng,
     net::{DatabaseDialError, DatabaseDialer, Wire},
-    store::engine::EngineError,
+    store::{
+        engine::EngineError,
+        migrate::{FIRST_FORMAT, PROGRAM_FORMAT},
+    },
     sys::Tasks,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -16,7 +21,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_postgres::{
-    Client, Config, Connection, Error, NoTls, config::SslMode, error::SqlState, tls::NoTlsStream,
+    Client, Config, Connection, Error, NoTls, Row, config::SslMode, error::SqlState,
+    tls::NoTlsStream,
 };
 
 /// For a connection, and again for the database's greeting.
@@ -76,8 +82,15 @@ impl Session {
 }
 
 /// Begins sessions. While the database is away, only now and then somebody tries.
+/// Programs that have sessions of the database, but for one.
+const OTHERS: &str = "SELECT DISTINCT application_name FROM pg_stat_activity \
+    WHERE datname = current_database() AND application_name LIKE 'certctl%' \
+    AND application_name <> $1";
+
 pub struct Connector {
     login: Login,
+    /// By which the sessions of this process are told from those of others, and its format seen.
+    name: String,
     tasks: Tasks,
     outage: Mutex<Option<Outage>>,
 }
@@ -90,11 +103,28 @@ struct Outage {
 
 impl Connector {
     pub fn new(login: Login, tasks: Tasks) -> Self {
+        let mut own = [0; 8];
+        OsRng.fill(&mut own);
+        let own = data_encoding::HEXLOWER.encode(&own);
         Self {
             login,
+            name: format!("certctl {PROGRAM_FORMAT} {own}"),
             tasks,
             outage: Mutex::default(),
         }
+    }
+
+    /// The formats of other programs that have sessions of the database.
+    pub async fn others(&self) -> Result<Vec<u16>, EngineError> {
+        let client = self.client().await?;
+        let rows = client.query(OTHERS, &[&self.name]).await;
+        let rows = rows.map_err(engine_error)?;
+        let format = |row: &Row| {
+            let name: String = row.try_get(0).map_err(engine_error)?;
+            let format = name.split(' ').nth(1).and_then(|word| word.parse().ok());
+            Ok(format.unwrap_or(FIRST_FORMAT))
+        };
+        rows.iter().map(format).collect()
     }
 
     /// A session, or at once why there is none.
@@ -168,7 +198,7 @@ impl Connector {
         config
             .user(user)
             .dbname(database)
-            .application_name("certctl")
+            .application_name(&self.name)
             // The connection is under TLS already, where it is to be.
             .ssl_mode(SslMode::Disable);
         if let Some(password) = password {

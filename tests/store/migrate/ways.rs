@@ -8,8 +8,9 @@ use crate::store::{
     disk::{LosingDisk, Loss},
     id, run,
 };
+use crate::support::postgres::Cluster;
 use certctl::store::{
-    Coll, Engine, Feed, Memory, Redb, Store,
+    Coll, Engine, Feed, Memory, Redb,
     migrate::{MigrateError, Migration},
 };
 use redb::backends::InMemoryBackend;
@@ -19,7 +20,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Engines that a store may be on. Postgres joins them where there is one.
+/// Engines that need nothing of the machine.
 fn engines() -> Vec<(&'static str, Arc<dyn Engine>)> {
     vec![
         ("memory", Arc::new(Memory::new())),
@@ -54,134 +55,165 @@ async fn held(engine: &Arc<dyn Engine>) -> Vec<(Vec<u8>, u64)> {
 #[test]
 fn up_changes_documents_and_nothing_else_and_down_puts_them_back() {
     for (name, engine) in engines() {
-        run(async {
-            insert(&engine, &some_notes(450)).await;
-            let before = notes(&engine).await;
-            let keys = held(&engine).await;
-            let last_insert = before.iter().map(|(version, _)| *version).max().unwrap();
-
-            let store = program(&engine, ALL);
-            let made = migrator(&store).up(9, Some("b-1"), true).await.unwrap();
-            assert_eq!(made.len(), 8, "{name}");
-            let after = notes(&engine).await;
-            assert_eq!(
-                after[0].1,
-                json!({
-                    "_format": 9, "_kept": {}, "id": "note-0000", "name": "about 0",
-                    "colour": "crimson", "stray": 0, "pinned": false, "origin": "here",
-                })
-                .as_object()
-                .map(|doc| {
-                    // Rank 0 is the default: nothing is kept of it.
-                    let mut doc = doc.clone();
-                    doc.remove("_kept");
-                    Value::Object(doc)
-                })
-                .unwrap()
-            );
-            assert_eq!(
-                after[13].1,
-                json!({
-                    "_format": 9, "id": "note-0013", "name": "about 13", "stray": 13,
-                    "colour": "crimson", "pinned": false, "origin": "here",
-                    "_kept": {"4 rank": [1], "5 colour": ["crimson"]},
-                }),
-                "a colour that others become is told apart"
-            );
-            for (before, after) in before.iter().zip(&after) {
-                assert_eq!(before.0, after.0, "{name}: a sweep gives no new version");
-            }
-            assert_eq!(held(&engine).await, keys, "{name}: nor other keys");
-            let Feed::Changes(changes) = Ask(&*engine).feed(last_insert, 500).await else {
-                panic!("nothing was trimmed");
-            };
-            let told = changes.iter().flat_map(|change| &change.rows);
-            assert_eq!(
-                told.filter(|(coll, _)| coll == NOTES.0).count(),
-                0,
-                "{name}"
-            );
-
-            let known = store.known().await.unwrap();
-            assert_eq!(
-                (known.format(), known.min_reader(), known.min_writer()),
-                (9, 9, 9)
-            );
-            assert!(!known.is_unfinished());
-            let record = &known.ledger()[&3];
-            assert_eq!(record.backup.as_deref(), Some("b-1"));
-            assert_eq!(record.applied_by, "a test");
-            assert!(record.is_sound());
-            let left = migrator(&store).verify().await.unwrap();
-            assert_eq!(left["note"], 0);
-
-            let losses = migrator(&store).losses(1).await.unwrap();
-            assert_eq!(
-                losses,
-                [],
-                "{name}: no program wrote what the first has no place for"
-            );
-
-            // A program that has never heard of any of them.
-            let older = program(&engine, &[]);
-            let undone = migrator(&older).down(1).await.unwrap();
-            assert_eq!(undone.len(), 8);
-            assert_eq!(notes(&engine).await, before, "{name}");
-            assert_eq!(held(&engine).await, keys);
-            assert!(rows(&engine, Coll("migration")).await.is_empty());
-            let known = older.known().await.unwrap();
-            assert_eq!(
-                (known.format(), known.min_reader(), known.min_writer()),
-                (1, 1, 1)
-            );
-
-            migrator(&store).up(9, None, true).await.unwrap();
-            assert_eq!(notes(&engine).await, after, "{name}");
-        });
+        run(up_and_down(name, engine));
     }
+}
+
+#[test]
+fn postgres_goes_up_and_down() {
+    run(async {
+        let database = Cluster::shared().database();
+        up_and_down("postgres", Arc::new(database.open().await)).await;
+        let database = Cluster::shared().database();
+        read_unswept("postgres", Arc::new(database.open().await)).await;
+    });
+}
+
+/// On a database that several may have open, those that a change would break are seen.
+#[test]
+fn older_programs_that_are_at_work_are_seen() {
+    run(async {
+        let database = Cluster::shared().database();
+        let engine: Arc<dyn Engine> = Arc::new(database.open().await);
+        let store = program(&engine, ALL);
+        assert_eq!(store.others().await.unwrap(), [0; 0]);
+        let other = program(&(Arc::new(database.open().await) as Arc<dyn Engine>), &[]);
+        other.get::<First>(&id("a")).await.unwrap();
+        assert_eq!(store.others().await.unwrap(), [1]);
+        other.close().await;
+        drop(other);
+        while !store.others().await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+async fn up_and_down(name: &str, engine: Arc<dyn Engine>) {
+    insert(&engine, &some_notes(450)).await;
+    let before = notes(&engine).await;
+    let keys = held(&engine).await;
+    let last_insert = before.iter().map(|(version, _)| *version).max().unwrap();
+
+    let store = program(&engine, ALL);
+    let made = migrator(&store).up(9, Some("b-1"), true).await.unwrap();
+    assert_eq!(made.len(), 8, "{name}");
+    let after = notes(&engine).await;
+    assert_eq!(
+        after[0].1,
+        json!({
+            "_format": 9, "id": "note-0000", "name": "about 0", "stray": 0,
+            "colour": "crimson", "pinned": false, "origin": "here",
+        }),
+        "rank 0 is the default: nothing is kept of it"
+    );
+    assert_eq!(
+        after[13].1,
+        json!({
+            "_format": 9, "id": "note-0013", "name": "about 13", "stray": 13,
+            "colour": "crimson", "pinned": false, "origin": "here",
+            "_kept": {"4 rank": [1], "5 colour": ["crimson"]},
+        }),
+        "a colour that others become is told apart"
+    );
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.0, after.0, "{name}: a sweep gives no new version");
+    }
+    assert_eq!(held(&engine).await, keys, "{name}: nor other keys");
+    let Feed::Changes(changes) = Ask(&*engine).feed(last_insert, 500).await else {
+        panic!("nothing was trimmed");
+    };
+    let told = changes.iter().flat_map(|change| &change.rows);
+    assert_eq!(
+        told.filter(|(coll, _)| coll == NOTES.0).count(),
+        0,
+        "{name}"
+    );
+
+    let known = store.known().await.unwrap();
+    assert_eq!(
+        (known.format(), known.min_reader(), known.min_writer()),
+        (9, 9, 9)
+    );
+    assert!(!known.is_unfinished());
+    let record = &known.ledger()[&3];
+    assert_eq!(record.backup.as_deref(), Some("b-1"));
+    assert_eq!(record.applied_by, "a test");
+    assert!(record.is_sound());
+    let left = migrator(&store).verify().await.unwrap();
+    assert_eq!(left["note"], 0);
+
+    let losses = migrator(&store).losses(1).await.unwrap();
+    assert_eq!(
+        losses,
+        [],
+        "{name}: no program wrote what the first has no place for"
+    );
+
+    // A program that has never heard of any of them.
+    let older = program(&engine, &[]);
+    let undone = migrator(&older).down(1).await.unwrap();
+    assert_eq!(undone.len(), 8);
+    assert_eq!(notes(&engine).await, before, "{name}");
+    let since = Ask(&*engine).feed(last_insert, 500).await;
+    assert!(
+        matches!(since, Feed::Trimmed { .. }),
+        "{name}: nobody may build on a state from before: {since:?}"
+    );
+    assert_eq!(held(&engine).await, keys);
+    assert!(rows(&engine, Coll("migration")).await.is_empty());
+    let known = older.known().await.unwrap();
+    assert_eq!(
+        (known.format(), known.min_reader(), known.min_writer()),
+        (1, 1, 1)
+    );
+
+    migrator(&store).up(9, None, true).await.unwrap();
+    assert_eq!(notes(&engine).await, after, "{name}");
 }
 
 #[test]
 fn rows_are_read_in_the_readers_format_before_any_sweep() {
     for (name, engine) in engines() {
-        run(async {
-            let older = program(&engine, &[]);
-            let mut unit = older.unit(1, super::NOW);
-            unit.insert(first("a", "blue", 7));
-            unit.commit().await.unwrap();
-            // Made in the ledger alone: the row is as it was.
-            let store = program(&engine, ALL);
-            let row = store.get::<Last>(&id("a")).await.unwrap().unwrap();
-            let expected = Last {
-                id: id("a"),
-                name: "about a".into(),
-                colour: "red".into(),
-                pinned: false,
-                origin: "here".into(),
-            };
-            assert_eq!(*row, expected, "{name}");
-            assert_eq!(notes(&engine).await[0].1["_format"], 1);
-
-            migrator(&store).up(9, None, true).await.unwrap();
-            let mut unit = store.unit(2, super::NOW);
-            let mut row = unit.load::<Last>(&id("a")).await.unwrap();
-            row.pinned = true;
-            row.colour = "crimson".into();
-            unit.put(row);
-            unit.commit().await.unwrap();
-
-            // The other way too, by the ledger: this program has no such migrations.
-            let row = older.get::<First>(&id("a")).await.unwrap().unwrap();
-            assert_eq!(*row, first("a", "red", 7), "{name}");
-            let losses = migrator(&older).losses(1).await.unwrap();
-            let losses: Vec<_> = losses.iter().map(|l| (&*l.field, l.rows)).collect();
-            assert_eq!(losses, [("pinned", 1)], "{name}");
-            migrator(&older).down(1).await.unwrap();
-            migrator(&store).up(9, None, true).await.unwrap();
-            let row = store.get::<Last>(&id("a")).await.unwrap().unwrap();
-            assert!(row.pinned, "{name}: what was out of sight is back");
-        });
+        run(read_unswept(name, engine));
     }
+}
+
+async fn read_unswept(name: &str, engine: Arc<dyn Engine>) {
+    let older = program(&engine, &[]);
+    let mut unit = older.unit(1, super::NOW);
+    unit.insert(first("a", "blue", 7));
+    unit.commit().await.unwrap();
+    // Made in the ledger alone: the row is as it was.
+    let store = program(&engine, ALL);
+    let row = store.get::<Last>(&id("a")).await.unwrap().unwrap();
+    let expected = Last {
+        id: id("a"),
+        name: "about a".into(),
+        colour: "red".into(),
+        pinned: false,
+        origin: "here".into(),
+    };
+    assert_eq!(*row, expected, "{name}");
+    assert_eq!(notes(&engine).await[0].1["_format"], 1);
+
+    migrator(&store).up(9, None, true).await.unwrap();
+    let mut unit = store.unit(2, super::NOW);
+    let mut row = unit.load::<Last>(&id("a")).await.unwrap();
+    row.pinned = true;
+    row.colour = "crimson".into();
+    unit.put(row);
+    unit.commit().await.unwrap();
+
+    // The other way too, by the ledger: this program has no such migrations.
+    let row = older.get::<First>(&id("a")).await.unwrap().unwrap();
+    assert_eq!(*row, first("a", "red", 7), "{name}");
+    let losses = migrator(&older).losses(1).await.unwrap();
+    let losses: Vec<_> = losses.iter().map(|l| (&*l.field, l.rows)).collect();
+    assert_eq!(losses, [("pinned", 1)], "{name}");
+    migrator(&older).down(1).await.unwrap();
+    migrator(&store).up(9, None, true).await.unwrap();
+    let row = store.get::<Last>(&id("a")).await.unwrap().unwrap();
+    assert!(row.pinned, "{name}: what was out of sight is back");
 }
 
 /// A store whose power goes at each sync of the way `go`: whoever opens what is found and goes
@@ -292,6 +324,5 @@ fn irreversible_migrations_stop_the_way_down_and_name_their_backup() {
             matches!(nowhere, MigrateError::NoSuchFormat { asked: 9, .. }),
             "{nowhere}"
         );
-        let _: &Store = &store;
     });
 }
