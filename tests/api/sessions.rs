@@ -201,7 +201,7 @@ async fn who_one_is_and_what_there_is() {
     );
     assert_eq!(me["effective_permissions"], serde_json::json!([]));
     let catalogue = app.get("/api/v1/auth/permissions").await;
-    assert_eq!(catalogue["permissions"].as_array().unwrap().len(), 82);
+    assert_eq!(catalogue["permissions"].as_array().unwrap().len(), 84);
     let first = serde_json::json!({"id": "p-cert-read", "name": "cert.read", "namespace": "cert"});
     assert_eq!(catalogue["permissions"][0], first);
 }

@@ -223,10 +223,10 @@ fn the_keys_are_those_of_the_table() {
     let secrets = keys.iter().filter(|k| k["secret"] == true);
     let secrets: Vec<_> = secrets.map(|k| k["name"].as_str().unwrap()).collect();
     let expected = [
-        "CERTCTL_BACKUP_PASSPHRASE",
-        "CERTCTL_BACKUP_S3_SECRET_KEY",
         "CERTCTL_DATABASE_URL",
         "CERTCTL_DATABASE_PASSWORD",
+        "CERTCTL_BACKUP_PASSPHRASE",
+        "CERTCTL_BACKUP_S3_SECRET_KEY",
         "CERTCTL_AUTH_SECRET",
         "CERTCTL_API_KEYS_NAMED",
         "CERTCTL_API_KEY",

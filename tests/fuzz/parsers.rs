@@ -233,7 +233,9 @@ fn variables() {
         |(setting, text)| {
             let env = Environment::new([(setting.name.to_owned(), text)]);
             let sound = env.sound().is_ok();
-            assert_eq!(config::server(&env, Flags::default()).is_ok(), sound);
+            // Some settings go together: alone they are refused, each sound by itself.
+            let taken = config::server(&env, Flags::default()).is_ok();
+            assert!(sound || !taken);
         },
     );
 }
