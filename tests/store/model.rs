@@ -122,7 +122,7 @@ impl Step {
                 doc: match keys {
                     Some(_) if *how == How::Keep => Doc::Keep,
                     Some(keys) if *how == How::Amend => {
-                        Doc::Amend(Bytes::from(format!("amended {keys:?}")))
+                        Doc::Amend(Bytes::from(format!("[\"amended\", {}]", json(keys))))
                     }
                     Some(keys) => Doc::Put(Bytes::from(json(keys))),
                     None => Doc::Delete,
