@@ -328,7 +328,7 @@ async fn a_revocation_that_was_cut_is_finished() {
     app.cut_after(1);
     let path = "/api/v1/certificates/web/revoke";
     let cut = app.post(path, json!({"reason": "keyCompromise"})).await;
-    assert_eq!(cut.status, 500);
+    assert_eq!(cut.status, 503);
     app.restart().await;
     assert_eq!(app.status("web").await, "Revoked");
     assert_eq!(list_of(&app, ISSUER).await.revoked.len(), 500);
