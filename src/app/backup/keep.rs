@@ -31,7 +31,8 @@ pub fn expired(all: &[Stored], keep: Keep) -> Vec<&Stored> {
     };
     kept.extend(proven(true).map(|s| s.name.as_str()));
     kept.extend(proven(false).map(|s| s.name.as_str()));
-    let periods: [(usize, fn(Time) -> i64); 3] = [
+    type Period = (usize, fn(Time) -> i64);
+    let periods: [Period; 3] = [
         (keep.daily, |at| at.seconds().div_euclid(DAY)),
         // The epoch was a Thursday.
         (keep.weekly, |at| {

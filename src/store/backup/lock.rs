@@ -173,7 +173,7 @@ pub struct Summed<W> {
 
 /// The bytes of a bundle on their way in.
 pub enum Unlocked<R: Read> {
-    Open(Checked<BufReader<R>>),
+    Open(Box<Checked<BufReader<R>>>),
     Age(Box<StreamReader<BufReader<R>>>),
 }
 
@@ -195,11 +195,11 @@ impl<R: Read> Unlocked<R> {
         }
         let mut sum = Context::new(&SHA256);
         sum.update(MAGIC);
-        Ok(Self::Open(Checked {
+        Ok(Self::Open(Box::new(Checked {
             from,
             sum: Some(sum),
             ahead: Vec::new(),
-        }))
+        })))
     }
 
     fn age(keys: &Keys, from: BufReader<R>) -> Result<Self, BackupError> {

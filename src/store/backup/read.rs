@@ -70,7 +70,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// When the bundle is damaged.
-    pub fn next(&mut self) -> Result<Result<Item, Ending>, BackupError> {
+    pub fn next_item(&mut self) -> Result<Result<Item, Ending>, BackupError> {
         next(&mut self.from, &mut self.line)?;
         let line = parse(&self.line)?;
         self.seen.count(&line);
@@ -116,7 +116,7 @@ impl<R: Read> Reader<R> {
     pub fn verify(mut self, mut seen: impl FnMut(u64)) -> Result<(Header, Ending), BackupError> {
         let mut things = 0;
         loop {
-            match self.next()? {
+            match self.next_item()? {
                 Ok(_) => things += 1,
                 Err(ending) => return Ok((self.header, ending)),
             }

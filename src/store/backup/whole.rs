@@ -227,7 +227,7 @@ pub struct Loaded {
 /// When a bundle is not good or does not follow the one before it, or the store cannot be written
 /// or is not empty; what was loaded is then no store.
 pub async fn load<R: Read + Send>(
-    mut bundles: impl Iterator<Item = Result<Reader<R>, BackupError>> + Send,
+    bundles: impl Iterator<Item = Result<Reader<R>, BackupError>> + Send,
     engine: &dyn Engine,
     last: impl FnOnce(&Header) -> u64 + Send,
     progress: Progress<'_>,
@@ -235,7 +235,7 @@ pub async fn load<R: Read + Send>(
     let mut loaded: Option<Loaded> = None;
     let mut done = 0;
     // One at a time, so that files are open one at a time, too.
-    while let Some(bundle) = bundles.next() {
+    for bundle in bundles {
         let mut bundle = bundle?;
         sequel(loaded.as_ref().map(|l| &l.header), bundle.header())?;
         let ending = loop {
@@ -288,7 +288,7 @@ fn next_part<R: Read>(bundle: &mut Reader<R>) -> Result<(Load, Option<Ending>), 
     let mut part = Load::default();
     let mut bytes = 0;
     for _ in 0..PART {
-        match bundle.next()? {
+        match bundle.next_item()? {
             Err(ending) => return Ok((part, Some(ending))),
             Ok(Item::Row(coll, row)) => {
                 bytes += row.doc.len();
