@@ -33,6 +33,10 @@ impl Drop for Moto {
 
 impl Moto {
     /// A server with the bucket `backups`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a port for a peer of the test's own"
+    )]
     async fn start() -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
@@ -143,9 +147,7 @@ async fn backups_go_to_s3_and_come_from_there() {
         "{listed}"
     );
 
-    let missing = with(&format!(
-        "backup create --sink s3://nowhere/x --without-keys"
-    ));
+    let missing = with("backup create --sink s3://nowhere/x --without-keys");
     let missing = missing.bad(73);
     assert!(missing.contains("NoSuchBucket"), "{missing}");
     let unset = home.run(&format!("backup list --sink {sink}")).bad(73);
