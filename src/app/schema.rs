@@ -1,7 +1,7 @@
 //! The schema gate: which version of the program may use which store, and how a store's format is
 //! changed while no server runs on it.
 
-use super::{StartError, VERSION, birth::Birth, known, start};
+use super::{StartError, VERSION, backup::Machine, birth::Birth, known, start};
 use crate::{
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
@@ -426,13 +426,14 @@ fn audit(unit: &mut Unit<'_>, now: Time, migration: &Migration, up: bool) {
     unit.append(AUDIT, &event.with("migration", &migration.name));
 }
 
-/// Makes the backup that goes before a migration. This version makes none yet: there is nothing to
-/// be named.
-///
-/// # Errors
-/// When no backup could be made.
-pub async fn backup_before_migration(_store: &Store) -> Result<Option<String>, String> {
-    Ok(None)
+/// Makes the backup that goes before a migration, in the data directory, and reads it to its end.
+pub fn backup_before_migration(config: &ServerConfig) -> impl Before + '_ {
+    async move |store: &Store| {
+        let machine = Machine::this(config.clone()).map_err(|e| e.to_string())?;
+        let place = machine.create_of(store).await.map_err(|e| e.to_string())?;
+        tracing::info!(backup = %place.name, "made before the migration");
+        Ok(Some(format!("{}/{}", place.sink, place.name)))
+    }
 }
 
 /// Why the store of this machine is to be waited for, where migrations are left to

@@ -282,7 +282,7 @@ impl App {
         let backups = Backups::new(config.backup.as_ref())?;
         let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
         upkeep
-            .admit(config.migrations_via_hook, backup_before_migration)
+            .admit(config.migrations_via_hook, backup_before_migration(&config))
             .await?;
         let birth = Birth {
             store: &store,

@@ -3,7 +3,10 @@
 
 use super::{CliError, Global, Output, output};
 use crate::{
-    app::{Before, MigrationView, SchemaChange, SchemaStatus, StartError, Upkeep},
+    app::{
+        Before, MigrationView, SchemaChange, SchemaStatus, StartError, Upkeep,
+        backup_before_migration,
+    },
     config::{self, Environment, Flags, ServerConfig},
 };
 use clap::{Args, Subcommand};
@@ -75,8 +78,8 @@ pub async fn run(command: Migrate, global: &Global, env: &Environment) -> Result
             Ok(change) => show(&change, "to be made", global.output),
             Err(e) => Err(e.into()),
         },
-        Migrate::Up(command) => up(&command, &upkeep, global.output).await,
-        Migrate::Down(command) => down(&command, &upkeep, global.output).await,
+        Migrate::Up(command) => up(&command, &config, &upkeep, global.output).await,
+        Migrate::Down(command) => down(&command, &config, &upkeep, global.output).await,
         Migrate::Verify => verify(&upkeep, global.output).await,
     };
     upkeep.close().await;
@@ -101,7 +104,7 @@ pub async fn only(config: &ServerConfig) -> Result<(), CliError> {
             opened => break opened?,
         }
     };
-    let change = upkeep.up(None, backup(false), &|_, _| {}).await;
+    let change = upkeep.up(None, backup(config, false), &|_, _| {}).await;
     let seeded = match change {
         Ok(change) => upkeep.seed().await.map(|()| change),
         Err(e) => Err(e),
@@ -126,10 +129,10 @@ fn settings(global: &Global, env: &Environment) -> Result<ServerConfig, CliError
 }
 
 /// What goes before a change of a store that holds data.
-fn backup(waived: bool) -> impl Before {
-    async move |upkeep: &_| match waived {
+fn backup(config: &ServerConfig, waived: bool) -> impl Before + '_ {
+    async move |store: &_| match waived {
         true => Ok(None),
-        false => crate::app::backup_before_migration(upkeep).await,
+        false => backup_before_migration(config)(store).await,
     }
 }
 
@@ -172,7 +175,12 @@ async fn status(upkeep: &Upkeep, output: Output) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn up(command: &Up, upkeep: &Upkeep, output: Output) -> Result<(), CliError> {
+async fn up(
+    command: &Up,
+    config: &ServerConfig,
+    upkeep: &Upkeep,
+    output: Output,
+) -> Result<(), CliError> {
     if command.dry_run {
         return show(&upkeep.plan_up(command.to).await?, "to be made", output);
     }
@@ -180,7 +188,7 @@ async fn up(command: &Up, upkeep: &Upkeep, output: Output) -> Result<(), CliErro
     let change = upkeep
         .up(
             command.to,
-            backup(command.no_backup),
+            backup(config, command.no_backup),
             &|collection, rows| {
                 tell(&bar, collection, rows);
             },
@@ -190,7 +198,12 @@ async fn up(command: &Up, upkeep: &Upkeep, output: Output) -> Result<(), CliErro
     show(&change?, "made", output)
 }
 
-async fn down(command: &Down, upkeep: &Upkeep, output: Output) -> Result<(), CliError> {
+async fn down(
+    command: &Down,
+    config: &ServerConfig,
+    upkeep: &Upkeep,
+    output: Output,
+) -> Result<(), CliError> {
     if command.dry_run {
         return show(&upkeep.plan_down(command.to).await?, "to be undone", output);
     }
@@ -199,7 +212,7 @@ async fn down(command: &Down, upkeep: &Upkeep, output: Output) -> Result<(), Cli
         .down(
             command.to,
             command.accept_data_loss,
-            backup(command.no_backup),
+            backup(config, command.no_backup),
             &|collection, rows| tell(&bar, collection, rows),
         )
         .await;

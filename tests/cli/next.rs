@@ -60,6 +60,15 @@ impl Home {
     }
 }
 
+/// The backups that went before migrations.
+fn backups(home: &Home) -> Vec<PathBuf> {
+    let listed = std::fs::read_dir(home.data().join("backups"));
+    let entries = listed.into_iter().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
 fn stopped(server: Process) -> Ended {
     server.signal(Signal::SIGTERM);
     server.end()
@@ -144,7 +153,15 @@ async fn an_older_version_undoes_what_it_has_never_heard_of() {
     assert!(in_use.contains("another certctl runs"), "{in_use}");
     stopped(server).good_with_log();
 
+    let before = backups(&home);
     home.run("rollback --to 1").good();
+    // What was there is kept first, and can be read.
+    let made = backups(&home);
+    assert_eq!(made.len(), before.len() + 1, "{made:?}");
+    for backup in &made {
+        home.run(&format!("backup verify {}", backup.display()))
+            .good();
+    }
     let status = home.json("migrate status");
     assert_eq!(
         (&status["standing"], &status["migrations"]),

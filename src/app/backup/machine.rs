@@ -141,6 +141,34 @@ impl Machine {
         create(source, sink, locking, since, progress).await
     }
 
+    /// Makes a backup of a store that this process has open, in `backups` of the data directory,
+    /// and reads it to its end; gives where it is. The key that opens its secrets stays where it is.
+    ///
+    /// # Errors
+    /// When there is no machine key, or a step of it fails.
+    pub async fn create_of(&self, store: &Store) -> Result<Place, BackupFailure> {
+        let machine = self.key.as_ref().ok_or_else(|| {
+            let dir = self.config.data_dir.display();
+            BackupFailure::Refused(format!("{dir} holds no machine.key that can be read"))
+        })?;
+        let source = Source {
+            store,
+            machine,
+            ways: self.ways(),
+            clock: &*self.clock,
+        };
+        let dir = self.config.data_dir.join("backups");
+        self.files.make_dir(&dir, 0o700)?;
+        let sink = Sink::Dir(dir);
+        let made = create(source, &sink, &Locking::WithoutKeys, None, &mut |_| {}).await?;
+        let place = Place {
+            sink,
+            name: made.name,
+        };
+        self.verify(&place, Keys::default(), &mut |_| {}).await?;
+        Ok(place)
+    }
+
     /// The backups in a sink, oldest first.
     ///
     /// # Errors
