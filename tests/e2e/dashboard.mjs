@@ -194,10 +194,10 @@ async function everyLook() {
       await page.getByRole("rowheader").getByRole("link").first().click();
       await page.getByRole("heading", { name: "Open jobs" }).waitFor();
       await look(page, `agent-${colorScheme}-${width}`);
-      for (const place of ["certificates/localhost", "targets"]) {
+      for (const place of ["certificates/localhost", "certificates/localhost/end", "targets", "backups"]) {
         await page.goto(`${url}/${place}`);
         await page.getByRole("heading", { level: 1 }).waitFor();
-        await look(page, `${place.replace("/", "-")}-${colorScheme}-${width}`);
+        await look(page, `${place.replaceAll("/", "-")}-${colorScheme}-${width}`);
       }
       assert.deepEqual(complaints, [], "the browser complains of nothing");
       await context.close();
