@@ -427,13 +427,17 @@ fn audit(unit: &mut Unit<'_>, now: Time, migration: &Migration, up: bool) {
 }
 
 /// Makes the backup that goes before a migration, in the data directory, and reads it to its end.
-pub fn backup_before_migration(config: &ServerConfig) -> impl Before + '_ {
-    async move |store: &Store| {
-        let machine = Machine::this(config.clone()).map_err(|e| e.to_string())?;
-        let place = machine.create_of(store).await.map_err(|e| e.to_string())?;
-        tracing::info!(backup = %place.name, "made before the migration");
-        Ok(Some(format!("{}/{}", place.sink, place.name)))
-    }
+///
+/// # Errors
+/// When no backup could be made.
+pub async fn backup_before_migration(
+    config: &ServerConfig,
+    store: &Store,
+) -> Result<Option<String>, String> {
+    let machine = Machine::this(config.clone()).map_err(|e| e.to_string())?;
+    let place = machine.create_of(store).await.map_err(|e| e.to_string())?;
+    tracing::info!(backup = %place.name, "made before the migration");
+    Ok(Some(format!("{}/{}", place.sink, place.name)))
 }
 
 /// Why the store of this machine is to be waited for, where migrations are left to

@@ -282,7 +282,9 @@ impl App {
         let backups = Backups::new(config.backup.as_ref())?;
         let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
         upkeep
-            .admit(config.migrations_via_hook, backup_before_migration(&config))
+            .admit(config.migrations_via_hook, async |store: &Store| {
+                backup_before_migration(&config, store).await
+            })
             .await?;
         let birth = Birth {
             store: &store,

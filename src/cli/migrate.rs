@@ -132,7 +132,7 @@ fn settings(global: &Global, env: &Environment) -> Result<ServerConfig, CliError
 fn backup(config: &ServerConfig, waived: bool) -> impl Before + '_ {
     async move |store: &_| match waived {
         true => Ok(None),
-        false => backup_before_migration(config)(store).await,
+        false => backup_before_migration(config, store).await,
     }
 }
 
