@@ -364,13 +364,18 @@ impl State {
 
     fn check_unique(&self, batch: &Batch, after: &After<'_>) -> Result<(), Refusal> {
         let mut claims = BTreeMap::new();
+        let amended = batch.writes.iter();
+        let amended = amended.filter(|w| matches!(w.doc, Doc::Amend(_)));
+        let amended: BTreeSet<_> = amended.map(|w| (w.coll, &w.id)).collect();
         for write in &batch.writes {
             for key in write.keys.iter().filter(|k| k.index.unique) {
                 let index = key.index;
                 let place = Place::new(index, &key.key);
                 let mut holders = self.facts.held.get(&place).into_iter().flatten();
-                // A row that this batch writes gives up its old keys; its new ones are claims.
-                if let Some(holder) = holders.find(|id| !after.contains_key(&(index.coll, *id))) {
+                // A row that this batch writes gives up its old keys, unless they stay; its new ones
+                // are claims.
+                let stays = |row: &(Coll, &Id)| !after.contains_key(row) || amended.contains(row);
+                if let Some(holder) = holders.find(|id| stays(&(index.coll, *id))) {
                     return Err(Refusal::Duplicate {
                         index,
                         holder: holder.clone(),

@@ -706,8 +706,16 @@ async fn another_form(ask: &Ask<'_>) {
     };
     assert_eq!(told[0].rows, [], "it says the same as before");
 
-    // Its keys are held against later batches of the group, and it is seen by them.
+    // Its keys are held against others of the batch and against later batches of the group, and it
+    // is seen by them.
     let rival = write(C, "b", Expect::Absent, "1", vec![key]);
+    for both in [
+        vec![amend(v, "3"), rival.clone()],
+        vec![rival.clone(), amend(v, "3")],
+    ] {
+        let refused = ask.refused(writes(both)).await;
+        assert!(matches!(refused, Refusal::Duplicate { .. }), "{refused:?}");
+    }
     let put = write(C, "a", Expect::Version(v), "4", vec![index_key(I, b"2")]);
     let group = [
         writes(vec![amend(v, "3")]),
