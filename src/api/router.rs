@@ -58,7 +58,7 @@ pub(super) fn operations() -> OpenApiRouter<Arc<App>> {
 }
 
 /// What agents alone call, over and over. Thousands wait here at once: no layer beyond those of all
-/// routes.
+/// routes but the one that counts them.
 fn for_agents() -> OpenApiRouter<Arc<App>> {
     let api = OpenApiRouter::new()
         .routes(routes!(agents::credential))

@@ -101,6 +101,15 @@ impl Machine {
         }
     }
 
+    fn source<'a>(&'a self, store: &'a Store, machine: &'a MachineKey) -> Source<'a> {
+        Source {
+            store,
+            machine,
+            ways: self.ways(),
+            clock: &*self.clock,
+        }
+    }
+
     /// Makes a backup of the store that no server has open.
     ///
     /// # Errors
@@ -132,12 +141,7 @@ impl Machine {
         })?;
         let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
         let store = store.map_err(BackupFailure::capture)?;
-        let source = Source {
-            store: &store,
-            machine,
-            ways: self.ways(),
-            clock: &*self.clock,
-        };
+        let source = self.source(&store, machine);
         create(source, sink, locking, since, progress).await
     }
 
@@ -151,12 +155,7 @@ impl Machine {
             let dir = self.config.data_dir.display();
             BackupFailure::Refused(format!("{dir} holds no machine.key that can be read"))
         })?;
-        let source = Source {
-            store,
-            machine,
-            ways: self.ways(),
-            clock: &*self.clock,
-        };
+        let source = self.source(store, machine);
         let dir = self.config.data_dir.join("backups");
         self.files.make_dir(&dir, 0o700)?;
         let sink = Sink::Dir(dir);

@@ -131,16 +131,8 @@ impl Stored {
         let (seq, entries) = (header.seq, header.audit_entries);
         let increment = header.since.is_some();
         let kind = if increment { INCREMENT } else { FULL };
-        Self {
-            name: format!("{PREFIX}{time}-{seq}-{entries}{kind}"),
-            created_at: at,
-            seq,
-            audit_entries: entries,
-            increment,
-            bytes: 0,
-            rows: None,
-            proven: None,
-        }
+        let name = format!("{PREFIX}{time}-{seq}-{entries}{kind}");
+        Self::named(name, at, (seq, entries), increment)
     }
 
     /// The backup of a name.
@@ -154,16 +146,27 @@ impl Stored {
         let at = parts.next()?.parse().ok()?;
         let seq = parts.next()?.parse().ok()?;
         let entries = parts.next()?.parse().ok()?;
-        parts.next().is_none().then(|| Self {
-            name: name.to_owned(),
-            created_at: at,
+        let whole = parts.next().is_none();
+        whole.then(|| Self::named(name.to_owned(), at, (seq, entries), increment))
+    }
+
+    /// What its name says of a backup, and nothing else yet.
+    fn named(
+        name: String,
+        created_at: Time,
+        (seq, audit_entries): (u64, u64),
+        increment: bool,
+    ) -> Self {
+        Self {
+            name,
+            created_at,
             seq,
-            audit_entries: entries,
+            audit_entries,
             increment,
             bytes: 0,
             rows: None,
             proven: None,
-        })
+        }
     }
 }
 
