@@ -132,6 +132,11 @@ impl Store {
         self.wake.clone()
     }
 
+    /// Whether other processes may have this store open.
+    pub fn is_shared(&self) -> bool {
+        self.engine.notices().is_some()
+    }
+
     /// Begins a decision; `id` names its commit, `now` is when it is made.
     pub fn unit(&self, id: u128, now: Time) -> Unit<'_> {
         Unit::new(self, id, now)
@@ -270,15 +275,14 @@ impl Store {
         }
     }
 
-    /// Lets the feed forget commits older than `time`, in slices; `commit_id` names the commits.
+    /// Lets the feed forget commits older than `time`, in slices; `begin` begins a decision.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
-    pub async fn trim_feed(
-        &self,
+    pub async fn trim_feed<'a>(
+        &'a self,
         time: Time,
-        now: Time,
-        commit_id: impl Fn() -> u128 + Send,
+        begin: impl Fn() -> Unit<'a> + Send,
     ) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
@@ -292,13 +296,9 @@ impl Store {
             let old = changes.iter().take_while(|change| change.at < time);
             let (n, last) = old.fold((0, 0), |(n, _), change| (n + 1, change.seq));
             if n > 0 {
-                let batch = Batch {
-                    id: commit_id(),
-                    at: now,
-                    trim: last,
-                    ..Batch::default()
-                };
-                self.commit(batch).await?;
+                let mut unit = begin();
+                unit.trim_feed(last);
+                unit.commit().await?;
             }
             if n < TRIMMED_AT_ONCE {
                 return Ok(());
