@@ -24,6 +24,7 @@ mod error;
 mod expected;
 mod export;
 mod fence;
+mod follow;
 mod issue;
 mod issuers;
 mod jobs;
@@ -171,6 +172,8 @@ pub struct Server {
     limits: limits::Limits,
     /// Whether this one leads the servers of the store.
     lead: lead::Lead,
+    /// How far it has followed what others commit.
+    followed: follow::Followed,
     /// Whether a restored store may be acted on.
     fence: fence::Fence,
     /// The backups that are made here.

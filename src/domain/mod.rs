@@ -46,7 +46,7 @@ pub use key::{
 };
 pub use leader::Leader;
 pub use naming::Naming;
-pub use observation::Observation;
+pub use observation::{Look, Observation};
 pub use order::{Cause, FailureClass, Order, OrderState};
 pub use owner::{Owner, Team};
 pub use policy::{Channel, RenewalPolicy, Retry, Tier};

@@ -275,6 +275,17 @@ impl Store {
         }
     }
 
+    /// The number of the last commit.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn last_commit(&self) -> Result<u64, StoreError> {
+        match self.ask(Query::Sequence).await? {
+            Answer::Sequence(last) => Ok(last),
+            _ => Err(mismatch()),
+        }
+    }
+
     /// Lets the feed forget commits older than `time`, in slices; `begin` begins a decision.
     ///
     /// # Errors
