@@ -7,6 +7,7 @@
 
 pub mod backup;
 mod batch;
+mod check;
 mod collections;
 mod commit;
 mod counting;
@@ -30,6 +31,7 @@ pub use batch::{
     Append, Batch, Committed, CounterChange, CounterOp, Doc, Expect, IndexKey, Invalid, Outcome,
     Refusal, Write,
 };
+pub use check::{Checked, Fault};
 pub use collections::*;
 pub use commit::{link, next_epoch};
 pub use counting::{Counting, Work};
