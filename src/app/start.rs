@@ -351,6 +351,7 @@ impl App {
             pulse: Pulse::default(),
             fence: Default::default(),
             backups,
+            doctor: Default::default(),
             refusals: Throttle::default(),
             metrics,
             files,

@@ -242,7 +242,11 @@ impl Look<'_> {
     }
 
     /// Calls `see` with key and holder of each entry of an index.
-    async fn entries(&self, index: Index, mut see: impl FnMut(&[u8], &Id)) -> Result<(), StoreError> {
+    async fn entries(
+        &self,
+        index: Index,
+        mut see: impl FnMut(&[u8], &Id),
+    ) -> Result<(), StoreError> {
         let mut after = None;
         loop {
             let scan = Scan {
@@ -337,8 +341,10 @@ impl Look<'_> {
     /// Which entries an index that is wrong lacks and has too many of.
     async fn compared(&self, index: Index, held: u64) -> Result<Fault, StoreError> {
         let mut found = BTreeSet::new();
-        self.entries(index, |key, id| drop(found.insert(entry(key, id))))
-            .await?;
+        self.entries(index, |key, id| {
+            found.insert(entry(key, id));
+        })
+        .await?;
         // Those whose row is not there are passed over by a walk on some engines.
         let rowless = held.saturating_sub(found.len() as u64);
         let known = self.store.known().await?;

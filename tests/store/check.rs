@@ -6,7 +6,7 @@ use certctl::{
     clock::Time,
     domain::Team,
     store::{
-        Batch, COLLECTIONS, Committer, Coll, Doc, Engine, EngineError, Expect, Fault, Key, Memory,
+        Batch, COLLECTIONS, Coll, Committer, Doc, Engine, EngineError, Expect, Fault, Key, Memory,
         Redb, Store, TEAM_NAME, Write,
     },
 };
@@ -50,7 +50,10 @@ async fn filled(engine: Arc<dyn Engine>) -> Store {
 }
 
 async fn faults(store: &Store) -> Vec<Fault> {
-    let checked = store.check(COLLECTIONS, deadline(), &|_, _| {}).await.unwrap();
+    let checked = store
+        .check(COLLECTIONS, deadline(), &|_, _| {})
+        .await
+        .unwrap();
     assert!(checked.rows >= 700, "{checked:?}");
     assert!(checked.unbuilt.is_empty(), "{checked:?}");
     checked.faults
@@ -102,7 +105,14 @@ async fn what_is_amiss_is_found(engine: Arc<dyn Engine>) {
     };
     store.commit(batch).await.unwrap();
     let found = faults(&store).await;
-    let [Fault::Row { coll: "team", id: at, reason }] = &found[..] else {
+    let [
+        Fault::Row {
+            coll: "team",
+            id: at,
+            reason,
+        },
+    ] = &found[..]
+    else {
         panic!("{found:?}");
     };
     assert_eq!(at, &id("team-009"));

@@ -114,6 +114,11 @@ impl Connector {
         }
     }
 
+    /// Sessions for reading, at most.
+    pub fn connections(&self) -> usize {
+        self.login.connections
+    }
+
     /// The formats of other programs that have sessions of the database.
     pub async fn others(&self) -> Result<Vec<u16>, EngineError> {
         let client = self.client().await?;
