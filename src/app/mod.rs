@@ -19,6 +19,7 @@ mod crl;
 mod database;
 mod demand;
 mod deploy;
+pub mod doctor;
 mod edit;
 mod error;
 mod expected;
@@ -178,6 +179,8 @@ pub struct Server {
     fence: fence::Fence,
     /// The backups that are made here.
     backups: backups::Backups,
+    /// The look at the whole installation.
+    doctor: doctor::Doctor,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.

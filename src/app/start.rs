@@ -355,6 +355,7 @@ impl App {
             followed: Default::default(),
             fence: Default::default(),
             backups,
+            doctor: Default::default(),
             refusals: Throttle::default(),
             metrics,
             files,

@@ -1,6 +1,7 @@
 //! The engine of servers that share a PostgreSQL database (15 or later).
 
 mod commit;
+mod ping;
 mod places;
 mod pool;
 mod read;
@@ -11,6 +12,7 @@ mod sql;
 mod views;
 mod watch;
 
+pub use ping::Ping;
 pub use replace::Replacement;
 pub use session::Login;
 
@@ -55,7 +57,6 @@ impl Postgres {
     /// When it does not, refuses the login, or cannot be used.
     pub async fn open(login: Login, patience: Duration) -> Result<Self, EngineError> {
         let tasks = Tasks::new();
-        let size = login.connections;
         let connector = Arc::new(Connector::new(login, tasks.clone()));
         let until = Instant::now() + patience;
         let mut told = false;
@@ -73,11 +74,38 @@ impl Postgres {
             }
         }
         make_views(&connector).await?;
+        Ok(Self::with(connector, tasks))
+    }
+
+    /// Opens the store in a database to look at it: nothing is made; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); a database that does not answer is not waited for.
+    pub async fn open_existing(login: Login) -> Result<Option<Self>, EngineError> {
+        let tasks = Tasks::new();
+        let connector = Arc::new(Connector::new(login, tasks.clone()));
+        let client = connector.client().await?;
+        let there = client.query_one(schema::FOUND, &[]).await;
+        let there: bool = there.and_then(|row| row.try_get(0)).map_err(engine_error)?;
+        if !there {
+            return Ok(None);
+        }
+        match seq(&client, connector.schema())
+            .await
+            .map_err(engine_error)?
+        {
+            seq if seq == read::signed(LOADING) => Err(EngineError::HalfLoaded),
+            _ => Ok(Some(Self::with(connector, tasks))),
+        }
+    }
+
+    fn with(connector: Arc<Connector>, tasks: Tasks) -> Self {
+        let size = connector.connections();
         let (heard, hears) = tokio::sync::watch::channel(0);
         tasks.spawn("database watch", watch::watch(connector.clone(), heard));
         let mut store = Self::of(connector, size, tasks);
         store.heard = hears;
-        Ok(store)
+        store
     }
 
     /// The store whose tables are there, which hears nothing of others.
