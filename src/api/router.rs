@@ -321,6 +321,8 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
             )
         }
         Err(NotReady::Outdated) => ("schema_ahead", NotReady::Outdated.to_string()),
+        Err(NotReady::Behind) => ("schema_behind", NotReady::Behind.to_string()),
+        Err(NotReady::Silent) => ("db_unavailable", NotReady::Silent.to_string()),
         Err(NotReady::Store(e)) => {
             tracing::error!(error = %e, "the store does not answer");
             (

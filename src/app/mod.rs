@@ -107,9 +107,12 @@ use crate::{
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
+/// A store that is well answers within this: whoever asks whether it is does not wait for long.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A server as somebody acts in it.
 ///
@@ -207,9 +210,15 @@ pub enum NotReady {
     /// A later version has changed the store.
     #[error("a later version has changed the store, and this one may no longer write to it")]
     Outdated,
-    /// The store does not answer.
+    /// The store was brought back to the format of an earlier version.
+    #[error("the store has the format of an earlier version: `certctl migrate up` brings it up")]
+    Behind,
+    /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store says nothing.
+    #[error("the store did not answer within {ANSWER:?}")]
+    Silent,
 }
 
 impl App {
@@ -240,9 +249,16 @@ impl App {
         if let Some(name) = self.pulse.stalled() {
             return Err(NotReady::Loop(name));
         }
-        self.store.get::<RingRow>(&known("ring")).await?;
+        let ring = known("ring");
+        let asked = self.store.get::<RingRow>(&ring);
+        timeout(ANSWER, asked)
+            .await
+            .map_err(|_| NotReady::Silent)??;
         if self.store.is_outdated() {
             return Err(NotReady::Outdated);
+        }
+        if self.store.is_behind() {
+            return Err(NotReady::Behind);
         }
         Ok(())
     }

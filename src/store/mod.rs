@@ -38,8 +38,8 @@ pub use counting::{Counting, Work};
 pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};
 pub use engine::{
-    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Load, Query, Row, Scan,
-    Snapshot,
+    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Hold, Index, Load, Query, Row,
+    Scan, Snapshot,
 };
 pub use error::{CommitError, StoreError, Unwritable, UnwritableReason};
 pub use indexing::Collection;
@@ -150,10 +150,8 @@ impl Store {
     /// Nothing changed, save with [`CommitError::Unknown`].
     pub async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
         batch.validate()?;
-        if !self.known.load().may_write() {
-            return Err(self.outdated());
-        }
-        self.commit_migrating(batch).await
+        self.commit_as_known(batch, |known| known.may_write() && !known.is_behind())
+            .await
     }
 
     /// A row, if there is one.

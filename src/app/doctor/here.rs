@@ -13,7 +13,7 @@ use crate::{
     store::{Committer, Engine, EngineError, Postgres, Redb, Store},
     sys::{Disk, Files},
 };
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// What is wrong with the settings, each fault by itself.
 pub fn faults_of_settings(e: &ConfigError) -> Vec<Finding> {
@@ -158,14 +158,14 @@ async fn of_database(config: &ServerConfig) -> Opened {
     };
     let opened = async {
         let login = database::login(database, &Disk)?;
-        Ok::<_, StartError>(Postgres::open_existing(login).await?)
+        Ok::<_, StartError>(Postgres::find(login, Duration::ZERO).await?)
     };
     match opened.await {
-        Ok(Some(engine)) => Opened {
+        Ok(engine) => Opened {
             engine: Some(Arc::new(engine)),
             said: Vec::new(),
         },
-        Ok(None) => Opened::not(Finding::notice(
+        Err(StartError::Engine(EngineError::NoStore(_))) => Opened::not(Finding::notice(
             "storage",
             &database.name,
             "the database holds no store: the first start of the server makes it",
