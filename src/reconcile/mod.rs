@@ -89,6 +89,11 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
         tick,
         |app| async move { app.due_backup().await },
     );
+    if let Some(pace) = app.journal_every() {
+        every(app, "journal", pace, |app| async move {
+            app.due_journal().await
+        });
+    }
     app.warn_of_ends();
     every(app, "ends of CAs", ENDS_EVERY, |app| async move {
         app.warn_of_ends();
@@ -124,6 +129,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.trim_feed(FEED_KEPT).await?;
     app.refresh_crls().await?;
     app.due_backup().await?;
+    app.due_journal().await?;
     app.renew_server_certificate().await
 }
 

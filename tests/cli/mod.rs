@@ -13,6 +13,7 @@ mod disk;
 mod ending;
 mod faults;
 mod govern;
+mod journal;
 mod keys;
 mod logs;
 mod manual;

@@ -14,6 +14,7 @@ use crate::{
         backup::{BackupError, Header, Progress},
     },
 };
+use futures_util::Stream;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -67,7 +68,7 @@ struct Old {
 /// When a server runs, or the backup is not good; the store is then as it was.
 pub async fn restore(
     wanted: Restore<'_>,
-    bundles: impl Iterator<Item = Result<Bundle, BackupError>> + Send,
+    bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     bench: Bench<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
@@ -124,7 +125,7 @@ pub async fn restore(
 pub(super) async fn restore_into(
     engine: Arc<dyn Engine>,
     (name, data_dir, who): (&str, &Path, &Principal),
-    bundles: impl Iterator<Item = Result<Bundle, BackupError>> + Send,
+    bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     bench: Bench<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
