@@ -102,7 +102,7 @@ impl From<AppError> for Problem {
                 retry_after = Some(Duration::from_secs(60));
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            AppError::Busy => {
+            AppError::Busy | AppError::NotLeading => {
                 retry_after = Some(Duration::from_secs(1));
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -301,8 +301,12 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     let (status, says) = match app.ready().await {
         Ok(()) => {
             let warning = app.low_disk().map(|low| low.to_string());
+            let role = app
+                .leads()
+                .map(|leads| if leads { "leader" } else { "follower" });
             let ready = Readiness {
                 warning,
+                role,
                 ..Readiness::of("ready", None)
             };
             return axum::Json(ready).into_response();
@@ -344,6 +348,9 @@ struct Readiness {
     /// What keeps it from beginning anything new: reads are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
+    /// `leader` or `follower`, when ready, of servers that share a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
 }
 
 impl Readiness {
@@ -354,6 +361,7 @@ impl Readiness {
             db,
             error,
             warning: None,
+            role: None,
         }
     }
 }

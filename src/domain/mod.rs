@@ -11,6 +11,7 @@ pub mod fault;
 pub mod issuer;
 pub mod job;
 pub mod key;
+pub mod leader;
 pub mod naming;
 pub mod observation;
 pub mod once;
@@ -43,6 +44,7 @@ pub use key::{
     ApiKey, CustomRole, Former, Grant, KeyUse, RolePermission, SESSION_IDLE, SESSION_LIFETIME,
     SecretShown, Session, SessionEnd,
 };
+pub use leader::Leader;
 pub use naming::Naming;
 pub use observation::Observation;
 pub use order::{Cause, FailureClass, Order, OrderState};

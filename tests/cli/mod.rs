@@ -17,6 +17,7 @@ mod keys;
 mod logs;
 mod manual;
 mod migrate;
+mod moving;
 mod next;
 mod postgres;
 mod proxy;

@@ -15,6 +15,7 @@ mod postgres;
 mod queue;
 mod redb_file;
 mod whole;
+mod written;
 
 use bytes::Bytes;
 use certctl::{

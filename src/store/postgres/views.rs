@@ -374,6 +374,15 @@ const VIEWS: &[View] = &[
             ("replaced_head", Text, ""),
         ],
     ),
+    view(
+        "leader",
+        "leader",
+        &[
+            ("server", Text, ""),
+            ("at", Time, ""),
+            ("resigned", Flag, ""),
+        ],
+    ),
     view("index_layouts", "layout", &[("built", Json, "")]),
     view(
         "store_schema",
