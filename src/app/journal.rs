@@ -360,7 +360,7 @@ impl App {
                 let s3 = app.s3()?;
                 let source = Source {
                     store: &app.store,
-                    machine: &machine,
+                    machine: Some(&machine),
                     ways: app.ways(s3.as_ref()),
                     clock: &*app.clock,
                 };
