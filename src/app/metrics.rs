@@ -218,6 +218,14 @@ impl App {
         let mut sheet = Sheet::default();
         write(&mut sheet, &numbers);
         write_backups(&mut sheet, &self.backup_numbers(), numbers.now);
+        let keys = super::secrets::data_keys(&self.store).await?;
+        let sealed = keys.iter();
+        let sealed = sealed.map(|key| labelled("key", &key.name, key.values));
+        sheet.gauges(
+            "certctl_sealed_values",
+            "Secrets in the store, by the data key that seals them.",
+            &sealed.collect::<Vec<_>>(),
+        );
         write_usage(&mut sheet, &Usage::now(), self.started_at);
         self.metrics.schema_ahead(self.store.is_ahead());
         Ok(sheet.into_text() + &self.metrics.text())

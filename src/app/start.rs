@@ -116,7 +116,8 @@ pub(super) async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engi
     made.map_err(StartError::DataDir)?;
     Ok(match &config.database {
         Some(database) => {
-            let login = database::login(database, &Disk)?;
+            let passwords = database::passwords(database, Arc::new(Disk));
+            let login = database::login(database, &Disk, passwords)?;
             Arc::new(Postgres::open(login, PATIENCE).await?)
         }
         None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
@@ -296,7 +297,7 @@ impl App {
         if rows > 0 {
             tracing::info!(rows, "indexes were built");
         }
-        let keyring = birth
+        let (ring, keyring) = birth
             .keyring(
                 &*files,
                 &config.data_dir.join("machine.key"),
@@ -339,7 +340,7 @@ impl App {
             rng,
             crypto,
             tasks,
-            keyring,
+            keyring: super::secrets::Ring::new(ring, keyring),
             nodes: Nodes::with(super::known(ISSUING_NODE), local),
             crls: Crls::default(),
             rules: Rules::default(),

@@ -8,11 +8,13 @@ mod read;
 mod schema;
 mod session;
 mod sql;
+mod upkeep;
 mod views;
 mod watch;
 
 pub use ping::Ping;
-pub use session::Login;
+pub use session::{Login, Passwords};
+pub use upkeep::TableSize;
 
 use super::{
     batch::{Batch, Outcome},

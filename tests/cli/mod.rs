@@ -19,6 +19,7 @@ mod logs;
 mod manual;
 mod migrate;
 mod next;
+mod operations;
 mod postgres;
 mod proxy;
 mod quickstart;

@@ -157,7 +157,8 @@ async fn of_database(config: &ServerConfig) -> Opened {
         return Opened::default();
     };
     let opened = async {
-        let login = database::login(database, &Disk)?;
+        let passwords = database::passwords(database, Arc::new(Disk));
+        let login = database::login(database, &Disk, passwords)?;
         Ok::<_, StartError>(Postgres::open_existing(login).await?)
     };
     match opened.await {
