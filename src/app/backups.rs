@@ -130,6 +130,11 @@ impl Backups {
         })
     }
 
+    /// Has the sink looked at again before the next backup is made.
+    pub fn look_again(&self) {
+        self.state().listed = false;
+    }
+
     fn state(&self) -> MutexGuard<'_, BackupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,12 +1,11 @@
 //! Gives back the space that a store holds and does not use.
 
-use super::{StartError, backup::STORE_FILE, database};
+use super::{StartError, backup::STORE_FILE, database, start::disk};
 use crate::{
     config::ServerConfig,
     store::{EngineError, Postgres, Redb, TableSize},
     sys::{Disk, Files, Rooms},
 };
-use std::sync::Arc;
 
 /// Compacting writes into free space of the file; should it find none, it needs so much of the
 /// disk, and a sixteenth of the file.
@@ -54,9 +53,7 @@ pub enum CompactError {
 /// When a server has the file open, the disk is too full, or the store fails.
 pub async fn compact_machine(config: &ServerConfig) -> Result<Compacted, CompactError> {
     if let Some(database) = &config.database {
-        let files: Arc<dyn Files> = Arc::new(Disk);
-        let passwords = database::passwords(database, files);
-        let login = database::login(database, &Disk, passwords)?;
+        let login = database::login(database, &disk())?;
         let tables = Postgres::vacuum(login).await.map_err(StartError::from)?;
         return Ok(Compacted::Tables(tables));
     }

@@ -52,14 +52,15 @@ pub fn passwords_now(config: &DatabaseConfig, files: &dyn Files) -> Vec<SecretSt
     found
 }
 
-/// As [`passwords_now`], each time that it is asked.
-pub fn passwords(config: &DatabaseConfig, files: Arc<dyn Files>) -> Passwords {
-    let config = config.clone();
-    Arc::new(move || passwords_now(&config, &*files))
+/// How to log in there, by the password that is the right one each time.
+pub fn login(config: &DatabaseConfig, files: &Arc<dyn Files>) -> Result<Login, StartError> {
+    let (of, files_then) = (config.clone(), Arc::clone(files));
+    let passwords = Arc::new(move || passwords_now(&of, &*files_then));
+    login_by(config, &**files, passwords)
 }
 
-/// How to log in there.
-pub fn login(
+/// How to log in there by these passwords.
+pub fn login_by(
     config: &DatabaseConfig,
     files: &dyn Files,
     passwords: Passwords,

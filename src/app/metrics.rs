@@ -227,6 +227,11 @@ impl App {
             &sealed.collect::<Vec<_>>(),
         );
         write_usage(&mut sheet, &Usage::now(), self.started_at);
+        sheet.gauge(
+            "certctl_leader",
+            "1 on the server that renews, retries and makes the scheduled backups; 0 on others of the same database.",
+            f64::from(u8::from(self.leads() != Some(false))),
+        );
         self.metrics.schema_ahead(self.store.is_ahead());
         Ok(sheet.into_text() + &self.metrics.text())
     }

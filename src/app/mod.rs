@@ -26,11 +26,13 @@ mod error;
 mod expected;
 mod export;
 mod fence;
+mod follow;
 mod issue;
 mod issuers;
 mod jobs;
 mod join;
 mod keys;
+mod lead;
 mod lifecycle;
 mod limits;
 pub mod lists;
@@ -113,12 +115,33 @@ use crate::{
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
+/// A store that is well answers within this: whoever asks whether it is does not wait for long.
+const ANSWER: Duration = Duration::from_secs(5);
 
-/// Everything the control plane was given.
+/// A server as somebody acts in it.
+///
+/// Servers that share a store elect one that leads: work which is to be done once is done through
+/// [`leading`](App::leading), whose every decision asserts the term that it was begun in.
+#[derive(Clone)]
 pub struct App {
+    server: Arc<Server>,
+    /// The version of the row of the term, where this is the work of a leader.
+    term: Option<u64>,
+}
+
+impl std::ops::Deref for App {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+/// Everything a server was given, and what it remembers.
+pub struct Server {
     /// Where everything is kept.
     pub store: Store,
     /// The time.
@@ -159,6 +182,10 @@ pub struct App {
     configured: configured::Configured,
     /// How often callers may call.
     limits: limits::Limits,
+    /// Whether this one leads the servers of the store.
+    lead: lead::Lead,
+    /// How far it has followed what others commit.
+    followed: follow::Followed,
     /// Whether a restored store may be acted on.
     fence: fence::Fence,
     /// The backups that are made here.
@@ -191,9 +218,15 @@ pub enum NotReady {
     /// A later version has changed the store.
     #[error("a later version has changed the store, and this one may no longer write to it")]
     Outdated,
-    /// The store does not answer.
+    /// The store was brought back to the format of an earlier version.
+    #[error("the store has the format of an earlier version: `certctl migrate up` brings it up")]
+    Behind,
+    /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store says nothing.
+    #[error("the store did not answer within {ANSWER:?}")]
+    Silent,
 }
 
 impl App {
@@ -224,15 +257,24 @@ impl App {
         if let Some(name) = self.pulse.stalled() {
             return Err(NotReady::Loop(name));
         }
-        self.store.get::<RingRow>(&known("ring")).await?;
+        let ring = known("ring");
+        let asked = self.store.get::<RingRow>(&ring);
+        timeout(ANSWER, asked)
+            .await
+            .map_err(|_| NotReady::Silent)??;
         if self.store.is_outdated() {
             return Err(NotReady::Outdated);
+        }
+        if self.store.is_behind() {
+            return Err(NotReady::Behind);
         }
         Ok(())
     }
 
-    /// Writes down what is only remembered and closes the store: the last thing a server does.
+    /// Hands on the lead, writes down what is only remembered and closes the store: the last thing
+    /// a server does.
     pub async fn close(&self) {
+        self.resign().await;
         if let Err(e) = self.write_heard().await {
             tracing::warn!(error = %e, "heartbeats were not written down");
         }
@@ -244,16 +286,19 @@ impl App {
 
     /// Lets the change feed forget what is older than `kept`.
     pub(crate) async fn trim_feed(&self, kept: Duration) -> Result<(), AppError> {
-        let now = self.now();
-        let trimmed = self
-            .store
-            .trim_feed(now.minus(kept), now, || self.commit_id());
-        Ok(trimmed.await?)
+        let old = self.now().minus(kept);
+        match self.store.trim_feed(old, || self.unit()).await {
+            Err(StoreError::Commit(e)) => Err(self.refused(e)),
+            trimmed => Ok(trimmed?),
+        }
     }
 
-    /// A new decision.
+    /// A new decision. That of a leader asserts its term: it cannot be committed after another
+    /// server took over.
     pub(crate) fn unit(&self) -> Unit<'_> {
-        self.store.unit(self.commit_id(), self.now())
+        let mut unit = self.store.unit(self.commit_id(), self.now());
+        self.assert_term(&mut unit);
+        unit
     }
 
     fn commit_id(&self) -> u128 {
@@ -280,8 +325,8 @@ impl App {
             match unit.commit().await {
                 Ok(_) => return Ok(outcome),
                 // What is remembered of the rules may be what is out of date.
-                Err(e) if e.is_conflict() => self.rules.forget(),
-                Err(e) => return Err(AppError::of_commit(e, self.now())),
+                Err(e) if e.is_conflict() && !self.is_superseded(&e) => self.rules.forget(),
+                Err(e) => return Err(self.refused(e)),
             }
         }
         Err(AppError::Busy)

@@ -6,7 +6,7 @@
 
 use super::{
     StartError,
-    database::{login, next_to, passwords_now},
+    database::{login_by, next_to, passwords_now},
 };
 use crate::{
     clock::Rng,
@@ -198,6 +198,6 @@ async fn change(
     if known.is_empty() {
         return Err(PasswordError::NoPassword);
     }
-    let login = login(config, files, Arc::new(move || known.clone()))?;
+    let login = login_by(config, files, Arc::new(move || known.clone()))?;
     Ok(Postgres::change_password(login, new).await?)
 }

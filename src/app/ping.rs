@@ -5,6 +5,7 @@ use super::{
     backup::STORE_FILE,
     database,
     password::{PasswordChanged, PasswordError, rotate_password},
+    start::disk,
 };
 use crate::{
     config::ServerConfig,
@@ -12,7 +13,7 @@ use crate::{
     store::{EngineError, Ping, Postgres, Redb, migrate::PROGRAM_FORMAT},
     sys::{Disk, Files},
 };
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 /// What was reached.
@@ -58,11 +59,7 @@ pub async fn ping_machine(config: &ServerConfig) -> Result<Pinged, PingFailure> 
     let Some(database) = &config.database else {
         return of_file(config.data_dir.join(STORE_FILE));
     };
-    let login = database::login(
-        database,
-        &Disk,
-        database::passwords(database, Arc::new(Disk)),
-    );
+    let login = database::login(database, &disk());
     let login = login.map_err(|e: StartError| PingFailure::Refused(e.to_string()))?;
     match Postgres::ping(login).await {
         Ok(ping) => Ok(Pinged::Database {

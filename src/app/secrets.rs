@@ -4,14 +4,17 @@
 //! longer has never seals anything. Whoever meets a value of a key that it does not know reads the
 //! ring again, for another server may have made one.
 
-use super::{App, AppError, StartError, backup::machine_key, birth::key_place, known, require};
+use super::{
+    App, AppError, StartError, backup::machine_key, birth::key_place, known, require,
+    start::found_engine,
+};
 use crate::{
     access::Permission,
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{KeyRing, MachineKey, OsRng, Place, RingDoc, RingError, Sealed},
     domain::{AuditEvent, CaNode, Category, Principal, PrincipalKind},
-    store::{AUDIT, Committer, Loaded, RingRow, Store, Unit},
+    store::{AUDIT, Committer, EngineError, Loaded, RingRow, Store, Unit},
     sys::{Disk, Files, own_user},
 };
 use arc_swap::ArcSwap;
@@ -327,7 +330,9 @@ pub async fn secrets_of_machine(
     let missing =
         || StartError::MachineKeyMissing(config.data_dir.join("machine.key").display().to_string());
     let machine = machine.ok_or_else(missing)?;
-    let store = super::start::machine_store(config, Committer::Inline, Box::new(|_| {})).await?;
+    let engine = found_engine(config).await?;
+    let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
+    let store = store.map_err(|e| EngineError::Io(e.to_string()))?;
     let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
     let secrets = Secrets {
         store: &store,

@@ -85,7 +85,10 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         settings.data_dir = into;
         settings.database = None;
     }
-    let into = settings.data_dir.clone();
+    let into = match &settings.database {
+        Some(database) => format!("the database {}", database.name),
+        None => settings.data_dir.display().to_string(),
+    };
     let machine = Machine::this(settings)?;
     let name = base.name.clone();
     let mut places = vec![base];
@@ -96,8 +99,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     }
     if !command.yes && !command.dry_run {
         let question = format!(
-            "{} becomes what {name} holds; what is there now is kept beside it. Type yes to go on",
-            into.display()
+            "{into} becomes what {name} holds; what is there now is kept beside it. Type yes to go on"
         );
         if host::from_stdin(&question, 16)? != "yes" {
             return Err(CliError::Failed("nothing was restored".into()));
@@ -123,14 +125,13 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         "restored"
     };
     output::line(&format!(
-        "{name} {verb} into {}: {} audit events, {} CA keys that sign; the state of {}",
-        into.display(),
+        "{name} {verb} into {into}: {} audit events, {} CA keys that sign; the state of {}",
         proof.audit_entries,
         proof.ca_keys,
         proof.created_at.whole_seconds()
     ));
     if let Some(kept) = &restored.kept {
-        output::line(&format!("What was there is in {}.", kept.display()));
+        output::line(&format!("What was there is kept in {kept}."));
     }
     if !command.dry_run {
         output::line(

@@ -134,12 +134,12 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
             "sslrootcert" if value.starts_with('/') => ca_file = Some(PathBuf::from(value)),
             "sslrootcert" => faults
                 .push("sslrootcert is to name a PEM file by its whole path, from / on".to_owned()),
-            _ => {
-                let shown: String = key.chars().take(40).collect();
-                faults.push(format!(
-                    "there is no parameter {shown:?}; sslmode and sslrootcert may be given"
-                ));
-            }
+            // Where a password holds a ?, what follows is a part of it.
+            _ => faults.push(
+                "a parameter is neither sslmode nor sslrootcert, which may be given (a ? or & in \
+                 user or password is written %3F or %26)"
+                    .to_owned(),
+            ),
         }
     }
     if host.is_empty() {

@@ -12,6 +12,7 @@ pub mod finding;
 pub mod issuer;
 pub mod job;
 pub mod key;
+pub mod leader;
 pub mod naming;
 pub mod observation;
 pub mod once;
@@ -45,8 +46,9 @@ pub use key::{
     ApiKey, CustomRole, Former, Grant, KeyUse, RolePermission, SESSION_IDLE, SESSION_LIFETIME,
     SecretShown, Session, SessionEnd,
 };
+pub use leader::Leader;
 pub use naming::Naming;
-pub use observation::Observation;
+pub use observation::{Look, Observation};
 pub use order::{Cause, FailureClass, Order, OrderState};
 pub use owner::{Owner, Team};
 pub use policy::{Channel, RenewalPolicy, Retry, Tier};

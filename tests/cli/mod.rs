@@ -18,6 +18,7 @@ mod keys;
 mod logs;
 mod manual;
 mod migrate;
+mod moving;
 mod next;
 mod operations;
 mod postgres;

@@ -6,6 +6,7 @@ mod budget;
 mod demand;
 mod deployment;
 mod issuers;
+mod leader;
 mod loss;
 mod observation;
 mod outdated;

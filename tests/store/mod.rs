@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 pub mod disk;
 mod documents;
+mod faults;
 mod indexing;
 mod keys;
 mod lists;
@@ -15,6 +16,7 @@ mod postgres;
 mod queue;
 mod redb_file;
 mod whole;
+mod written;
 
 use bytes::Bytes;
 use certctl::{

@@ -2,10 +2,10 @@
 
 use super::{
     BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, STORE_FILE, Sink,
-    Source, Stored, Ways, create, machine_key, prove, restore, restore::restore_into, verify,
+    Source, Stored, Ways, create, machine_key, prove, restore, restore::restore_database, verify,
 };
 use crate::{
-    app::{StartError, start::machine_engine},
+    app::{StartError, database, start::machine_engine},
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{MachineKey, OsRng},
@@ -274,32 +274,19 @@ impl Machine {
     ) -> Result<Restored, BackupFailure> {
         let name = places.first().map_or("", |place| place.name.as_str());
         let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
-        if self.config.database.is_some() && !dry_run {
-            for place in places {
-                self.verify(place, keys.clone(), &mut |_| {}).await?;
-            }
-            let bundles = self.open(places, keys).await?;
-            let engine = machine_engine(&self.config).await;
-            let engine = engine.map_err(|e| BackupFailure::Refused(e.to_string()))?;
-            let into = &self.config.data_dir;
-            let bench = self.bench();
-            return restore_into(
-                engine,
-                (name, into, &who),
-                bundles.into_iter(),
-                bench,
-                progress,
-            )
-            .await;
-        }
         let wanted = Restore {
             name,
             into: &self.config.data_dir,
             dry_run,
             who: &who,
         };
-        let bundles = self.open(places, keys).await?;
-        restore(wanted, bundles.into_iter(), self.bench(), progress).await
+        let bundles = self.open(places, keys).await?.into_iter();
+        let Some(database) = &self.config.database else {
+            return restore(wanted, bundles, self.bench(), progress).await;
+        };
+        let login = database::login(database, &self.files);
+        let login = login.map_err(|e| BackupFailure::Refused(e.to_string()))?;
+        restore_database(login, wanted, bundles, self.bench(), progress).await
     }
 
     async fn open(

@@ -6,6 +6,7 @@ use crate::{
         StartError,
         backup::{S3Access, STORE_FILE},
         database,
+        start::disk,
     },
     clock::{Clock, SystemClock},
     config::{ConfigError, ServerConfig},
@@ -13,7 +14,7 @@ use crate::{
     store::{Committer, Engine, EngineError, Postgres, Redb, Store},
     sys::{Disk, Files},
 };
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// What is wrong with the settings, each fault by itself.
 pub fn faults_of_settings(e: &ConfigError) -> Vec<Finding> {
@@ -157,16 +158,15 @@ async fn of_database(config: &ServerConfig) -> Opened {
         return Opened::default();
     };
     let opened = async {
-        let passwords = database::passwords(database, Arc::new(Disk));
-        let login = database::login(database, &Disk, passwords)?;
-        Ok::<_, StartError>(Postgres::open_existing(login).await?)
+        let login = database::login(database, &disk())?;
+        Ok::<_, StartError>(Postgres::find(login, Duration::ZERO).await?)
     };
     match opened.await {
-        Ok(Some(engine)) => Opened {
+        Ok(engine) => Opened {
             engine: Some(Arc::new(engine)),
             said: Vec::new(),
         },
-        Ok(None) => Opened::not(Finding::notice(
+        Err(StartError::Engine(EngineError::NoStore(_))) => Opened::not(Finding::notice(
             "storage",
             &database.name,
             "the database holds no store: the first start of the server makes it",

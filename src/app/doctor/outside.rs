@@ -151,7 +151,7 @@ pub(super) async fn database(ground: &Ground<'_>) -> Vec<Finding> {
     };
     let pinged = async {
         let known = database::passwords_now(config, ground.files);
-        let login = database::login(config, ground.files, Arc::new(move || known.clone()))?;
+        let login = database::login_by(config, ground.files, Arc::new(move || known.clone()))?;
         Ok::<_, StartError>(Postgres::ping(login).await?)
     };
     let name = format!("{}/{}", config.host, config.name);
