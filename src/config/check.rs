@@ -279,6 +279,8 @@ fn database(env: &Environment) -> Option<DatabaseConfig> {
     if let Some(password) = env.get("CERTCTL_DATABASE_PASSWORD") {
         config.password = Some(password.to_owned().into());
     }
+    let file = env.secret_file("CERTCTL_DATABASE_PASSWORD");
+    config.password_file = file.map(ToOwned::to_owned);
     config.connections = count(env.or_default("CERTCTL_DATABASE_MAX_CONNS")).unwrap_or(1);
     Some(config)
 }

@@ -9,12 +9,14 @@ mod replace;
 mod schema;
 mod session;
 mod sql;
+mod upkeep;
 mod views;
 mod watch;
 
 pub use ping::Ping;
 pub use replace::Replacement;
-pub use session::Login;
+pub use session::{Login, Passwords};
+pub use upkeep::TableSize;
 
 use super::{
     batch::{Batch, Outcome},

@@ -21,6 +21,7 @@ mod manual;
 mod migrate;
 mod moving;
 mod next;
+mod operations;
 mod postgres;
 mod proxy;
 mod quickstart;

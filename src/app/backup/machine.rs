@@ -309,7 +309,7 @@ impl Machine {
         let Some(database) = &self.config.database else {
             return restore(wanted, bundles, self.bench(), progress).await;
         };
-        let login = database::login(database, &*self.files);
+        let login = database::login(database, &self.files);
         let login = login.map_err(|e| BackupFailure::Refused(e.to_string()))?;
         restore_database(login, wanted, bundles, self.bench(), progress).await
     }
