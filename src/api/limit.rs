@@ -1,10 +1,7 @@
 //! How often an address may call.
 
 use super::{Problem, extract, fence};
-use crate::{
-    app::{App, AppError},
-    net::Peer,
-};
+use crate::{app::App, net::Peer};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, request::Parts},
@@ -22,37 +19,40 @@ pub struct Client(pub IpAddr);
 
 /// Notes from where a call comes, and refuses it when there were too many from there.
 pub async fn by_address(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let probe = PROBES.contains(&request.uri().path());
-    let admit = |client| {
-        if probe {
-            Ok(())
-        } else {
-            app.admit_address(client)
-        }
+    let as_whom = match PROBES.contains(&request.uri().path()) {
+        true => As::Probe,
+        false => As::Anybody,
     };
-    admitted(&app, request, next, admit).await
+    admitted(&app, request, next, as_whom).await
 }
 
 /// As [`by_address`], for what agents alone call: those that show an agent's credential are let
 /// past as long as few from there were wrong.
 pub async fn of_agents(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let agent = extract::is_agent(request.headers());
-    let admit = |client| match agent {
-        true => app.admit_agent(client),
-        false => app.admit_address(client),
+    let as_whom = match extract::is_agent(request.headers()) {
+        true => As::Agent,
+        false => As::Anybody,
     };
-    admitted(&app, request, next, admit).await
+    admitted(&app, request, next, as_whom).await
 }
 
-async fn admitted(
-    app: &App,
-    mut request: Request,
-    next: Next,
-    admit: impl Fn(IpAddr) -> Result<(), AppError>,
-) -> Response {
+/// As what a call is counted.
+enum As {
+    Probe,
+    Agent,
+    Anybody,
+}
+
+async fn admitted(app: &App, mut request: Request, next: Next, as_whom: As) -> Response {
     if let Some(client) = client(app, &request) {
         request.extensions_mut().insert(Client(client));
-        if let Err(e) = admit(client) {
+        // Boxed: a call that waits holds no room for this.
+        let admitted = match as_whom {
+            As::Probe => Ok(()),
+            As::Agent => Box::pin(app.admit_agent(client)).await,
+            As::Anybody => Box::pin(app.admit_address(client)).await,
+        };
+        if let Err(e) = admitted {
             return Problem::from(e).into_response();
         }
     }

@@ -21,5 +21,6 @@ mod next;
 mod postgres;
 mod proxy;
 mod quickstart;
+mod servers;
 mod service;
 mod stale;

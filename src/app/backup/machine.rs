@@ -69,7 +69,7 @@ impl Machine {
     pub fn this(config: ServerConfig) -> Result<Self, BackupFailure> {
         let files: Arc<dyn Files> = Arc::new(Disk);
         Ok(Self {
-            key: machine_key(&*files, &config.data_dir).ok().flatten(),
+            key: machine_key(&*files, &config).ok().flatten(),
             files,
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
