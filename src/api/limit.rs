@@ -11,7 +11,6 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use futures_util::future::{Either, ready};
 use std::{net::IpAddr, sync::Arc};
 
 /// Probes of those that watch over the process; a refusal would have it restarted.
@@ -21,64 +20,70 @@ const PROBES: [&str; 2] = ["/health", "/ready"];
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
 
+/// As what a call is counted.
+enum As {
+    Probe,
+    Agent,
+    Anybody,
+}
+
 /// Notes from where a call comes, and refuses it when there were too many from there.
 pub fn by_address(
     State(app): State<Arc<App>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> impl Future<Output = Response> + Send {
-    let probe = PROBES.contains(&request.uri().path());
-    let admit = |client| {
-        if probe {
-            Ok(())
-        } else {
-            app.admit_address(client)
-        }
+    let as_whom = match PROBES.contains(&request.uri().path()) {
+        true => As::Probe,
+        false => As::Anybody,
     };
-    let refusal = refusal(&app, &mut request, admit);
-    answer(refusal, request, next)
+    admitted(app, as_whom, request, next)
 }
 
 /// As [`by_address`], for what agents alone call: those that show an agent's credential are let
 /// past as long as few from there were wrong.
 pub fn of_agents(
     State(app): State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> impl Future<Output = Response> + Send {
-    let agent = extract::is_agent(request.headers());
-    let admit = |client| match agent {
-        true => app.admit_agent(client),
-        false => app.admit_address(client),
-    };
-    let refusal = refusal(&app, &mut request, admit);
-    answer(refusal, request, next)
-}
-
-/// Not an async function: one would hold the request twice for as long as the call waits.
-fn answer(
-    refusal: Option<Response>,
     request: Request,
     next: Next,
 ) -> impl Future<Output = Response> + Send {
-    match refusal {
-        Some(refusal) => Either::Left(ready(refusal)),
-        None => Either::Right(next.run(request)),
+    let as_whom = match extract::is_agent(request.headers()) {
+        true => As::Agent,
+        false => As::Anybody,
+    };
+    admitted(app, as_whom, request, next)
+}
+
+/// Not an async function, and admitted in a box: a call that waits would hold room for both.
+fn admitted(
+    app: Arc<App>,
+    as_whom: As,
+    mut request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
+    let client = client(&app, &request);
+    if let Some(client) = client {
+        request.extensions_mut().insert(Client(client));
+    }
+    async move {
+        if let Some(client) = client
+            && let Err(e) = Box::pin(admit(&app, as_whom, client)).await
+        {
+            return Problem::from(e).into_response();
+        }
+        if let Some(refusal) = fence::refusal(&app, &request) {
+            return refusal;
+        }
+        next.run(request).await
     }
 }
 
-fn refusal(
-    app: &App,
-    request: &mut Request,
-    admit: impl Fn(IpAddr) -> Result<(), AppError>,
-) -> Option<Response> {
-    if let Some(client) = client(app, request) {
-        request.extensions_mut().insert(Client(client));
-        if let Err(e) = admit(client) {
-            return Some(Problem::from(e).into_response());
-        }
+async fn admit(app: &App, as_whom: As, client: IpAddr) -> Result<(), AppError> {
+    match as_whom {
+        As::Probe => Ok(()),
+        As::Agent => app.admit_agent(client).await,
+        As::Anybody => app.admit_address(client).await,
     }
-    fence::refusal(app, request)
 }
 
 fn client(app: &App, request: &Request) -> Option<IpAddr> {

@@ -352,7 +352,7 @@ impl App {
         keep: Option<Keep>,
     ) -> Result<Stored, BackupFailure> {
         let began = self.now();
-        let machine = machine_key(&*self.files, &self.config.data_dir)?;
+        let machine = machine_key(&*self.files, &self.config)?;
         let machine = machine.ok_or_else(|| {
             BackupFailure::Refused("the machine.key is not in the data directory".to_owned())
         })?;

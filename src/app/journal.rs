@@ -352,7 +352,7 @@ impl App {
         // On a thread of its own: it compresses, encrypts and waits for the disk.
         let made = self.tasks.spawn_blocking("journal", move || {
             runtime.block_on(async {
-                let machine = machine_key(&*app.files, &app.config.data_dir)?;
+                let machine = machine_key(&*app.files, &app.config)?;
                 let machine = machine.ok_or_else(|| {
                     let why = "the machine.key is not in the data directory";
                     BackupFailure::Refused(why.to_owned())

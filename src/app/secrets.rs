@@ -256,7 +256,7 @@ impl App {
     }
 
     fn machine_key(&self) -> Result<MachineKey, AppError> {
-        let key = machine_key(&*self.files, &self.config.data_dir);
+        let key = machine_key(&*self.files, &self.config);
         let key = key.map_err(|e| AppError::Store(e.to_string()))?;
         key.ok_or_else(|| AppError::Store("the machine.key is not in the data directory".into()))
     }
@@ -325,7 +325,7 @@ pub async fn secrets_of_machine(
         what: "the key ring",
         reason: e.to_string(),
     };
-    let key = machine_key(&Disk as &dyn Files, &config.data_dir);
+    let key = machine_key(&Disk as &dyn Files, &config);
     let machine = key.map_err(|e| failed(AppError::Store(e.to_string())))?;
     let missing =
         || StartError::MachineKeyMissing(config.data_dir.join("machine.key").display().to_string());

@@ -55,6 +55,12 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
     if first_start.exists() && host.app.has_first_key().await {
         tracing::info!(file = %first_start.display(), "the first admin key is in this file");
     }
+    if !first_start.exists() && host.app.leads().is_some() && host.app.has_first_key().await {
+        tracing::info!(
+            "the first admin key was made by another server: it is in {FIRST_START} of that one's \
+             data directory, unless somebody took it"
+        );
+    }
     notify::ready();
     host.told_to_end().await;
     host.stop().await;

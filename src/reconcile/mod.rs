@@ -30,6 +30,8 @@ const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 const ENDS_EVERY: Duration = Duration::from_secs(86_400);
 /// Jobs that ended long ago, and what came of requests, are looked for this often.
 const JOBS_EVERY: Duration = Duration::from_secs(3600);
+/// Shared counters of callers who are gone are forgotten this often.
+const RATES_EVERY: Duration = Duration::from_secs(300);
 /// The change feed is trimmed this often.
 const FEED_EVERY: Duration = Duration::from_secs(60);
 /// The change feed remembers this long.
@@ -77,6 +79,9 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     });
     leading(app, "outcomes of requests", JOBS_EVERY, |app| async move {
         app.forget_outcomes().await
+    });
+    leading(app, "rates", RATES_EVERY, |app| async move {
+        app.forget_rates().await
     });
     leading(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
@@ -140,6 +145,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
         deployments(Arc::clone(&app)).await;
         app.forget_jobs().await?;
         app.forget_outcomes().await?;
+        app.forget_rates().await?;
         app.trim_feed(FEED_KEPT).await?;
         app.refresh_crls().await?;
         app.due_backup().await?;

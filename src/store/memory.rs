@@ -380,7 +380,13 @@ impl State {
                 }
             }
         }
-        self.counters.extend(changes.counters);
+        for (name, value) in changes.counters {
+            match value {
+                // Absent is 0.
+                0 => self.counters.remove(&name),
+                value => self.counters.insert(name, value),
+            };
+        }
         let feed = changes.feed.into_iter().map(|change| (change.seq, change));
         self.feed.extend(feed);
         if changes.trim > self.trimmed {

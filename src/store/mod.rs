@@ -253,6 +253,27 @@ impl Store {
         }
     }
 
+    /// Counters whose names begin with `under`, ascending by name after `after`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn counters_under(
+        &self,
+        under: Key,
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
+        let under = under.bytes();
+        let after = Some(after.unwrap_or_else(|| under.clone()));
+        match self.ask(Query::EveryCounter { after, limit }).await? {
+            Answer::EveryCounter(mut found) => {
+                found.retain(|(name, _)| name.starts_with(&under));
+                Ok(found)
+            }
+            _ => Err(mismatch()),
+        }
+    }
+
     /// How many rows ever came to count towards a total ([`Document::totals`]), also those that
     /// are gone.
     ///

@@ -27,8 +27,7 @@ pub struct Scene {
 impl Scene {
     pub async fn new() -> Self {
         let app = TestApp::start().await;
-        let data = app.app.config.data_dir.clone();
-        let machine = machine_key(&Disk, &data).unwrap().unwrap();
+        let machine = machine_key(&Disk, &app.app.config).unwrap().unwrap();
         let dir = tempfile::tempdir().unwrap();
         Self { app, machine, dir }
     }

@@ -25,5 +25,6 @@ mod operations;
 mod postgres;
 mod proxy;
 mod quickstart;
+mod servers;
 mod service;
 mod stale;

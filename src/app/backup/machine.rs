@@ -76,7 +76,7 @@ impl Machine {
     pub fn this(config: ServerConfig) -> Result<Self, BackupFailure> {
         let files: Arc<dyn Files> = Arc::new(Disk);
         Ok(Self {
-            key: machine_key(&*files, &config.data_dir).map_err(|e| e.to_string()),
+            key: machine_key(&*files, &config).map_err(|e| e.to_string()),
             files,
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),

@@ -24,11 +24,13 @@ pub use sink::{Proven, Sink, Stored, Ways};
 pub use crate::store::backup::{Keys, Recipient, Since};
 
 use crate::{
+    config::ServerConfig,
     crypt::{MachineKey, RingError},
     store::{CommitError, EngineError, StoreError, backup::BackupError},
     sys::{FileError, Files},
 };
-use std::{fmt::Display, path::Path};
+use secrecy::ExposeSecret;
+use std::fmt::Display;
 
 /// The machine key, in the data directory.
 pub const MACHINE_KEY: &str = "machine.key";
@@ -184,15 +186,18 @@ impl From<RingError> for Unproven {
     }
 }
 
-/// The machine key of a data directory, where it has one.
+/// The machine key that is configured, or that of the data directory, where there is one.
 ///
 /// # Errors
 /// When there is a file that cannot be read or holds something else.
 pub fn machine_key(
     files: &dyn Files,
-    data_dir: &Path,
+    config: &ServerConfig,
 ) -> Result<Option<MachineKey>, BackupFailure> {
-    match files.read(&data_dir.join(MACHINE_KEY), 1024) {
+    if let Some(text) = &config.machine_key {
+        return Ok(Some(MachineKey::from_text(text.expose_secret())?));
+    }
+    match files.read(&config.data_dir.join(MACHINE_KEY), 1024) {
         Ok(text) => Ok(Some(MachineKey::from_text(&String::from_utf8_lossy(
             &text,
         ))?)),
