@@ -1,12 +1,19 @@
 //! How often an address may call.
 
 use super::{Problem, extract, fence};
-use crate::{app::App, net::Peer};
+use crate::{
+    app::{App, AppError},
+    net::Peer,
+};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
+};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, ready},
 };
 use std::{net::IpAddr, sync::Arc};
 
@@ -18,48 +25,67 @@ const PROBES: [&str; 2] = ["/health", "/ready"];
 pub struct Client(pub IpAddr);
 
 /// Notes from where a call comes, and refuses it when there were too many from there.
-pub async fn by_address(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub fn by_address(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
     let as_whom = match PROBES.contains(&request.uri().path()) {
         true => As::Probe,
         false => As::Anybody,
     };
-    admitted(&app, request, next, as_whom).await
+    answer(app, as_whom, request, next)
 }
 
 /// As [`by_address`], for what agents alone call: those that show an agent's credential are let
 /// past as long as few from there were wrong.
-pub async fn of_agents(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub fn of_agents(
+    State(app): State<Arc<App>>,
+    request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
     let as_whom = match extract::is_agent(request.headers()) {
         true => As::Agent,
         false => As::Anybody,
     };
-    admitted(&app, request, next, as_whom).await
+    answer(app, as_whom, request, next)
 }
 
 /// As what a call is counted.
+#[derive(Clone, Copy)]
 enum As {
     Probe,
     Agent,
     Anybody,
 }
 
-async fn admitted(app: &App, mut request: Request, next: Next, as_whom: As) -> Response {
-    if let Some(client) = client(app, &request) {
+/// Not an async function: one would hold the request twice for as long as the call waits. What
+/// counts the call is gone by then.
+fn answer(
+    app: Arc<App>,
+    as_whom: As,
+    mut request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
+    let client = client(&app, &request);
+    if let Some(client) = client {
         request.extensions_mut().insert(Client(client));
-        // Boxed: a call that waits holds no room for this.
-        let admitted = match as_whom {
-            As::Probe => Ok(()),
-            As::Agent => Box::pin(app.admit_agent(client)).await,
-            As::Anybody => Box::pin(app.admit_address(client)).await,
-        };
-        if let Err(e) = admitted {
-            return Problem::from(e).into_response();
+    }
+    let fenced = fence::refusal(&app, &request);
+    let counted: BoxFuture<'static, Result<(), AppError>> = Box::pin(async move {
+        match (client, as_whom) {
+            (None, _) | (_, As::Probe) => Ok(()),
+            (Some(client), As::Agent) => app.admit_agent(client).await,
+            (Some(client), As::Anybody) => app.admit_address(client).await,
         }
-    }
-    if let Some(refusal) = fence::refusal(app, &request) {
-        return refusal;
-    }
-    next.run(request).await
+    });
+    counted.then(move |admitted| {
+        let refused = admitted.err().map(|e| Problem::from(e).into_response());
+        match refused.or(fenced) {
+            Some(refusal) => Either::Left(ready(refusal)),
+            None => Either::Right(next.run(request)),
+        }
+    })
 }
 
 fn client(app: &App, request: &Request) -> Option<IpAddr> {

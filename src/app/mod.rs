@@ -19,6 +19,7 @@ mod crl;
 mod database;
 mod demand;
 mod deploy;
+pub mod doctor;
 mod edit;
 mod error;
 mod expected;
@@ -29,6 +30,7 @@ mod issue;
 mod issuers;
 mod jobs;
 mod join;
+mod journal;
 mod keys;
 mod lead;
 mod lifecycle;
@@ -57,7 +59,7 @@ mod work;
 pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use audit::{Chained, EventExport, EventFilter, EventPage};
-pub use backups::{BackupState, LastBackup, WantedBackup};
+pub use backups::{BackupState, InSink, LastBackup, WantedBackup};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
 pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
@@ -72,6 +74,7 @@ pub use fence::RestorePlan;
 pub use issuers::{IssuerEdit, IssuerView};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
+pub use journal::JournalState;
 pub use keys::{KeyMade, KeyView, MAX_OVERLAP, NewGrant, NewKey};
 pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
@@ -106,9 +109,12 @@ use crate::{
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
+/// A store that is well answers within this: whoever asks whether it is does not wait for long.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A server as somebody acts in it.
 ///
@@ -178,6 +184,8 @@ pub struct Server {
     fence: fence::Fence,
     /// The backups that are made here.
     backups: backups::Backups,
+    /// The look at the whole installation.
+    doctor: doctor::Doctor,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.
@@ -204,9 +212,15 @@ pub enum NotReady {
     /// A later version has changed the store.
     #[error("a later version has changed the store, and this one may no longer write to it")]
     Outdated,
-    /// The store does not answer.
+    /// The store was brought back to the format of an earlier version.
+    #[error("the store has the format of an earlier version: `certctl migrate up` brings it up")]
+    Behind,
+    /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store says nothing.
+    #[error("the store did not answer within {ANSWER:?}")]
+    Silent,
 }
 
 impl App {
@@ -237,9 +251,16 @@ impl App {
         if let Some(name) = self.pulse.stalled() {
             return Err(NotReady::Loop(name));
         }
-        self.store.get::<RingRow>(&known("ring")).await?;
+        let ring = known("ring");
+        let asked = self.store.get::<RingRow>(&ring);
+        timeout(ANSWER, asked)
+            .await
+            .map_err(|_| NotReady::Silent)??;
         if self.store.is_outdated() {
             return Err(NotReady::Outdated);
+        }
+        if self.store.is_behind() {
+            return Err(NotReady::Behind);
         }
         Ok(())
     }

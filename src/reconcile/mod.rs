@@ -92,6 +92,11 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
         tick,
         |app| async move { app.due_backup().await },
     );
+    if let Some(pace) = app.journal_every() {
+        leading(app, "journal", pace, |app| async move {
+            app.due_journal().await
+        });
+    }
     // What is each server's own.
     following(app);
     every(app, "presence", HEARD_EVERY, |app| async move {
@@ -144,6 +149,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
         app.trim_feed(FEED_KEPT).await?;
         app.refresh_crls().await?;
         app.due_backup().await?;
+        app.due_journal().await?;
     }
     app.follow().await?;
     app.write_heard().await?;
@@ -306,21 +312,28 @@ fn every<F>(
     app.clone().tasks.spawn(name, async move {
         let stop = app.tasks.token();
         while !rest(&stop, Instant::now() + period).await {
-            // A loop outlives its faults: what it did not do is found by the next look.
-            let work = AssertUnwindSafe(async { work(Arc::clone(&app)).await });
-            let began = Instant::now();
-            let outcome = work.catch_unwind().await;
-            let well = matches!(outcome, Ok(Ok(()) | Err(AppError::NotLeading)));
-            app.metrics.looked(name, began.elapsed(), well);
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(e @ AppError::NotLeading)) => tracing::info!(loop_name = name, "{e}"),
-                Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
-                Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
-            }
+            turn(&app, name, async { work(Arc::clone(&app)).await }).await;
             app.pulse.beat(name, period);
         }
     });
+}
+
+/// One look of a loop. A loop outlives its faults: what it did not do is found by the next look.
+async fn turn(
+    app: &App,
+    name: &'static str,
+    look: impl Future<Output = Result<(), AppError>> + Send,
+) {
+    let began = Instant::now();
+    let outcome = AssertUnwindSafe(look).catch_unwind().await;
+    let well = matches!(outcome, Ok(Ok(()) | Err(AppError::NotLeading)));
+    app.metrics.looked(name, began.elapsed(), well);
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(e @ AppError::NotLeading)) => tracing::info!(loop_name = name, "{e}"),
+        Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
+        Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
+    }
 }
 
 /// Follows what other servers of the store commit: promptly by its notices, and by a look now and
@@ -342,12 +355,7 @@ fn following(app: &Arc<App>) {
                 Ok(()) = news.changed() => {}
                 () = sleep_until(Instant::now() + FOLLOW_EVERY) => {}
             }
-            let began = Instant::now();
-            let outcome = app.follow().await;
-            app.metrics.looked(NAME, began.elapsed(), outcome.is_ok());
-            if let Err(e) = outcome {
-                tracing::error!(loop_name = NAME, error = %e, "left for later");
-            }
+            turn(&app, NAME, app.follow()).await;
             app.pulse.beat(NAME, FOLLOW_EVERY);
             // Many commits are followed by one look.
             if rest(&stop, Instant::now() + FOLLOW_REST).await {

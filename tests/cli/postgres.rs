@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, time::Duration};
 use tokio::time::{interval, timeout};
 
+/// Leads a server there.
 pub fn url(database: &Database<'_>) -> String {
     let dir = database.cluster.socket_dir().display().to_string();
     format!(
@@ -226,11 +227,15 @@ fn wrong_addresses_are_told_whole() {
             &[
                 "the password is not percent-encoded",
                 "sslmode is to be",
-                "\"nosuch\"",
+                "neither sslmode nor sslrootcert",
                 "whole path",
             ],
         ),
         ("postgres://u:hush/d@h/d", &["no number"]),
+        (
+            "postgres://u:ab?hush3cret@h/d",
+            &["neither sslmode nor sslrootcert", "%3F"],
+        ),
         ("postgres://u@%2Frun/d?sslmode=require", &["unix socket"]),
         (
             "postgres://u@h/d?sslmode=require&sslrootcert=/a.pem",

@@ -1,6 +1,6 @@
 //! Sessions with the database: how they begin, and what a failure in one means.
 
-use super::{sql::Sql, watch};
+use super::{schema::Schema, sql::Sql, watch};
 use crate::{
     clock::Rng,
     crypt::OsRng,
@@ -13,11 +13,11 @@ use crate::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::watch::Sender,
+    sync::Notify,
     time::{Instant, timeout},
 };
 use tokio_postgres::{
@@ -25,6 +25,8 @@ use tokio_postgres::{
     tls::NoTlsStream,
 };
 
+/// For an answer: longer than the database itself gives a statement, so that its word comes first.
+const ANSWER: Duration = Duration::from_secs(35);
 /// For a connection, and again for the database's greeting.
 const CONNECT: Duration = Duration::from_secs(5);
 /// After the first failure nobody tries again for so long; then twice as long each time,
@@ -55,6 +57,7 @@ const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('server_encodin
 const OLDEST: i32 = 150_000;
 
 /// Who logs in where.
+#[derive(Clone)]
 pub struct Login {
     /// Opens connections.
     pub dialer: DatabaseDialer,
@@ -81,14 +84,16 @@ impl Session {
     }
 }
 
-/// Begins sessions. While the database is away, only now and then somebody tries.
 /// Programs that have sessions of the database, but for one.
 const OTHERS: &str = "SELECT DISTINCT application_name FROM pg_stat_activity \
     WHERE datname = current_database() AND application_name LIKE 'certctl%' \
     AND application_name <> $1";
 
+/// Begins sessions. While the database is away, only now and then somebody tries.
 pub struct Connector {
     login: Login,
+    /// Where the tables are.
+    schema: Schema,
     /// By which the sessions of this process are told from those of others, and its format seen.
     name: String,
     tasks: Tasks,
@@ -108,15 +113,46 @@ impl Connector {
         let own = data_encoding::HEXLOWER.encode(&own);
         Self {
             login,
+            schema: Schema::SERVED,
             name: format!("certctl {PROGRAM_FORMAT} {own}"),
             tasks,
             outage: Mutex::default(),
         }
     }
 
+    /// Begins sessions of the same program for the tables of another schema.
+    pub fn within(&self, schema: Schema, tasks: Tasks) -> Self {
+        Self {
+            login: self.login.clone(),
+            schema,
+            name: self.name.clone(),
+            tasks,
+            outage: Mutex::default(),
+        }
+    }
+
+    /// The schema of its sessions.
+    pub fn schema(&self) -> Schema {
+        self.schema
+    }
+
+    /// The database's name.
+    pub fn database(&self) -> &str {
+        &self.login.database
+    }
+
+    /// Sessions for reading, at most.
+    pub fn connections(&self) -> usize {
+        self.login.connections
+    }
+
     /// The formats of other programs that have sessions of the database.
     pub async fn others(&self) -> Result<Vec<u16>, EngineError> {
-        let client = self.client().await?;
+        self.others_by(&self.client().await?).await
+    }
+
+    /// As [`others`](Self::others), asked by a session.
+    pub async fn others_by(&self, client: &Client) -> Result<Vec<u16>, EngineError> {
         let rows = client.query(OTHERS, &[&self.name]).await;
         let rows = rows.map_err(engine_error)?;
         let format = |row: &Row| {
@@ -140,11 +176,13 @@ impl Connector {
     /// A session, whatever was found a moment ago. None is an outage, whatever the reason: the
     /// store was opened before, and somebody may be changing a password or a certificate.
     pub async fn session_now(&self) -> Result<Session, EngineError> {
-        let begun = async {
+        let begun = answered(async {
             let client = self.client().await?;
-            let sql = Sql::prepare(&client).await.map_err(engine_error)?;
+            let sql = Sql::prepare(&client, self.schema)
+                .await
+                .map_err(engine_error)?;
             Ok(Session { client, sql })
-        };
+        });
         match begun.await {
             Ok(session) => {
                 if self.outage().take().is_some() {
@@ -169,10 +207,10 @@ impl Connector {
     }
 
     /// A session that hears what others commit.
-    pub async fn listener(&self, heard: Sender<u64>) -> Result<Client, EngineError> {
+    pub async fn listener(&self, look: Arc<Notify>) -> Result<Client, EngineError> {
         let (client, connection) = self.connect().await?;
         self.tasks
-            .spawn("database notices", watch::hear(connection, heard));
+            .spawn("database notices", watch::hear(connection, look));
         prepare(&client).await?;
         let listen = client.batch_execute("LISTEN certctl").await;
         listen.map_err(engine_error)?;
@@ -232,6 +270,18 @@ impl Connector {
 
     fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the database answers, if it does: a machine that is frozen keeps its connections alive.
+pub async fn answered<T>(
+    asked: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match timeout(ANSWER, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(EngineError::Away(format!(
+            "it did not answer within {ANSWER:?}"
+        ))),
     }
 }
 

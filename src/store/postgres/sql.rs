@@ -1,5 +1,6 @@
 //! What is said to the database, prepared once for each session.
 
+use super::schema::Schema;
 use tokio_postgres::{Client, Error, Statement};
 
 /// Above every key: those are at most 512 bytes long.
@@ -11,9 +12,10 @@ macro_rules! statements {
         pub struct Sql { $($(#[$doc])* pub $name: Statement,)* }
 
         impl Sql {
-            /// Prepares them all at once.
-            pub async fn prepare(client: &Client) -> Result<Self, Error> {
-                let ($($name,)*) = tokio::try_join!(biased; $(client.prepare($sql)),*)?;
+            /// Prepares them all at once, for the tables of one schema.
+            pub async fn prepare(client: &Client, schema: Schema) -> Result<Self, Error> {
+                $(let $name = schema.of($sql);)*
+                let ($($name,)*) = tokio::try_join!(biased; $(client.prepare(&$name)),*)?;
                 Ok(Self { $($name),* })
             }
         }
@@ -151,6 +153,8 @@ statements! {
              SELECT pg_notify('certctl', ($1::int8)::text)";
     committed = "SELECT EXISTS (SELECT FROM certctl_store.commits \
                  WHERE seq = $1::int8 AND id = $2::bytea)";
-    forget = "DELETE FROM certctl_store.commits WHERE seq < $1::int8 \
+    /// Looks at some of the oldest alone: it runs under the lock, and a day of names is long.
+    forget = "DELETE FROM certctl_store.commits WHERE seq IN (SELECT seq \
+              FROM certctl_store.commits WHERE seq < $1::int8 ORDER BY seq LIMIT 4096) \
               AND at < clock_timestamp() - interval '24 hours'";
 }
