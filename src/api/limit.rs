@@ -11,6 +11,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, ready},
+};
 use std::{net::IpAddr, sync::Arc};
 
 /// Probes of those that watch over the process; a refusal would have it restarted.
@@ -19,13 +23,6 @@ const PROBES: [&str; 2] = ["/health", "/ready"];
 /// The address of who calls, where there is one. A request extension.
 #[derive(Debug, Clone, Copy)]
 pub struct Client(pub IpAddr);
-
-/// As what a call is counted.
-enum As {
-    Probe,
-    Agent,
-    Anybody,
-}
 
 /// Notes from where a call comes, and refuses it when there were too many from there.
 pub fn by_address(
@@ -37,7 +34,7 @@ pub fn by_address(
         true => As::Probe,
         false => As::Anybody,
     };
-    admitted(app, as_whom, request, next)
+    answer(app, as_whom, request, next)
 }
 
 /// As [`by_address`], for what agents alone call: those that show an agent's credential are let
@@ -51,11 +48,20 @@ pub fn of_agents(
         true => As::Agent,
         false => As::Anybody,
     };
-    admitted(app, as_whom, request, next)
+    answer(app, as_whom, request, next)
 }
 
-/// Not an async function, and admitted in a box: a call that waits would hold room for both.
-fn admitted(
+/// As what a call is counted.
+#[derive(Clone, Copy)]
+enum As {
+    Probe,
+    Agent,
+    Anybody,
+}
+
+/// Not an async function: one would hold the request twice for as long as the call waits. What
+/// counts the call is gone by then.
+fn answer(
     app: Arc<App>,
     as_whom: As,
     mut request: Request,
@@ -65,25 +71,21 @@ fn admitted(
     if let Some(client) = client {
         request.extensions_mut().insert(Client(client));
     }
-    async move {
-        if let Some(client) = client
-            && let Err(e) = Box::pin(admit(&app, as_whom, client)).await
-        {
-            return Problem::from(e).into_response();
+    let fenced = fence::refusal(&app, &request);
+    let counted: BoxFuture<'static, Result<(), AppError>> = Box::pin(async move {
+        match (client, as_whom) {
+            (None, _) | (_, As::Probe) => Ok(()),
+            (Some(client), As::Agent) => app.admit_agent(client).await,
+            (Some(client), As::Anybody) => app.admit_address(client).await,
         }
-        if let Some(refusal) = fence::refusal(&app, &request) {
-            return refusal;
+    });
+    counted.then(move |admitted| {
+        let refused = admitted.err().map(|e| Problem::from(e).into_response());
+        match refused.or(fenced) {
+            Some(refusal) => Either::Left(ready(refusal)),
+            None => Either::Right(next.run(request)),
         }
-        next.run(request).await
-    }
-}
-
-async fn admit(app: &App, as_whom: As, client: IpAddr) -> Result<(), AppError> {
-    match as_whom {
-        As::Probe => Ok(()),
-        As::Agent => app.admit_agent(client).await,
-        As::Anybody => app.admit_address(client).await,
-    }
+    })
 }
 
 fn client(app: &App, request: &Request) -> Option<IpAddr> {

@@ -382,6 +382,9 @@ impl App {
             self.backups.state().base_wanted = false;
             let all = sink.list(ways).await?;
             for stored in expired(&all, keep) {
+                if !self.still_leads() {
+                    break;
+                }
                 sink.remove(ways, &stored.name).await?;
             }
             self.prune_journal(&stored, ways).await?;

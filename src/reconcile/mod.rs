@@ -312,21 +312,28 @@ fn every<F>(
     app.clone().tasks.spawn(name, async move {
         let stop = app.tasks.token();
         while !rest(&stop, Instant::now() + period).await {
-            // A loop outlives its faults: what it did not do is found by the next look.
-            let work = AssertUnwindSafe(async { work(Arc::clone(&app)).await });
-            let began = Instant::now();
-            let outcome = work.catch_unwind().await;
-            let well = matches!(outcome, Ok(Ok(()) | Err(AppError::NotLeading)));
-            app.metrics.looked(name, began.elapsed(), well);
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(e @ AppError::NotLeading)) => tracing::info!(loop_name = name, "{e}"),
-                Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
-                Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
-            }
+            turn(&app, name, async { work(Arc::clone(&app)).await }).await;
             app.pulse.beat(name, period);
         }
     });
+}
+
+/// One look of a loop. A loop outlives its faults: what it did not do is found by the next look.
+async fn turn(
+    app: &App,
+    name: &'static str,
+    look: impl Future<Output = Result<(), AppError>> + Send,
+) {
+    let began = Instant::now();
+    let outcome = AssertUnwindSafe(look).catch_unwind().await;
+    let well = matches!(outcome, Ok(Ok(()) | Err(AppError::NotLeading)));
+    app.metrics.looked(name, began.elapsed(), well);
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(e @ AppError::NotLeading)) => tracing::info!(loop_name = name, "{e}"),
+        Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
+        Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
+    }
 }
 
 /// Follows what other servers of the store commit: promptly by its notices, and by a look now and
@@ -348,12 +355,7 @@ fn following(app: &Arc<App>) {
                 Ok(()) = news.changed() => {}
                 () = sleep_until(Instant::now() + FOLLOW_EVERY) => {}
             }
-            let began = Instant::now();
-            let outcome = app.follow().await;
-            app.metrics.looked(NAME, began.elapsed(), outcome.is_ok());
-            if let Err(e) = outcome {
-                tracing::error!(loop_name = NAME, error = %e, "left for later");
-            }
+            turn(&app, NAME, app.follow()).await;
             app.pulse.beat(NAME, FOLLOW_EVERY);
             // Many commits are followed by one look.
             if rest(&stop, Instant::now() + FOLLOW_REST).await {

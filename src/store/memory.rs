@@ -382,9 +382,8 @@ impl State {
         }
         for (name, value) in changes.counters {
             match value {
-                // Absent is 0.
-                0 => self.counters.remove(&name),
-                value => self.counters.insert(name, value),
+                None => self.counters.remove(&name),
+                Some(value) => self.counters.insert(name, value),
             };
         }
         let feed = changes.feed.into_iter().map(|change| (change.seq, change));

@@ -202,7 +202,7 @@ impl Api {
         String::from_utf8(self.bytes(path).await).unwrap()
     }
 
-    /// An answer as it came.
+    /// An answer that is no text.
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
         let request = Request::get(format!("{}{path}", self.base));
         let response = self.client.call(request.body(Bytes::new()).unwrap()).await;

@@ -168,9 +168,8 @@ fn write(
     let mut counter = tx.open_table(COUNTER)?;
     for (key, value) in &changes.counters {
         match value {
-            // Absent is 0.
-            0 => drop(counter.remove(key.as_slice())?),
-            value => drop(counter.insert(key.as_slice(), *value)?),
+            None => drop(counter.remove(key.as_slice())?),
+            Some(value) => drop(counter.insert(key.as_slice(), *value)?),
         }
     }
     let mut entries = tx.open_table(STREAM)?;
