@@ -3,6 +3,7 @@
 
 use super::{
     App, Server, SystemCa,
+    backup::remove_left,
     backups::Backups,
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
@@ -329,6 +330,9 @@ impl App {
             if let Err(error) = remove_temporaries(&*files, dir, Reach::Directory) {
                 tracing::warn!(%error, "what a crash left half written was not removed");
             }
+        }
+        if let Err(error) = remove_left(&*files, &config.data_dir) {
+            tracing::warn!(%error, "what a crash left of a scratch store was not removed");
         }
         files.make_dir(&trust, 0o755)?;
         for (name, ca) in [(SYSTEM_CA_FILE, &system), (LOCAL_ROOT_FILE, &root)] {

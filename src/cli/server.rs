@@ -26,6 +26,9 @@ pub struct Server {
     /// listener
     #[arg(long)]
     migrate_only: bool,
+    /// Go on without a backup
+    #[arg(long, requires = "migrate_only")]
+    no_backup: bool,
 }
 
 /// Runs it until the process is told to end.
@@ -37,7 +40,7 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
     };
     let (config, _) = config::server(env, flags)?;
     if command.migrate_only {
-        return migrate::only(&config).await;
+        return migrate::only(&config, command.no_backup).await;
     }
     let mut names = command.names;
     if let Some(host) = config::public_host(env)? {

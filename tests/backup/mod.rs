@@ -1,7 +1,10 @@
 //! Backups as the control plane makes and proves them.
 
+mod before;
 mod cut;
+mod journal;
 mod keep;
+mod meanwhile;
 mod s3;
 mod schedule;
 mod state;
@@ -41,7 +44,7 @@ impl Scene {
     pub fn source<'a>(&'a self, files: &'a dyn Files) -> Source<'a> {
         Source {
             store: &self.app.app.store,
-            machine: &self.machine,
+            machine: Some(&self.machine),
             ways: self.ways(files),
             clock: &*self.app.app.clock,
         }

@@ -14,6 +14,7 @@ mod doctor;
 mod ending;
 mod faults;
 mod govern;
+mod journal;
 mod keys;
 mod logs;
 mod manual;

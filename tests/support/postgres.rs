@@ -4,6 +4,7 @@ use certctl::{
     net::{DatabaseDialer, DatabasePlace, Dialer, Guard, Resolver, Secrecy},
     store::{EngineError, Login, Postgres},
 };
+use nix::unistd::Pid;
 use std::{
     fs,
     io::Write,
@@ -261,6 +262,16 @@ impl Database<'_> {
     /// The store, by a login.
     pub async fn try_open(&self, login: Login) -> Result<Postgres, EngineError> {
         Postgres::open(login, PATIENCE).await
+    }
+
+    /// The database's processes that serve programs.
+    pub fn sessions(&self) -> Vec<Pid> {
+        let pids = self.sql(
+            "SELECT pid FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name LIKE 'certctl%'",
+        );
+        let pids = pids.lines().map(|pid| pid.parse().expect("a number"));
+        pids.map(Pid::from_raw).collect()
     }
 
     /// Runs SQL in it.
