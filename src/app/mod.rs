@@ -19,11 +19,13 @@ mod crl;
 mod database;
 mod demand;
 mod deploy;
+pub mod doctor;
 mod edit;
 mod error;
 mod expected;
 mod export;
 mod fence;
+mod follow;
 mod issue;
 mod issuers;
 mod jobs;
@@ -174,10 +176,14 @@ pub struct Server {
     limits: limits::Limits,
     /// Whether this one leads the servers of the store.
     lead: lead::Lead,
+    /// How far it has followed what others commit.
+    followed: follow::Followed,
     /// Whether a restored store may be acted on.
     fence: fence::Fence,
     /// The backups that are made here.
     backups: backups::Backups,
+    /// The look at the whole installation.
+    doctor: doctor::Doctor,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.

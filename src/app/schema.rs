@@ -31,7 +31,7 @@ pub enum Standing {
 
 impl Standing {
     /// What is known of a store.
-    fn of(known: &Known) -> Self {
+    pub(super) fn of(known: &Known) -> Self {
         let program = known.program_format();
         if known.min_reader() > program || known.min_writer() > program {
             Self::TooNew

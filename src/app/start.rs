@@ -361,8 +361,10 @@ impl App {
             heard: Heard::default(),
             watched: Watched::default(),
             pulse: Pulse::default(),
+            followed: Default::default(),
             fence: Default::default(),
             backups,
+            doctor: Default::default(),
             refusals: Throttle::default(),
             metrics,
             files,
@@ -375,6 +377,7 @@ impl App {
             config,
         };
         let app = App::of(server);
+        app.begin_to_follow().await?;
         app.know_fence().await?;
         app.look_at_room();
         app.remember_heard().await?;

@@ -200,6 +200,15 @@ fn ssl_mode(text: &str, faults: &mut Vec<String>) -> Option<SslMode> {
     None
 }
 
+impl std::fmt::Display for DatabaseHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Directory(dir) => dir.display().fmt(f),
+        }
+    }
+}
+
 impl DatabaseHost {
     /// Whether what is sent there stays on this machine.
     pub fn is_here(&self) -> bool {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod certificate;
 pub mod deployment;
 pub mod fault;
+pub mod finding;
 pub mod issuer;
 pub mod job;
 pub mod key;
@@ -38,6 +39,7 @@ pub use certificate::{
 };
 pub use deployment::{Deployment, DeploymentState};
 pub use fault::Fault;
+pub use finding::{Finding, Grade};
 pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
 pub use key::{
@@ -46,7 +48,7 @@ pub use key::{
 };
 pub use leader::Leader;
 pub use naming::Naming;
-pub use observation::Observation;
+pub use observation::{Look, Observation};
 pub use order::{Cause, FailureClass, Order, OrderState};
 pub use owner::{Owner, Team};
 pub use policy::{Channel, RenewalPolicy, Retry, Tier};

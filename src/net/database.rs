@@ -135,6 +135,11 @@ impl DatabaseDialer {
         })
     }
 
+    /// Whether the way there is encrypted.
+    pub fn encrypts(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// A connection on which the database's protocol may begin, within `limit`.
     ///
     /// # Errors

@@ -34,6 +34,10 @@ const JOBS_EVERY: Duration = Duration::from_secs(3600);
 const FEED_EVERY: Duration = Duration::from_secs(60);
 /// The change feed remembers this long.
 const FEED_KEPT: Duration = Duration::from_secs(3600);
+/// What others commit is looked for this often, also where nothing was heard.
+const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+/// Between two such looks.
+const FOLLOW_REST: Duration = Duration::from_millis(10);
 /// Rows are read this many at a time.
 const PAGE: usize = 256;
 
@@ -84,8 +88,12 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
         |app| async move { app.due_backup().await },
     );
     // What is each server's own.
+    following(app);
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
+    });
+    every(app, "arrivals", tick, |app| async move {
+        app.write_arrivals().await
     });
     every(app, "last uses", HEARD_EVERY, |app| async move {
         app.write_uses().await
@@ -131,6 +139,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
         app.refresh_crls().await?;
         app.due_backup().await?;
     }
+    app.follow().await?;
     app.write_heard().await?;
     app.write_uses().await?;
     app.read_configured_keys().await?;
@@ -304,6 +313,40 @@ fn every<F>(
                 Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
             }
             app.pulse.beat(name, period);
+        }
+    });
+}
+
+/// Follows what other servers of the store commit: promptly by its notices, and by a look now and
+/// then, since one may be lost.
+fn following(app: &Arc<App>) {
+    const NAME: &str = "others' commits";
+    let Some(mut news) = app.news() else {
+        return;
+    };
+    let app = Arc::clone(app);
+    app.pulse.beat(NAME, FOLLOW_EVERY);
+    app.metrics.has_loop(NAME);
+    app.clone().tasks.spawn(NAME, async move {
+        let stop = app.tasks.token();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Ok(()) = news.changed() => {}
+                () = sleep_until(Instant::now() + FOLLOW_EVERY) => {}
+            }
+            let began = Instant::now();
+            let outcome = app.follow().await;
+            app.metrics.looked(NAME, began.elapsed(), outcome.is_ok());
+            if let Err(e) = outcome {
+                tracing::error!(loop_name = NAME, error = %e, "left for later");
+            }
+            app.pulse.beat(NAME, FOLLOW_EVERY);
+            // Many commits are followed by one look.
+            if rest(&stop, Instant::now() + FOLLOW_REST).await {
+                return;
+            }
         }
     });
 }

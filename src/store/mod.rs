@@ -7,6 +7,7 @@
 
 pub mod backup;
 mod batch;
+mod check;
 mod collections;
 mod commit;
 mod counting;
@@ -30,6 +31,7 @@ pub use batch::{
     Append, Batch, Committed, CounterChange, CounterOp, Doc, Expect, IndexKey, Invalid, Outcome,
     Refusal, Write,
 };
+pub use check::{Checked, Fault};
 pub use collections::*;
 pub use commit::{link, next_epoch};
 pub use counting::{Counting, Work};
@@ -44,7 +46,7 @@ pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
-pub use postgres::{Login, Postgres, Replacement};
+pub use postgres::{Login, Ping, Postgres, Replacement};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
@@ -269,6 +271,17 @@ impl Store {
     pub async fn changes(&self, after: u64, limit: usize) -> Result<Feed, StoreError> {
         match self.ask(Query::Feed { after, limit }).await? {
             Answer::Feed(feed) => Ok(feed),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// The number of the last commit.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn last_commit(&self) -> Result<u64, StoreError> {
+        match self.ask(Query::Sequence).await? {
+            Answer::Sequence(last) => Ok(last),
             _ => Err(mismatch()),
         }
     }

@@ -1,6 +1,7 @@
 //! The engine of servers that share a PostgreSQL database (15 or later).
 
 mod commit;
+mod ping;
 mod places;
 mod pool;
 mod read;
@@ -11,6 +12,7 @@ mod sql;
 mod views;
 mod watch;
 
+pub use ping::Ping;
 pub use replace::Replacement;
 pub use session::Login;
 
@@ -70,18 +72,11 @@ impl Postgres {
 
     async fn opened(login: Login, patience: Duration, new: bool) -> Result<Self, EngineError> {
         let tasks = Tasks::new();
-        let size = login.connections;
         let connector = Arc::new(Connector::new(login, tasks.clone()));
         let until = Instant::now() + patience;
         let mut told = false;
         loop {
-            let there = async {
-                match new {
-                    true => make(&connector).await,
-                    false => find(&connector).await,
-                }
-            };
-            match answered(there).await {
+            match answered(make(&connector, new)).await {
                 Ok(()) => break,
                 Err(EngineError::Away(why)) if Instant::now() < until => {
                     if !told {
@@ -96,6 +91,7 @@ impl Postgres {
         if new {
             answered(make_views(&connector)).await?;
         }
+        let size = connector.connections();
         let (heard, hears) = tokio::sync::watch::channel(0);
         tasks.spawn("database watch", watch::watch(connector.clone(), heard));
         let mut store = Self::of(connector, size, tasks);
@@ -154,21 +150,18 @@ impl Drop for Postgres {
     }
 }
 
-/// Refuses a database that holds no store.
-async fn find(connector: &Connector) -> Result<(), EngineError> {
-    let client = connector.client().await?;
-    let found = client.query_one(schema::FOUND, &[]).await;
-    match found.and_then(|row| row.try_get(0)).map_err(engine_error)? {
-        true => make(connector).await,
-        false => Err(EngineError::NoStore("the database".to_owned())),
-    }
-}
-
-/// Makes the tables of a new store, as one durable step.
-async fn make(connector: &Connector) -> Result<(), EngineError> {
+/// Finds the tables, or makes those of a new store as one durable step.
+async fn make(connector: &Connector, new: bool) -> Result<(), EngineError> {
     let client = connector.client().await?;
     let schema = connector.schema();
     let is_there = schema.of(schema::FOUND);
+    if !new {
+        let found = client.query_one(&*is_there, &[]).await;
+        let found: bool = found.and_then(|row| row.try_get(0)).map_err(engine_error)?;
+        if !found {
+            return Err(EngineError::NoStore("the database".to_owned()));
+        }
+    }
     let made = async {
         let found: bool = client.query_one(&*is_there, &[]).await?.try_get(0)?;
         if found {

@@ -1,6 +1,7 @@
 //! The store: one conformance suite for all engines, and what lies above them.
 
 mod backup;
+mod check;
 mod conformance;
 mod crash;
 pub mod disk;

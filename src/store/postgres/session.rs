@@ -141,6 +141,11 @@ impl Connector {
         &self.login.database
     }
 
+    /// Sessions for reading, at most.
+    pub fn connections(&self) -> usize {
+        self.login.connections
+    }
+
     /// The formats of other programs that have sessions of the database.
     pub async fn others(&self) -> Result<Vec<u16>, EngineError> {
         self.others_by(&self.client().await?).await

@@ -383,6 +383,11 @@ const VIEWS: &[View] = &[
             ("resigned", Flag, ""),
         ],
     ),
+    view(
+        "looks",
+        "look",
+        &[("agent_id", Text, "agent"), ("at", Time, "")],
+    ),
     view("index_layouts", "layout", &[("built", Json, "")]),
     view(
         "store_schema",
