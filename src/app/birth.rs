@@ -7,7 +7,7 @@ use crate::{
     access::Role,
     ca::local,
     clock::{Rng, Time},
-    crypt::{Crypto, KeyRing, MachineKey, Place, PrivateKey, Sealed, secret},
+    crypt::{Crypto, KeyRing, MachineKey, Place, PrivateKey, RingDoc, Sealed, secret},
     domain::{
         ApiKey, AuditEvent, CaNode, Category, Grant, Issuer, IssuerKind, Principal, Profile,
         RenewalPolicy,
@@ -74,7 +74,7 @@ impl Birth<'_> {
         files: &dyn Files,
         path: &Path,
         beside: &Path,
-    ) -> Result<KeyRing, StartError> {
+    ) -> Result<(RingDoc, KeyRing), StartError> {
         let stored = self.store.get::<RingRow>(&known(RING_ID)).await?;
         let machine = match files.read(path, 1024) {
             Ok(text) => Some(
@@ -85,7 +85,10 @@ impl Birth<'_> {
             Err(e) => return Err(e.into()),
         };
         match (stored, machine) {
-            (Some(row), Some(machine)) => Ok(KeyRing::open_ring(&row.ring, &machine)?),
+            (Some(row), Some(machine)) => {
+                let ring = KeyRing::open_ring(&row.ring, &machine)?;
+                Ok((row.into_value().ring, ring))
+            }
             (Some(_), None) => Err(StartError::MachineKeyMissing(path.display().to_string())),
             (None, _) if files.read(beside, MAX_PEM).is_ok() => {
                 let dir = path.parent().unwrap_or(path);
@@ -110,10 +113,10 @@ impl Birth<'_> {
                 );
                 unit.insert(RingRow {
                     id: known(RING_ID),
-                    ring: doc,
+                    ring: doc.clone(),
                 });
                 unit.commit().await?;
-                Ok(ring)
+                Ok((doc, ring))
             }
         }
     }

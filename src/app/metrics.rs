@@ -217,7 +217,17 @@ impl App {
         let numbers = self.numbers(who).await?;
         let mut sheet = Sheet::default();
         write(&mut sheet, &numbers);
-        write_backups(&mut sheet, &self.backup_numbers(), numbers.now);
+        let backups = self.backup_numbers();
+        write_backups(&mut sheet, &backups, numbers.now);
+        write_journal(&mut sheet, &backups, (numbers.now, self.started_at));
+        let keys = super::secrets::data_keys(&self.store).await?;
+        let sealed = keys.iter();
+        let sealed = sealed.map(|key| labelled("key", &key.name, key.values));
+        sheet.gauges(
+            "certctl_sealed_values",
+            "Secrets in the store, by the data key that seals them.",
+            &sealed.collect::<Vec<_>>(),
+        );
         write_usage(&mut sheet, &Usage::now(), self.started_at);
         sheet.gauge(
             "certctl_leader",
@@ -421,6 +431,29 @@ fn write_backups(sheet: &mut Sheet, state: &BackupState, now: Time) {
         "certctl_backup_failures_total",
         "Backups that were not made, or not proven.",
         state.failures as f64,
+    );
+}
+
+/// How what follows the backups stands, where that is configured.
+fn write_journal(sheet: &mut Sheet, state: &BackupState, (now, began): (Time, Time)) {
+    let Some(journal) = &state.journal else {
+        return;
+    };
+    let covers = journal.covers.unwrap_or(began);
+    sheet.gauge(
+        "certctl_backup_journal_lag_seconds",
+        "What was committed longer ago is in the journal or the newest backup.",
+        now.since(covers).as_secs_f64(),
+    );
+    sheet.counter(
+        "certctl_backup_journal_increments_total",
+        "Increments that the journal got.",
+        journal.made as f64,
+    );
+    sheet.counter(
+        "certctl_backup_journal_failures_total",
+        "Increments that the journal did not get.",
+        journal.failures as f64,
     );
 }
 

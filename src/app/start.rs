@@ -110,17 +110,22 @@ pub(super) async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engi
     made.map_err(StartError::DataDir)?;
     Ok(match &config.database {
         Some(database) => {
-            let login = database::login(database, &Disk)?;
+            let login = database::login(database, &disk())?;
             Arc::new(Postgres::open(login, PATIENCE).await?)
         }
         None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
     })
 }
 
+/// This machine's files.
+pub(super) fn disk() -> Arc<dyn Files> {
+    Arc::new(Disk)
+}
+
 /// As [`machine_engine`], and makes nothing.
 pub(super) async fn found_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
     if let Some(database) = &config.database {
-        let login = database::login(database, &Disk)?;
+        let login = database::login(database, &disk())?;
         return Ok(Arc::new(Postgres::find(login, PATIENCE).await?));
     }
     let path = config.data_dir.join("certctl.redb");
@@ -304,7 +309,7 @@ impl App {
         if rows > 0 {
             tracing::info!(rows, "indexes were built");
         }
-        let keyring = birth
+        let (ring, keyring) = birth
             .keyring(
                 &*files,
                 &config.data_dir.join("machine.key"),
@@ -351,7 +356,7 @@ impl App {
             rng,
             crypto,
             tasks,
-            keyring,
+            keyring: super::secrets::Ring::new(ring, keyring),
             nodes: Nodes::with(super::known(ISSUING_NODE), local),
             crls: Crls::default(),
             rules: Rules::default(),

@@ -87,6 +87,11 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
         tick,
         |app| async move { app.due_backup().await },
     );
+    if let Some(pace) = app.journal_every() {
+        leading(app, "journal", pace, |app| async move {
+            app.due_journal().await
+        });
+    }
     // What is each server's own.
     following(app);
     every(app, "presence", HEARD_EVERY, |app| async move {
@@ -138,6 +143,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
         app.trim_feed(FEED_KEPT).await?;
         app.refresh_crls().await?;
         app.due_backup().await?;
+        app.due_journal().await?;
     }
     app.follow().await?;
     app.write_heard().await?;

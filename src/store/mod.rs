@@ -46,7 +46,7 @@ pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
-pub use postgres::{Login, Ping, Postgres, Replacement};
+pub use postgres::{Login, Passwords, Ping, Postgres, Replacement, TableSize};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 

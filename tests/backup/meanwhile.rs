@@ -87,7 +87,13 @@ async fn what_a_server_made_meanwhile_is_not_replaced() {
             machine: None,
             ..scene.bench()
         };
-        let refused = restore(wanted, bundles, bench, &mut |_| {}).await;
+        let refused = restore(
+            wanted,
+            futures_util::stream::iter(bundles),
+            bench,
+            &mut |_| {},
+        )
+        .await;
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("made meanwhile"), "{refused}");
         assert_eq!(fs::read(into.join(file)).unwrap(), b"theirs");

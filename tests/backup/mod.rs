@@ -2,6 +2,7 @@
 
 mod before;
 mod cut;
+mod journal;
 mod keep;
 mod meanwhile;
 mod s3;

@@ -45,7 +45,13 @@ async fn bundle(engine: &dyn Engine, lock: &Lock, since: Option<Since>) -> (Vec<
 async fn restore(bundles: &[&[u8]], engine: &dyn Engine) -> Result<Loaded, BackupError> {
     let keys = keys();
     let bundles = bundles.iter().map(|bytes| Reader::new(*bytes, &keys));
-    let loaded = load(bundles, engine, |header| header.seq, &mut |_| {}).await?;
+    let loaded = load(
+        futures_util::stream::iter(bundles),
+        engine,
+        |header| header.seq,
+        &mut |_| {},
+    )
+    .await?;
     let state = engine
         .snapshot(Instant::now() + Duration::from_secs(60))
         .await?;

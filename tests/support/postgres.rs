@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
-        Mutex, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -248,7 +248,7 @@ impl Database<'_> {
         Login {
             dialer: DatabaseDialer::new(dialer, place, secrecy).unwrap(),
             user: USER.to_owned(),
-            password: None,
+            passwords: Arc::new(Vec::new),
             database: self.name.clone(),
             connections: 4,
         }

@@ -132,7 +132,7 @@ pub async fn create(
         capture(&*state, since, &mut out, progress).await?;
         out.finish()
     };
-    let (mut pending, ending) = written.await.map_err(BackupFailure::capture)?;
+    let (mut pending, ending) = written.await.map_err(BackupFailure::of_capture)?;
     drop(state);
 
     let keys = locking.with(own);

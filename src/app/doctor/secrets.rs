@@ -122,7 +122,7 @@ fn end(id: &crate::id::Id, end: Time, now: Time) -> Option<Finding> {
         "it signs the server's own certificate, and agents pin it: they are enrolled anew once \
          another is made in a new store"
     } else {
-        "make another CA (`certctl issuers create --name NAME`), have it trusted where the old one \
+        "make another CA (`certctl issuers create NAME`), have it trusted where the old one \
          is, and let certificates be issued by it"
     };
     let at = end.whole_seconds();
