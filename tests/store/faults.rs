@@ -77,6 +77,9 @@ fn a_notice_says_to_look_and_nothing_else() {
         let database = Cluster::shared().database();
         let (writer, other) = (database.open().await, database.open().await);
         let mut heard = other.notices().unwrap();
+        // Whoever has looked listens.
+        let looked = heard.wait_for(|seq| *seq > 0);
+        assert!(timeout(PATIENCE, looked).await.unwrap().is_ok());
         // Whoever may log in can say so.
         for word in ["18446744073709551615", "9223372036854775807", "x", ""] {
             database.sql(&format!("NOTIFY certctl, '{word}'"));
