@@ -261,6 +261,9 @@ async fn health() -> axum::Json<StatusShape> {
     axum::Json(StatusShape::new("healthy"))
 }
 
+/// Whoever asks waits no longer.
+const READY_WITHIN: Duration = Duration::from_secs(3);
+
 /// The server takes work: the store answers, the loops look, and it is not about to stop.
 #[utoipa::path(
     get,
@@ -272,7 +275,8 @@ async fn health() -> axum::Json<StatusShape> {
     security(()),
 )]
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    let (status, says) = match app.ready().await {
+    let asked = tokio::time::timeout(READY_WITHIN, app.ready());
+    let (status, says) = match asked.await.unwrap_or(Err(NotReady::Silent)) {
         Ok(()) => {
             let warning = app.low_disk().map(|low| low.to_string());
             let ready = Readiness {
@@ -289,6 +293,7 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
                 format!("the loop {name} has not looked for long"),
             )
         }
+        Err(NotReady::Silent) => ("db_unavailable", NotReady::Silent.to_string()),
         Err(NotReady::Outdated) => ("schema_ahead", NotReady::Outdated.to_string()),
         Err(NotReady::Store(e)) => {
             tracing::error!(error = %e, "the store does not answer");

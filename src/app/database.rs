@@ -2,9 +2,9 @@
 
 use super::StartError;
 use crate::{
-    config::{DatabaseConfig, DatabaseHost, SslMode},
+    config::{Binding, DatabaseConfig, DatabaseHost, SslMode},
     net::{DatabaseDialer, DatabasePlace, Dialer, Guard, Resolver, Secrecy, Trust},
-    store::Login,
+    store::{Login, LoginBinding},
     sys::Files,
 };
 
@@ -47,6 +47,12 @@ pub fn login(config: &DatabaseConfig, files: &dyn Files) -> Result<Login, StartE
         user: config.user.clone(),
         password: config.password.clone(),
         database: config.name.clone(),
+        binding: match config.binding {
+            Binding::Disable => LoginBinding::Disable,
+            Binding::Prefer => LoginBinding::Prefer,
+            Binding::Require => LoginBinding::Require,
+        },
         connections: config.connections as usize,
+        timeout: config.timeout,
     })
 }

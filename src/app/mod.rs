@@ -61,6 +61,7 @@ pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
 pub use configuration::{Change, Configuration};
 pub use crl::Crl;
+pub use database::login;
 pub use demand::Demand;
 pub use edit::CertificateEdit;
 pub use error::AppError;
@@ -84,7 +85,7 @@ pub use schema::{
 pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
-    Started,
+    Started, machine_engine,
 };
 pub use stats::{Day, Summary};
 pub use system_ca::{SystemCa, passing_identity};
@@ -99,7 +100,10 @@ use crate::{
     id::Id,
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::ServerIdentity,
-    store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
+    store::{
+        AUDIT, Batch, CounterChange, CounterOp, Document, Key, Loaded, RingRow, Store, StoreError,
+        Unit,
+    },
     sys::{Files, Rooms, Tasks},
     telemetry::{Metrics, Throttle},
 };
@@ -180,7 +184,10 @@ pub enum NotReady {
     /// A later version has changed the store.
     #[error("a later version has changed the store, and this one may no longer write to it")]
     Outdated,
-    /// The store does not answer.
+    /// The store says nothing.
+    #[error("the store does not answer in time")]
+    Silent,
+    /// The store does not answer, or takes no commits.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -217,6 +224,12 @@ impl App {
         if self.store.is_outdated() {
             return Err(NotReady::Outdated);
         }
+        if self.store.is_refusing() {
+            self.store
+                .commit(self.trial())
+                .await
+                .map_err(StoreError::from)?;
+        }
         Ok(())
     }
 
@@ -238,6 +251,20 @@ impl App {
             .store
             .trim_feed(now.minus(kept), now, || self.commit_id());
         Ok(trimmed.await?)
+    }
+
+    /// A commit that changes nothing of meaning, by which a store that took none is seen to take
+    /// them again.
+    fn trial(&self) -> Batch {
+        Batch {
+            id: self.commit_id(),
+            at: self.now(),
+            counters: vec![CounterChange {
+                key: Key::new().text("trial").bytes(),
+                op: CounterOp::Add { n: 0, max: 0 },
+            }],
+            ..Batch::default()
+        }
     }
 
     /// A new decision.

@@ -111,7 +111,7 @@ pub(super) async fn machine_store(
 }
 
 /// The engine of that store.
-pub(super) async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
+pub async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
     let made = Disk.make_dir(&config.data_dir, 0o700);
     made.map_err(StartError::DataDir)?;
     Ok(match &config.database {

@@ -20,6 +20,7 @@ use secrecy::SecretString;
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 /// What the server is told.
@@ -257,6 +258,8 @@ fn database(env: &Environment) -> Option<DatabaseConfig> {
         config.password = Some(password.to_owned().into());
     }
     config.connections = count(env.or_default("CERTCTL_DATABASE_MAX_CONNS")).unwrap_or(1);
+    let seconds = count(env.or_default("CERTCTL_DATABASE_TIMEOUT")).unwrap_or(15);
+    config.timeout = Duration::from_secs(seconds.into());
     Some(config)
 }
 

@@ -2,6 +2,7 @@
 
 mod cut;
 mod keep;
+mod replaced;
 mod s3;
 mod schedule;
 mod state;

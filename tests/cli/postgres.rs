@@ -23,7 +23,7 @@ pub fn url(database: &Database<'_>) -> String {
 }
 
 /// Asks `/ready` until it answers so.
-async fn until_ready(home: &Home, wanted: StatusCode) {
+pub async fn until_ready(home: &Home, wanted: StatusCode) {
     let mut again = interval(Duration::from_millis(50));
     let asked = timeout(AMPLE, async {
         loop {

@@ -5,6 +5,7 @@ mod conformance;
 mod crash;
 pub mod disk;
 mod documents;
+mod faults;
 mod indexing;
 mod keys;
 mod lists;

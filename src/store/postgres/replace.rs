@@ -124,6 +124,26 @@ impl Replacement {
         self.client.batch_execute(&gone).await.map_err(engine_error)
     }
 
+    /// Removes the store that is there, its views and all stores that others took the place of.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub async fn erase(&self) -> Result<(), EngineError> {
+        let found = "SELECT quote_ident(nspname) FROM pg_catalog.pg_namespace \
+                     WHERE nspname IN ('certctl', 'certctl_restore') \
+                     OR nspname ~ '^certctl_store(_pre_restore_|$)'";
+        let found = self.client.query(found, &[]).await.map_err(engine_error)?;
+        for row in found {
+            let name: String = row.try_get(0).map_err(engine_error)?;
+            let gone = format!("DROP SCHEMA {name} CASCADE");
+            self.client
+                .batch_execute(&gone)
+                .await
+                .map_err(engine_error)?;
+        }
+        Ok(())
+    }
+
     /// The name of the database.
     pub fn database(&self) -> &str {
         self.connector.database()

@@ -1,10 +1,13 @@
 //! Hearing what other processes commit: by NOTIFY, and by looking now and then where it was lost.
 
-use super::session::{Connector, engine_error};
+use super::{
+    secured::Secured,
+    session::{Connector, engine_error},
+};
 use crate::net::Wire;
 use std::{future::poll_fn, sync::Arc, time::Duration};
 use tokio::{sync::watch::Sender, time::timeout};
-use tokio_postgres::{AsyncMessage, Connection, tls::NoTlsStream};
+use tokio_postgres::{AsyncMessage, Connection};
 
 /// How often somebody looks.
 const LOOK: Duration = Duration::from_secs(5);
@@ -12,7 +15,7 @@ const LOOK: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Moves a session's messages until it ends, and passes on the numbers in its notices.
-pub async fn hear(mut connection: Connection<Wire, NoTlsStream>, heard: Sender<u64>) {
+pub async fn hear(mut connection: Connection<Wire, Secured>, heard: Sender<u64>) {
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
         if let AsyncMessage::Notification(notice) = message
             && let Ok(seq) = notice.payload().parse()
