@@ -13,7 +13,7 @@ use axum::{Json, extract::State, http::StatusCode};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// How the backups of this server stand.
+/// How the backups of this server stand, and which are in the sink of its schedule.
 #[utoipa::path(
     get,
     path = "/backups",

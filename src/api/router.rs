@@ -1,8 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, ending, issuers,
-    jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
+    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, doctor, ending,
+    issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
     renewal_policies, roles, served, shapes::StatusShape, stats, targets, teams, unread,
 };
 use crate::{
@@ -11,11 +11,12 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 use tower::ServiceBuilder;
@@ -158,6 +159,7 @@ fn for_anyone() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(metrics::show))
         .routes(routes!(metrics::text))
         .routes(routes!(backups::state, backups::start))
+        .routes(routes!(doctor::state, doctor::start))
         .routes(routes!(backups::plan))
         .routes(routes!(backups::unfence))
         .layer(middleware::from_fn(conditional::tagged))
@@ -225,17 +227,7 @@ pub fn router(app: Arc<App>) -> Router {
             ServiceBuilder::new()
                 .layer(middleware::from_fn_with_state(app, observe::observe))
                 .layer(middleware::from_fn_with_state(allowed, cross_origin::told))
-                .layer(middleware::from_fn(problem::dress))
-                .layer(header_layer(header::CACHE_CONTROL, "no-store"))
-                .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
-                .layer(header_layer(
-                    header::STRICT_TRANSPORT_SECURITY,
-                    "max-age=31536000",
-                ))
-                .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-                .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
-                .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
-                .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
+                .layer(middleware::from_fn(complete))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -244,6 +236,41 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(RequestBodyTimeoutLayer::new(MAX_BODY_PAUSE))
                 .layer(guarded),
         )
+}
+
+/// What every answer says unless it says something else.
+static HEADERS: [(HeaderName, HeaderValue); 7] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(POLICY),
+    ),
+    (
+        header::STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static("max-age=31536000"),
+    ),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS)),
+];
+
+/// Gives every answer its headers, and an error its body. One layer: each costs memory for every
+/// agent that waits.
+fn complete(request: Request, next: Next) -> impl Future<Output = Response> + Send {
+    problem::dress(request, next).map(|mut response| {
+        for (name, value) in &HEADERS {
+            let slot = response.headers_mut().entry(name);
+            slot.or_insert_with(|| value.clone());
+        }
+        response
+    })
 }
 
 fn header_layer(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
@@ -261,9 +288,6 @@ async fn health() -> axum::Json<StatusShape> {
     axum::Json(StatusShape::new("healthy"))
 }
 
-/// Whoever asks waits no longer.
-const READY_WITHIN: Duration = Duration::from_secs(3);
-
 /// The server takes work: the store answers, the loops look, and it is not about to stop.
 #[utoipa::path(
     get,
@@ -275,12 +299,15 @@ const READY_WITHIN: Duration = Duration::from_secs(3);
     security(()),
 )]
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    let asked = tokio::time::timeout(READY_WITHIN, app.ready());
-    let (status, says) = match asked.await.unwrap_or(Err(NotReady::Silent)) {
+    let (status, says) = match app.ready().await {
         Ok(()) => {
             let warning = app.low_disk().map(|low| low.to_string());
+            let role = app
+                .leads()
+                .map(|leads| if leads { "leader" } else { "follower" });
             let ready = Readiness {
                 warning,
+                role,
                 ..Readiness::of("ready", None)
             };
             return axum::Json(ready).into_response();
@@ -293,8 +320,9 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
                 format!("the loop {name} has not looked for long"),
             )
         }
-        Err(NotReady::Silent) => ("db_unavailable", NotReady::Silent.to_string()),
         Err(NotReady::Outdated) => ("schema_ahead", NotReady::Outdated.to_string()),
+        Err(NotReady::Behind) => ("schema_behind", NotReady::Behind.to_string()),
+        Err(NotReady::Silent) => ("db_unavailable", NotReady::Silent.to_string()),
         Err(NotReady::Store(e)) => {
             tracing::error!(error = %e, "the store does not answer");
             (
@@ -321,6 +349,9 @@ struct Readiness {
     /// What keeps it from beginning anything new: reads are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
+    /// `leader` or `follower`, when ready, of servers that share a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
 }
 
 impl Readiness {
@@ -331,6 +362,7 @@ impl Readiness {
             db,
             error,
             warning: None,
+            role: None,
         }
     }
 }

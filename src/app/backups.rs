@@ -6,6 +6,7 @@ use super::{
         BackupFailure, Bench, Keep, Locking, Place, Proven, S3Access, Sink, Source, Stored, Ways,
         create, expired, machine_key, prove_place,
     },
+    journal::{Journal, JournalState},
     require,
 };
 use crate::{
@@ -26,11 +27,24 @@ use zeroize::Zeroizing;
 /// After one that failed, the next is made no sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
 
+/// What is in the sink of the schedule is looked at again after so long.
+const LOOKED_FOR: Duration = Duration::from_secs(300);
+
 /// The backups of this process: one at a time.
 #[derive(Default)]
 pub(super) struct Backups {
     state: Mutex<BackupState>,
     scheduled: Option<Scheduled>,
+    pub(super) journal: Option<Journal>,
+}
+
+/// What is in a sink.
+#[derive(Debug, Clone)]
+pub struct InSink {
+    /// When it was looked at.
+    pub looked_at: Time,
+    /// The backups, oldest first.
+    pub all: Vec<Stored>,
 }
 
 /// How backups stand.
@@ -52,8 +66,16 @@ pub struct BackupState {
     pub schedule: Option<Schedule>,
     /// When the next one is.
     pub next_at: Option<Time>,
-    /// What is in the sink of the schedule is known.
-    listed: bool,
+    /// The sink of the schedule.
+    pub sink: Option<String>,
+    /// What is in it, once it was looked at.
+    pub held: Option<InSink>,
+    /// How what follows the backups stands, where that is configured.
+    pub journal: Option<JournalState>,
+    /// A full one is made without regard to the schedule, for increments have nothing to follow.
+    pub(super) base_wanted: bool,
+    /// The sink is looked at then.
+    look_at: Option<Time>,
     /// Not before this.
     retry_at: Option<Time>,
 }
@@ -89,6 +111,32 @@ struct Scheduled {
     keep: Keep,
 }
 
+impl BackupState {
+    /// Knows what is in the sink of the schedule.
+    fn see(&mut self, all: Vec<Stored>, now: Time) {
+        let restored = all.iter().filter_map(|stored| stored.proven.as_ref());
+        let restored = restored.filter(|proven| proven.restored);
+        let proven_at = restored.map(|proven| proven.at).max();
+        // One that was made elsewhere, because somebody asked, may be newer.
+        self.proven_at = self.proven_at.max(proven_at);
+        let known = self.newest.as_ref();
+        if let Some(newest) = all.iter().rfind(|stored| !stored.increment)
+            && known.is_none_or(|known| newest.seq >= known.seq)
+        {
+            // Only who made it knows its rows.
+            let rows = known.filter(|known| known.name == newest.name);
+            self.newest = Some(Stored {
+                rows: rows.and_then(|known| known.rows),
+                ..newest.clone()
+            });
+        }
+        self.held = Some(InSink {
+            looked_at: now,
+            all,
+        });
+    }
+}
+
 impl Backups {
     /// As configured.
     pub fn new(config: Option<&BackupConfig>) -> Result<Self, StartError> {
@@ -109,11 +157,20 @@ impl Backups {
             }
         };
         let [daily, weekly, monthly] = config.keep;
+        let journal = config.journal.as_ref().map(|journal| {
+            let sink = journal.sink.parse();
+            let sink = sink.map_err(|e| bad("CERTCTL_BACKUP_JOURNAL_SINK", e))?;
+            Ok::<_, StartError>(Journal::new(sink, journal.every, &locking))
+        });
+        let journal = journal.transpose()?;
         Ok(Self {
             state: Mutex::new(BackupState {
                 schedule: Some(config.schedule),
+                sink: Some(config.sink.clone()),
+                journal: journal.as_ref().map(Journal::begun),
                 ..BackupState::default()
             }),
+            journal,
             scheduled: Some(Scheduled {
                 schedule: config.schedule,
                 wanted: WantedBackup {
@@ -130,7 +187,15 @@ impl Backups {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, BackupState> {
+    /// Has the sinks looked at again before the next backup is made: others may have made some.
+    pub fn look_again(&self) {
+        self.state().look_at = None;
+        if let Some(journal) = &self.journal {
+            journal.find_again();
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, BackupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -171,7 +236,8 @@ impl App {
             if state.running.is_some() || state.retry_at.is_some_and(|at| now < at) {
                 return Ok(());
             }
-            if !state.listed {
+            if state.look_at.is_none_or(|at| now >= at) {
+                state.look_at = Some(now.plus(LOOKED_FOR));
                 state.running = Some(0);
                 drop(state);
                 self.look_at_sink();
@@ -180,7 +246,7 @@ impl App {
             let newest = state.newest.as_ref().map(|stored| stored.created_at);
             let next = newest.map(|at| Time::from_seconds(scheduled.schedule.next(at.seconds())));
             state.next_at = next;
-            if next.is_some_and(|next| now < next) {
+            if !state.base_wanted && next.is_some_and(|next| now < next) {
                 return Ok(());
             }
         }
@@ -203,26 +269,20 @@ impl App {
             let mut state = app.backups.state();
             state.running = None;
             match listed {
-                Ok(all) => {
-                    state.listed = true;
-                    let mut restored = all.iter().filter_map(|stored| stored.proven.as_ref());
-                    state.proven_at = restored
-                        .by_ref()
-                        .filter(|proven| proven.restored)
-                        .map(|proven| proven.at)
-                        .max();
-                    state.newest = all.into_iter().rfind(|stored| !stored.increment);
-                }
+                Ok(all) => state.see(all, app.now()),
                 Err(e) => {
                     tracing::error!(error = %e, "the sink of the backups cannot be read");
-                    state.failures += 1;
-                    state.retry_at = Some(app.now().plus(AFTER_FAILURE));
+                    if state.held.is_none() {
+                        state.failures += 1;
+                        state.look_at = None;
+                        state.retry_at = Some(app.now().plus(AFTER_FAILURE));
+                    }
                 }
             }
         });
     }
 
-    async fn in_sink(&self, sink: &Sink) -> Result<Vec<Stored>, BackupFailure> {
+    pub(super) async fn in_sink(&self, sink: &Sink) -> Result<Vec<Stored>, BackupFailure> {
         let s3 = self.s3()?;
         sink.list(self.ways(s3.as_ref())).await
     }
@@ -329,10 +389,17 @@ impl App {
         }
         if let Some(keep) = keep {
             self.prove_backup(wanted, &stored, &machine, ways).await?;
+            self.backups.state().base_wanted = false;
             let all = sink.list(ways).await?;
             for stored in expired(&all, keep) {
                 sink.remove(ways, &stored.name).await?;
             }
+            self.prune_journal(&stored, ways).await?;
+        }
+        let scheduled = self.backups.scheduled.as_ref();
+        if scheduled.is_some_and(|scheduled| scheduled.wanted.sink == *sink) {
+            let all = sink.list(ways).await?;
+            self.backups.state().see(all, self.now());
         }
         Ok(stored)
     }
@@ -363,11 +430,11 @@ impl App {
         Ok(())
     }
 
-    fn s3(&self) -> Result<Option<S3Access>, BackupFailure> {
+    pub(super) fn s3(&self) -> Result<Option<S3Access>, BackupFailure> {
         self.config.s3.as_ref().map(S3Access::new).transpose()
     }
 
-    fn ways<'a>(&'a self, s3: Option<&'a S3Access>) -> Ways<'a> {
+    pub(super) fn ways<'a>(&'a self, s3: Option<&'a S3Access>) -> Ways<'a> {
         Ways {
             files: &*self.files,
             s3,

@@ -90,6 +90,9 @@ pub enum AppError {
     /// Too much is going on; try again in a moment.
     #[error("the server is busy: try again in a moment")]
     Busy,
+    /// It is a leader's work, and another server has taken over.
+    #[error("another server leads by now, and does this")]
+    NotLeading,
     /// The store does not answer for now; try again in a moment.
     #[error("the store is not to be reached: try again in a moment")]
     Away,
@@ -148,7 +151,9 @@ impl From<StoreError> for AppError {
         match e {
             StoreError::Commit(CommitError::Busy) => Self::Busy,
             StoreError::Commit(CommitError::Unknown) => Self::Unknown,
-            StoreError::Commit(e @ CommitError::Outdated { .. }) => Self::Outdated(e.to_string()),
+            StoreError::Commit(e @ (CommitError::Outdated { .. } | CommitError::Behind { .. })) => {
+                Self::Outdated(e.to_string())
+            }
             e if e.is_away() => Self::Away,
             e => Self::Store(e.to_string()),
         }
@@ -161,7 +166,9 @@ impl AppError {
         match e {
             CommitError::Busy => Self::Busy,
             CommitError::Unknown => Self::Unknown,
-            e @ CommitError::Outdated { .. } => Self::Outdated(e.to_string()),
+            e @ (CommitError::Outdated { .. } | CommitError::Behind { .. }) => {
+                Self::Outdated(e.to_string())
+            }
             e if e.is_away() => Self::Away,
             CommitError::Unwritable(e) => Self::Invalid {
                 field: "body",

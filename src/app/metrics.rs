@@ -217,8 +217,15 @@ impl App {
         let numbers = self.numbers(who).await?;
         let mut sheet = Sheet::default();
         write(&mut sheet, &numbers);
-        write_backups(&mut sheet, &self.backup_numbers(), numbers.now);
+        let backups = self.backup_numbers();
+        write_backups(&mut sheet, &backups, numbers.now);
+        write_journal(&mut sheet, &backups, (numbers.now, self.started_at));
         write_usage(&mut sheet, &Usage::now(), self.started_at);
+        sheet.gauge(
+            "certctl_leader",
+            "1 on the server that renews, retries and makes the scheduled backups; 0 on others of the same database.",
+            f64::from(u8::from(self.leads() != Some(false))),
+        );
         self.metrics.schema_ahead(self.store.is_ahead());
         Ok(sheet.into_text() + &self.metrics.text())
     }
@@ -416,6 +423,29 @@ fn write_backups(sheet: &mut Sheet, state: &BackupState, now: Time) {
         "certctl_backup_failures_total",
         "Backups that were not made, or not proven.",
         state.failures as f64,
+    );
+}
+
+/// How what follows the backups stands, where that is configured.
+fn write_journal(sheet: &mut Sheet, state: &BackupState, (now, began): (Time, Time)) {
+    let Some(journal) = &state.journal else {
+        return;
+    };
+    let covers = journal.covers.unwrap_or(began);
+    sheet.gauge(
+        "certctl_backup_journal_lag_seconds",
+        "What was committed longer ago is in the journal or the newest backup.",
+        now.since(covers).as_secs_f64(),
+    );
+    sheet.counter(
+        "certctl_backup_journal_increments_total",
+        "Increments that the journal got.",
+        journal.made as f64,
+    );
+    sheet.counter(
+        "certctl_backup_journal_failures_total",
+        "Increments that the journal did not get.",
+        journal.failures as f64,
     );
 }
 

@@ -19,16 +19,20 @@ mod crl;
 mod database;
 mod demand;
 mod deploy;
+pub mod doctor;
 mod edit;
 mod error;
 mod expected;
 mod export;
 mod fence;
+mod follow;
 mod issue;
 mod issuers;
 mod jobs;
 mod join;
+mod journal;
 mod keys;
+mod lead;
 mod lifecycle;
 mod limits;
 pub mod lists;
@@ -55,7 +59,7 @@ mod work;
 pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use audit::{Chained, EventExport, EventFilter, EventPage};
-pub use backups::{BackupState, LastBackup, WantedBackup};
+pub use backups::{BackupState, InSink, LastBackup, WantedBackup};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
 pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
@@ -71,6 +75,7 @@ pub use fence::RestorePlan;
 pub use issuers::{IssuerEdit, IssuerView};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
+pub use journal::JournalState;
 pub use keys::{KeyMade, KeyView, MAX_OVERLAP, NewGrant, NewKey};
 pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
@@ -108,12 +113,33 @@ use crate::{
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
+/// A store that is well answers within this: whoever asks whether it is does not wait for long.
+const ANSWER: Duration = Duration::from_secs(5);
 
-/// Everything the control plane was given.
+/// A server as somebody acts in it.
+///
+/// Servers that share a store elect one that leads: work which is to be done once is done through
+/// [`leading`](App::leading), whose every decision asserts the term that it was begun in.
+#[derive(Clone)]
 pub struct App {
+    server: Arc<Server>,
+    /// The version of the row of the term, where this is the work of a leader.
+    term: Option<u64>,
+}
+
+impl std::ops::Deref for App {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+/// Everything a server was given, and what it remembers.
+pub struct Server {
     /// Where everything is kept.
     pub store: Store,
     /// The time.
@@ -154,10 +180,16 @@ pub struct App {
     configured: configured::Configured,
     /// How often callers may call.
     limits: limits::Limits,
+    /// Whether this one leads the servers of the store.
+    lead: lead::Lead,
+    /// How far it has followed what others commit.
+    followed: follow::Followed,
     /// Whether a restored store may be acted on.
     fence: fence::Fence,
     /// The backups that are made here.
     backups: backups::Backups,
+    /// The look at the whole installation.
+    doctor: doctor::Doctor,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.
@@ -184,12 +216,15 @@ pub enum NotReady {
     /// A later version has changed the store.
     #[error("a later version has changed the store, and this one may no longer write to it")]
     Outdated,
-    /// The store says nothing.
-    #[error("the store does not answer in time")]
-    Silent,
-    /// The store does not answer, or takes no commits.
+    /// The store was brought back to the format of an earlier version.
+    #[error("the store has the format of an earlier version: `certctl migrate up` brings it up")]
+    Behind,
+    /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store says nothing.
+    #[error("the store did not answer within {ANSWER:?}")]
+    Silent,
 }
 
 impl App {
@@ -212,8 +247,14 @@ impl App {
             .to_string()
     }
 
-    /// Whether the store answers, the loops look, and the server is not about to stop.
+    /// Whether the store answers and takes commits, the loops look, and the server is not about to
+    /// stop.
     pub async fn ready(&self) -> Result<(), NotReady> {
+        let looked = timeout(ANSWER, self.looked_at()).await;
+        looked.unwrap_or(Err(NotReady::Silent))
+    }
+
+    async fn looked_at(&self) -> Result<(), NotReady> {
         if self.tasks.token().is_cancelled() {
             return Err(NotReady::Stopping);
         }
@@ -224,6 +265,9 @@ impl App {
         if self.store.is_outdated() {
             return Err(NotReady::Outdated);
         }
+        if self.store.is_behind() {
+            return Err(NotReady::Behind);
+        }
         if self.store.is_refusing() {
             self.store
                 .commit(self.trial())
@@ -233,8 +277,10 @@ impl App {
         Ok(())
     }
 
-    /// Writes down what is only remembered and closes the store: the last thing a server does.
+    /// Hands on the lead, writes down what is only remembered and closes the store: the last thing
+    /// a server does.
     pub async fn close(&self) {
+        self.resign().await;
         if let Err(e) = self.write_heard().await {
             tracing::warn!(error = %e, "heartbeats were not written down");
         }
@@ -246,11 +292,11 @@ impl App {
 
     /// Lets the change feed forget what is older than `kept`.
     pub(crate) async fn trim_feed(&self, kept: Duration) -> Result<(), AppError> {
-        let now = self.now();
-        let trimmed = self
-            .store
-            .trim_feed(now.minus(kept), now, || self.commit_id());
-        Ok(trimmed.await?)
+        let old = self.now().minus(kept);
+        match self.store.trim_feed(old, || self.unit()).await {
+            Err(StoreError::Commit(e)) => Err(self.refused(e)),
+            trimmed => Ok(trimmed?),
+        }
     }
 
     /// A commit that changes nothing of meaning, by which a store that took none is seen to take
@@ -267,9 +313,12 @@ impl App {
         }
     }
 
-    /// A new decision.
+    /// A new decision. That of a leader asserts its term: it cannot be committed after another
+    /// server took over.
     pub(crate) fn unit(&self) -> Unit<'_> {
-        self.store.unit(self.commit_id(), self.now())
+        let mut unit = self.store.unit(self.commit_id(), self.now());
+        self.assert_term(&mut unit);
+        unit
     }
 
     fn commit_id(&self) -> u128 {
@@ -296,8 +345,8 @@ impl App {
             match unit.commit().await {
                 Ok(_) => return Ok(outcome),
                 // What is remembered of the rules may be what is out of date.
-                Err(e) if e.is_conflict() => self.rules.forget(),
-                Err(e) => return Err(AppError::of_commit(e, self.now())),
+                Err(e) if e.is_conflict() && !self.is_superseded(&e) => self.rules.forget(),
+                Err(e) => return Err(self.refused(e)),
             }
         }
         Err(AppError::Busy)

@@ -6,7 +6,7 @@ use crate::{
     agent::protocol::{self, OBSERVATIONS_A_CALL},
     clock::Time,
     domain::{
-        AuditEvent, Category, Certificate, Deployment, DeploymentState, Ending, Holder,
+        AuditEvent, Category, Certificate, Deployment, DeploymentState, Ending, Holder, Look,
         Observation, Principal, Target, Version,
         observation::{REPAIR_EVERY, Seen, WRITTEN_EVERY},
     },
@@ -127,6 +127,8 @@ impl App {
     ) -> Result<(), AppError> {
         let id = &Observation::id_of(&found.certificate_id, &found.target_id);
         let serial = &serial;
+        // Another server hears of it by the row.
+        let awaited = self.watched.is_awaited_elsewhere(&found.target_id);
         let repairs: Option<bool> = self
             .decide(|mut unit| async move {
                 let now = self.now();
@@ -162,6 +164,7 @@ impl App {
                 }
                 let repairs = self.repair(&mut unit, &cert, &mut new, now).await?;
                 if !repairs
+                    && !awaited
                     && let Some(old) = &old
                     && old.says_as(&new)
                     && now.since(old.seen_at) < WRITTEN_EVERY
@@ -183,6 +186,9 @@ impl App {
         let Some(repairs) = repairs else {
             return Ok(());
         };
+        if awaited {
+            self.watched.told_elsewhere(&found.target_id);
+        }
         self.watched.looked(id, self.now());
         if repairs {
             self.doorbell.ring(agent);
@@ -239,7 +245,10 @@ impl App {
         let mut awaited = Vec::new();
         let mut looks = self.watched.looks();
         let before = *looks.borrow_and_update();
-        for deployed in self.deployed(&certificate).await? {
+        let deployed = self.deployed(&certificate).await?;
+        self.ask_elsewhere(deployed.iter().map(|deployed| &deployed.target))
+            .await?;
+        for deployed in deployed {
             let target = deployed.target;
             self.watched.ask(&target.agent, &target.id);
             self.doorbell.ring(&target.agent);
@@ -266,6 +275,30 @@ impl App {
             () = tokio::time::sleep(LOOKED_WITHIN) => {}
         }
         self.served_since(&certificate, Some(before)).await
+    }
+
+    /// Has other servers ask for a look at targets, whose agents may wait for work there.
+    async fn ask_elsewhere(&self, targets: impl Iterator<Item = &Target>) -> Result<(), AppError> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        let targets: Vec<&Target> = targets.collect();
+        let targets = &targets;
+        self.decide(|mut unit| async move {
+            for target in targets {
+                let look = Look {
+                    id: target.id.clone(),
+                    agent: target.agent.clone(),
+                    at: self.now(),
+                };
+                match unit.load_opt::<Look>(&target.id).await? {
+                    Some(old) => unit.put(old.map(|_| look)),
+                    None => unit.insert(look),
+                }
+            }
+            Ok((unit, ()))
+        })
+        .await
     }
 
     async fn served_since(

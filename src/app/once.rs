@@ -77,7 +77,7 @@ impl App {
                 match unit.commit().await {
                     Ok(_) => Ok(Some(made)),
                     Err(e) if e.is_conflict() => Ok(None),
-                    Err(e) => Err(AppError::of_commit(e, self.now())),
+                    Err(e) => Err(self.refused(e)),
                 }
             };
             match attempt.await {

@@ -2,12 +2,13 @@
 //! run again: each step finds what the step before left.
 
 use super::{
-    App, SystemCa,
+    App, Server, SystemCa,
     backups::Backups,
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
     database,
+    lead::Lead,
     limits::Limits,
     nodes::Nodes,
     rules::Rules,
@@ -18,11 +19,12 @@ use crate::{
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{Crypto, OsRng, RingCrypto, RingError},
+    id::Id,
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
     store::{
-        CommitError, Committer, Engine, EngineError, OnFatal, Postgres, Redb, Store, StoreError,
+        CommitError, Committer, Engine, EngineError, Postgres, Redb, Store, StoreError,
         migrate::MigrateError,
     },
     sys::{Disk, FileError, Files, Reach, Rooms, Tasks, remove_temporaries},
@@ -83,7 +85,9 @@ impl Parts {
             tracing::error!(error = %e, "the store cannot be written: the process ends");
             std::process::exit(STORE_FAILED);
         };
-        let store = machine_store(&config, Committer::Thread, Box::new(on_fatal)).await?;
+        let engine = machine_engine(&config).await?;
+        let store = Store::start(engine, Committer::Thread, Box::new(on_fatal));
+        let store = store.map_err(|e| EngineError::Io(e.to_string()))?;
         Ok(Self {
             store,
             clock: Arc::new(SystemClock),
@@ -98,19 +102,8 @@ impl Parts {
     }
 }
 
-/// The store of this machine, made when it is missing: in the data directory, or in the database
-/// that the settings name.
-pub(super) async fn machine_store(
-    config: &ServerConfig,
-    mode: Committer,
-    on_fatal: OnFatal,
-) -> Result<Store, StartError> {
-    let engine = machine_engine(config).await?;
-    let store = Store::start(engine, mode, on_fatal);
-    Ok(store.map_err(|e| EngineError::Io(e.to_string()))?)
-}
-
-/// The engine of that store.
+/// The engine of this machine's store, made when it is missing: in the data directory, or in the
+/// database that the settings name.
 pub async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
     let made = Disk.make_dir(&config.data_dir, 0o700);
     made.map_err(StartError::DataDir)?;
@@ -121,6 +114,20 @@ pub async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, St
         }
         None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
     })
+}
+
+/// As [`machine_engine`], and makes nothing.
+pub(super) async fn found_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
+    if let Some(database) = &config.database {
+        let login = database::login(database, &Disk)?;
+        return Ok(Arc::new(Postgres::find(login, PATIENCE).await?));
+    }
+    let path = config.data_dir.join("certctl.redb");
+    if Disk.metadata(&path)?.is_none() {
+        let dir = config.data_dir.display().to_string();
+        return Err(EngineError::NoStore(dir).into());
+    }
+    Ok(Arc::new(Redb::open(&path)?))
 }
 
 /// The exit code when the store failed while the server ran (EX_IOERR of sysexits.h).
@@ -332,8 +339,9 @@ impl App {
             .below(vec![root])
             .published(pointers);
         let metrics = Metrics::new(store.metrics());
-        let app = App {
+        let server = Server {
             started_at: clock.now(),
+            lead: Lead::new(Id::generate("srv", clock.now(), &*rng)),
             store,
             clock,
             rng,
@@ -349,8 +357,10 @@ impl App {
             heard: Heard::default(),
             watched: Watched::default(),
             pulse: Pulse::default(),
+            followed: Default::default(),
             fence: Default::default(),
             backups,
+            doctor: Default::default(),
             refusals: Throttle::default(),
             metrics,
             files,
@@ -362,6 +372,8 @@ impl App {
             limits: Limits::new(&config),
             config,
         };
+        let app = App::of(server);
+        app.begin_to_follow().await?;
         app.know_fence().await?;
         app.look_at_room();
         app.remember_heard().await?;

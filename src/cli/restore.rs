@@ -32,8 +32,11 @@ pub struct Restore {
     /// Take all increments of this sink, too, that follow the backup
     #[arg(long, value_name = "SINK", value_parser = backup::sink, conflicts_with = "increments")]
     with_increments: Option<Sink>,
+    /// The same of the sink that CERTCTL_BACKUP_JOURNAL_SINK names
+    #[arg(long, conflicts_with_all = ["increments", "with_increments"])]
+    replay_journal: bool,
     /// Of those, only the ones before this backup or sequence number
-    #[arg(long, value_name = "BACKUP", requires = "with_increments")]
+    #[arg(long, value_name = "BACKUP")]
     before: Option<String>,
     /// Do all but the last step: nothing changes
     #[arg(long)]
@@ -91,9 +94,18 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     };
     let machine = Machine::this(settings)?;
     let name = base.name.clone();
+    let sink = match command.replay_journal {
+        true => Some(journal(env)?),
+        false => command.with_increments,
+    };
+    if command.before.is_some() && sink.is_none() {
+        return Err(CliError::Usage(
+            "--before goes with --with-increments or --replay-journal".into(),
+        ));
+    }
     let mut places = vec![base];
     places.extend(command.increments);
-    if let Some(sink) = command.with_increments {
+    if let Some(sink) = sink {
         let found = machine.following(&places[0], &sink, command.before.as_deref());
         places.extend(found.await?);
     }
@@ -140,6 +152,18 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         );
     }
     Ok(())
+}
+
+/// The sink of the journal.
+fn journal(env: &Environment) -> Result<Sink, CliError> {
+    let setting = "CERTCTL_BACKUP_JOURNAL_SINK";
+    let sink = env.get(setting).ok_or_else(|| {
+        CliError::Usage(format!(
+            "{setting} is not set here: name the journal's sink by --with-increments"
+        ))
+    })?;
+    let bad = |e| CliError::Config(format!("{setting}: {e}"));
+    backup::sink(sink).map_err(bad)
 }
 
 fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {

@@ -5,7 +5,7 @@ use super::{
     database::DatabaseConfig,
     environment::Environment,
     fault::ConfigError,
-    schedule::{Schedule, keep},
+    schedule::{Schedule, interval, keep},
     settings::{bytes, count, ip, origins, port, rate, switch, url_host},
 };
 use crate::{
@@ -69,6 +69,17 @@ pub struct BackupConfig {
     pub encrypt_to: Vec<String>,
     /// The passphrase that opens them.
     pub passphrase: Option<SecretString>,
+    /// What follows them within seconds.
+    pub journal: Option<JournalConfig>,
+}
+
+/// Increments that follow a server's backups.
+#[derive(Debug, Clone)]
+pub struct JournalConfig {
+    /// Where they go.
+    pub sink: String,
+    /// How often one is made.
+    pub every: Duration,
 }
 
 /// The way to S3, or to what speaks like it.
@@ -199,7 +210,12 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
 }
 
 fn backup(env: &Environment) -> Result<Option<BackupConfig>, ConfigError> {
+    let journal = env.get("CERTCTL_BACKUP_JOURNAL_SINK");
     let Some(schedule) = env.get("CERTCTL_BACKUP_SCHEDULE") else {
+        if journal.is_some() {
+            let why = "increments follow backups: it goes with CERTCTL_BACKUP_SCHEDULE";
+            return Err(ConfigError::of("CERTCTL_BACKUP_JOURNAL_SINK", why));
+        }
         return Ok(None);
     };
     let of = |setting: &'static str| move |e: String| ConfigError::of(setting, e);
@@ -223,6 +239,12 @@ fn backup(env: &Environment) -> Result<Option<BackupConfig>, ConfigError> {
         keep: keep(env.or_default("CERTCTL_BACKUP_KEEP")).map_err(of("CERTCTL_BACKUP_KEEP"))?,
         encrypt_to,
         passphrase: passphrase.map(|text| text.to_owned().into()),
+        journal: journal.map(|sink| JournalConfig {
+            sink: sink.to_owned(),
+            // What is given was checked; the default is good.
+            every: interval(env.or_default("CERTCTL_BACKUP_JOURNAL_EVERY"))
+                .unwrap_or(Duration::from_secs(5)),
+        }),
     }))
 }
 

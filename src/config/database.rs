@@ -154,13 +154,12 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
                 "require" => binding = Binding::Require,
                 _ => faults.push("channel_binding is to be disable, prefer or require".to_owned()),
             },
-            _ => {
-                let shown: String = key.chars().take(40).collect();
-                faults.push(format!(
-                    "there is no parameter {shown:?}; sslmode, sslrootcert and channel_binding may \
-                     be given"
-                ));
-            }
+            // Where a password holds a ?, what follows is a part of it.
+            _ => faults.push(
+                "a parameter is neither sslmode nor sslrootcert nor channel_binding, which may be \
+                 given (a ? or & in user or password is written %3F or %26)"
+                    .to_owned(),
+            ),
         }
     }
     if host.is_empty() {
@@ -226,6 +225,15 @@ fn ssl_mode(text: &str, faults: &mut Vec<String>) -> Option<SslMode> {
         _ => faults.push("sslmode is to be disable, require, verify-ca or verify-full".to_owned()),
     }
     None
+}
+
+impl std::fmt::Display for DatabaseHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Directory(dir) => dir.display().fmt(f),
+        }
+    }
 }
 
 impl DatabaseHost {

@@ -14,11 +14,11 @@ mod schedule;
 mod settings;
 
 pub use check::{
-    BackupConfig, Flags, KeyList, KeySource, LogConfig, Rates, ReadKeys, S3Config, ServerConfig,
-    data_dir, logging, public_host, s3, server,
+    BackupConfig, Flags, JournalConfig, KeyList, KeySource, LogConfig, Rates, ReadKeys, S3Config,
+    ServerConfig, data_dir, logging, public_host, s3, server,
 };
 pub use database::{Binding, DatabaseConfig, DatabaseHost, SslMode};
-pub use environment::{Environment, Reader, Shown, Source};
+pub use environment::{Environment, Reader, Shown, Source, secret_text};
 pub use fault::{ConfigError, Fault};
 pub use file::DEFAULT_FILE;
 pub use page::page;

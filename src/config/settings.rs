@@ -1,7 +1,7 @@
 //! The table of settings. Names, file keys, checks, help and the reference page follow from it.
 
 use super::database::DatabaseConfig;
-use super::schedule::{Schedule, keep};
+use super::schedule::{Schedule, interval, keep};
 use crate::{
     access::{
         configured::{admin_keys, named_keys},
@@ -47,6 +47,8 @@ pub enum Kind {
     Service,
     /// When something is done again and again.
     Schedule,
+    /// So long.
+    Interval,
     /// How many of days, weeks and months.
     Keep,
     /// Origins of pages, or `*`.
@@ -190,6 +192,18 @@ pub const SETTINGS: &[Setting] = &[
         "CERTCTL_BACKUP_PASSPHRASE",
         Kind::Text,
         "passphrase that opens them, instead of recipients",
+    ),
+    public(
+        "CERTCTL_BACKUP_JOURNAL_SINK",
+        Kind::Text,
+        "",
+        "where what came since the newest backup goes within seconds, as increments: dir:/a/path or s3://bucket/prefix, on another disk than the store; goes with CERTCTL_BACKUP_SCHEDULE",
+    ),
+    public(
+        "CERTCTL_BACKUP_JOURNAL_EVERY",
+        Kind::Interval,
+        "5s",
+        "how often such an increment is made; none while nothing has changed",
     ),
     public(
         "CERTCTL_BACKUP_S3_ENDPOINT",
@@ -355,6 +369,7 @@ impl Kind {
             Self::Url => "https URL",
             Self::Service => "URL",
             Self::Schedule => "interval or time of day",
+            Self::Interval => "time",
             Self::Keep => "days, weeks, months",
             Self::Origins => "list of origins",
             Self::Switch => "true or false",
@@ -394,6 +409,9 @@ impl Kind {
             Self::Rate if rate(text).is_none() => "a number above 0 is expected, e.g. 50 or 0.5",
             Self::Count if count(text).is_none() => "a number from 1 to 1000000 is expected",
             Self::Bytes if bytes(text).is_none() => "a size is expected, e.g. 256MiB, 1GiB or 0",
+            Self::Interval if interval(text).is_none() => {
+                "a time from a second to ten years is expected, e.g. 5s, 30m, 6h or 90d"
+            }
             Self::Networks => {
                 return text
                     .parse::<Networks>()

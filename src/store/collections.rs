@@ -10,9 +10,10 @@ use crate::{
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
-        DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Observation, Order,
-        OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy, Replan, Restoration,
-        Revocation, Session, Target, Team, Version, job::JobKind, once::Outcome,
+        DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Leader, Look,
+        Observation, Order, OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy,
+        Replan, Restoration, Revocation, Session, Target, Team, Version, job::JobKind,
+        once::Outcome,
     },
     id::Id,
 };
@@ -719,6 +720,10 @@ document!(RingRow, "ring", [], |self, _keys| {});
 
 document!(Restoration, "restoration", [], |self, _keys| {});
 
+document!(Leader, "leader", [], |self, _keys| {});
+
+document!(Look, "look", [], |self, _keys| {});
+
 /// The key under which an open order stands.
 pub fn open_order_key(certificate: &Id, holder: &Holder) -> Key {
     Key::new()
@@ -757,6 +762,8 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Outcome>(),
     Collection::of::<RingRow>(),
     Collection::of::<Restoration>(),
+    Collection::of::<Leader>(),
+    Collection::of::<Look>(),
     Collection::of::<Schema>(),
     Collection::of::<Record>(),
 ];

@@ -7,6 +7,7 @@
 
 pub mod backup;
 mod batch;
+mod check;
 mod collections;
 mod commit;
 mod counting;
@@ -30,21 +31,22 @@ pub use batch::{
     Append, Batch, Committed, CounterChange, CounterOp, Doc, Expect, IndexKey, Invalid, Outcome,
     Refusal, Write,
 };
+pub use check::{Checked, Fault};
 pub use collections::*;
 pub use commit::{link, next_epoch};
 pub use counting::{Counting, Work};
 pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};
 pub use engine::{
-    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Load, Query, Row, Scan,
-    Snapshot,
+    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Hold, Index, Load, Query, Row,
+    Scan, Snapshot,
 };
 pub use error::{CommitError, StoreError, Unwritable, UnwritableReason};
 pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
-pub use postgres::{Login, LoginBinding, Postgres, Replacement};
+pub use postgres::{Login, LoginBinding, Ping, Postgres, Replacement};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
@@ -138,6 +140,11 @@ impl Store {
         self.wake.clone()
     }
 
+    /// Whether other processes may have this store open.
+    pub fn is_shared(&self) -> bool {
+        self.engine.notices().is_some()
+    }
+
     /// Begins a decision; `id` names its commit, `now` is when it is made.
     pub fn unit(&self, id: u128, now: Time) -> Unit<'_> {
         Unit::new(self, id, now)
@@ -149,10 +156,9 @@ impl Store {
     /// Nothing changed, save with [`CommitError::Unknown`].
     pub async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
         batch.validate()?;
-        if !self.known.load().may_write() {
-            return Err(self.outdated());
-        }
-        let outcome = self.commit_migrating(batch).await;
+        let outcome = self
+            .commit_as_known(batch, |known| known.may_write() && !known.is_behind())
+            .await;
         match &outcome {
             Ok(_) => self.refusing.store(false, Ordering::Relaxed),
             Err(e) if e.is_away() || matches!(e, CommitError::Unknown) => {
@@ -289,15 +295,25 @@ impl Store {
         }
     }
 
-    /// Lets the feed forget commits older than `time`, in slices; `commit_id` names the commits.
+    /// The number of the last commit.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn last_commit(&self) -> Result<u64, StoreError> {
+        match self.ask(Query::Sequence).await? {
+            Answer::Sequence(last) => Ok(last),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Lets the feed forget commits older than `time`, in slices; `begin` begins a decision.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
-    pub async fn trim_feed(
-        &self,
+    pub async fn trim_feed<'a>(
+        &'a self,
         time: Time,
-        now: Time,
-        commit_id: impl Fn() -> u128 + Send,
+        begin: impl Fn() -> Unit<'a> + Send,
     ) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
@@ -311,13 +327,9 @@ impl Store {
             let old = changes.iter().take_while(|change| change.at < time);
             let (n, last) = old.fold((0, 0), |(n, _), change| (n + 1, change.seq));
             if n > 0 {
-                let batch = Batch {
-                    id: commit_id(),
-                    at: now,
-                    trim: last,
-                    ..Batch::default()
-                };
-                self.commit(batch).await?;
+                let mut unit = begin();
+                unit.trim_feed(last);
+                unit.commit().await?;
             }
             if n < TRIMMED_AT_ONCE {
                 return Ok(());

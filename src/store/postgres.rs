@@ -1,6 +1,7 @@
 //! The engine of servers that share a PostgreSQL database (15 or later).
 
 mod commit;
+mod ping;
 mod places;
 mod pool;
 mod read;
@@ -12,13 +13,14 @@ mod sql;
 mod views;
 mod watch;
 
+pub use ping::Ping;
 pub use replace::Replacement;
 pub use session::{Login, LoginBinding};
 
 use super::{
     batch::{Batch, Outcome},
     commit::{LOADING, epoch_start},
-    engine::{Answer, Engine, EngineError, Load, Query, Snapshot},
+    engine::{Answer, Engine, EngineError, Hold, Load, Query, Snapshot},
 };
 use crate::sys::Tasks;
 use async_trait::async_trait;
@@ -32,6 +34,9 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+/// Waits for whoever changes the store as a whole. Many rows may be on their way.
+const HOLD: &str = "SET statement_timeout = '10min'; SET idle_session_timeout = 0; \
+                    SELECT pg_advisory_lock(8443, 1)";
 /// Between attempts at that.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -53,13 +58,24 @@ impl Postgres {
     /// # Errors
     /// When it does not, refuses the login, or cannot be used.
     pub async fn open(login: Login, patience: Duration) -> Result<Self, EngineError> {
+        Self::opened(login, patience, true).await
+    }
+
+    /// As [`open`](Self::open), and makes nothing.
+    ///
+    /// # Errors
+    /// As there; [`EngineError::NoStore`] where there is none.
+    pub async fn find(login: Login, patience: Duration) -> Result<Self, EngineError> {
+        Self::opened(login, patience, false).await
+    }
+
+    async fn opened(login: Login, patience: Duration, new: bool) -> Result<Self, EngineError> {
         let tasks = Tasks::new();
-        let size = login.connections;
         let connector = Arc::new(Connector::new(login, tasks.clone()));
         let until = Instant::now() + patience;
         let mut told = false;
         loop {
-            match make(&connector).await {
+            match connector.answer(make(&connector, new)).await {
                 Ok(()) => break,
                 Err(EngineError::Away(why)) if Instant::now() < until => {
                     if !told {
@@ -71,7 +87,10 @@ impl Postgres {
                 Err(e) => return Err(e),
             }
         }
-        make_views(&connector).await?;
+        if new {
+            connector.answer(make_views(&connector)).await?;
+        }
+        let size = connector.connections();
         let (heard, hears) = tokio::sync::watch::channel(0);
         tasks.spawn("database watch", watch::watch(connector.clone(), heard));
         let mut store = Self::of(connector, size, tasks);
@@ -131,11 +150,18 @@ impl Drop for Postgres {
     }
 }
 
-/// Makes the tables of a new store, as one durable step.
-async fn make(connector: &Connector) -> Result<(), EngineError> {
+/// Finds the tables, or makes those of a new store as one durable step.
+async fn make(connector: &Connector, new: bool) -> Result<(), EngineError> {
     let client = connector.client().await?;
     let schema = connector.schema();
     let is_there = schema.of(schema::FOUND);
+    if !new {
+        let found = client.query_one(&*is_there, &[]).await;
+        let found: bool = found.and_then(|row| row.try_get(0)).map_err(engine_error)?;
+        if !found {
+            return Err(EngineError::NoStore("the database".to_owned()));
+        }
+    }
     let made = async {
         let found: bool = client.query_one(&*is_there, &[]).await?.try_get(0)?;
         if found {
@@ -210,22 +236,26 @@ impl Engine for Postgres {
         let late = |_| silent(patience);
         loop {
             let lease = timeout_at(until, self.pool.lease()).await.map_err(late)??;
-            let answers = Box::pin(read::answers(lease.session()?, &questions));
+            let session = lease.session()?;
+            let answers = Box::pin(read::answers(session, &questions));
             match timeout_at(until, answers).await {
                 // What it still says is for nobody.
                 Err(e) => {
                     lease.give_up();
                     return Err(late(e));
                 }
-                Ok(answered) => match answered {
-                    // It ended while nobody used it: a new one may do.
-                    Err(EngineError::Away(_)) if lease.used => lease.give_up(),
-                    Err(e @ EngineError::Away(_)) => {
-                        lease.give_up();
-                        return Err(e);
+                Ok(answered) => {
+                    let is_gone = session.is_gone();
+                    match answered {
+                        // It ended while nobody used it: a new one may do.
+                        Err(EngineError::Away(_)) if lease.used && is_gone => lease.give_up(),
+                        Err(e @ EngineError::Away(_)) => {
+                            lease.give_up();
+                            return Err(e);
+                        }
+                        answered => return answered,
                     }
-                    answered => return answered,
-                },
+                }
             }
         }
     }
@@ -255,7 +285,7 @@ impl Engine for Postgres {
                     return self.resolve(pending).await;
                 }
                 // Nothing was changed: it ended while nobody used it.
-                Err(Failure::Before(EngineError::Away(_))) if used => {}
+                Err(Failure::Before(EngineError::Away(_))) if used && session.is_gone() => {}
                 Err(Failure::Before(e)) => return Err(e),
             }
         }
@@ -292,6 +322,13 @@ impl Engine for Postgres {
     async fn load(&self, part: Load) -> Result<(), EngineError> {
         let session = self.connector.session().await?;
         commit::load(&session, &part).await
+    }
+
+    async fn hold(&self) -> Result<Option<Hold>, EngineError> {
+        let client = self.connector.client().await?;
+        // The lock ends with the session.
+        client.batch_execute(HOLD).await.map_err(engine_error)?;
+        Ok(Some(Box::new(client)))
     }
 
     async fn others(&self) -> Result<Vec<u16>, EngineError> {

@@ -3,7 +3,7 @@
 use super::{Page, Reader, assets, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
-    app::{App, BackupState, RestorePlan},
+    app::{App, BackupState, JournalState, RestorePlan, backup::Stored},
     clock::Time,
 };
 use askama::Template;
@@ -27,6 +27,80 @@ struct Whole<'a> {
     next: Option<Moment>,
     running: bool,
     failed: Option<(Moment, String)>,
+    held: Option<Held>,
+    journal: Option<Following>,
+}
+
+/// What is in the sink of the schedule.
+struct Held {
+    sink: String,
+    looked: Option<Moment>,
+    /// Newest first.
+    rows: Vec<Line>,
+    total: usize,
+}
+
+/// A backup in it.
+struct Line {
+    name: String,
+    made: Moment,
+    kind: &'static str,
+    size: String,
+    proven: Option<(&'static str, Moment)>,
+}
+
+/// The journal.
+struct Following {
+    sink: String,
+    every: u64,
+    covers: Option<Moment>,
+    made: u64,
+    waits: Option<&'static str>,
+    failed: Option<(Moment, String)>,
+}
+
+/// So many backups are shown.
+const SHOWN: usize = 100;
+
+impl Held {
+    fn of(state: &BackupState, now: Time) -> Option<Self> {
+        let held = state.held.as_ref();
+        let all = held.map_or(&[][..], |held| &held.all);
+        let line = |stored: &Stored| Line {
+            name: stored.name.clone(),
+            made: Moment::new(stored.created_at, now),
+            kind: if stored.increment {
+                "increment"
+            } else {
+                "full"
+            },
+            size: size(stored.bytes),
+            proven: stored.proven.as_ref().map(|proven| {
+                let how = if proven.restored { "restored" } else { "read" };
+                (how, Moment::new(proven.at, now))
+            }),
+        };
+        Some(Self {
+            sink: state.sink.clone()?,
+            looked: held.map(|held| Moment::new(held.looked_at, now)),
+            rows: all.iter().rev().take(SHOWN).map(line).collect(),
+            total: all.len(),
+        })
+    }
+}
+
+impl Following {
+    fn of(state: &JournalState, now: Time) -> Self {
+        let seen = |at: Time| Moment::new(at, now);
+        Self {
+            sink: state.sink.clone(),
+            every: state.every.as_secs(),
+            covers: state.covers.map(seen),
+            made: state.made,
+            waits: state.waits,
+            failed: state.failed.clone().map(|(at, why)| (seen(at), why)),
+        }
+    }
 }
 
 impl Whole<'_> {
@@ -72,6 +146,8 @@ fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time)
         next: state.next_at.map(seen),
         running: state.running.is_some(),
         failed,
+        held: Held::of(&state, now),
+        journal: state.journal.as_ref().map(|j| Following::of(j, now)),
         plan,
     }
 }

@@ -1,6 +1,7 @@
 //! Backups as the control plane makes and proves them.
 
 mod cut;
+mod journal;
 mod keep;
 mod replaced;
 mod s3;

@@ -10,6 +10,7 @@ use certctl::{
     },
     sys::{Disk, FileError, Files, Metadata, Owner as FileOwner},
 };
+use futures_util::stream::iter;
 use serde_json::json;
 use std::{
     ffi::OsString,
@@ -119,7 +120,7 @@ async fn replace(
         files,
         ..scene.bench()
     };
-    let restored = restore(wanted, [bundle].into_iter(), bench, &mut |_| {}).await;
+    let restored = restore(wanted, iter([bundle]), bench, &mut |_| {}).await;
     restored.map_err(|e| e.to_string())
 }
 

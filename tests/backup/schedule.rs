@@ -15,6 +15,7 @@ fn daily(config: &mut ServerConfig) {
         keep: [3, 0, 0],
         encrypt_to: vec![age::x25519::Identity::generate().to_public().to_string()],
         passphrase: None,
+        journal: None,
     });
 }
 

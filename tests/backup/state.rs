@@ -10,6 +10,7 @@ use certctl::{
     },
     sys::{Disk, Files},
 };
+use futures_util::stream;
 use serde_json::json;
 use std::sync::{
     Arc,
@@ -48,7 +49,7 @@ async fn a_backup_among_writes_restores_to_a_state_that_there_was() {
         let engine: Arc<dyn Engine> = Arc::new(Memory::new());
         let from = Disk.open(&scene.path().join(name)).unwrap();
         let bundle = Reader::new(from, &Keys::default());
-        load([bundle].into_iter(), &*engine, |h| h.seq, &mut |_| {})
+        load(stream::iter([bundle]), &*engine, |h| h.seq, &mut |_| {})
             .await
             .unwrap();
         let store = Store::start(engine, Committer::Inline, Box::new(|_| {})).unwrap();
@@ -70,7 +71,7 @@ async fn a_backup_among_writes_restores_to_a_state_that_there_was() {
     let bundle = Reader::new(from, &Keys::default());
     let proof = prove(
         name,
-        [bundle].into_iter(),
+        stream::iter([bundle]),
         scene.bench(),
         scene.dir.path(),
         &mut |_| {},

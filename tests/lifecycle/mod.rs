@@ -7,6 +7,7 @@ mod cut;
 mod demand;
 mod deployment;
 mod issuers;
+mod leader;
 mod loss;
 mod observation;
 mod outdated;

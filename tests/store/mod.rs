@@ -1,6 +1,7 @@
 //! The store: one conformance suite for all engines, and what lies above them.
 
 mod backup;
+mod check;
 mod conformance;
 mod crash;
 pub mod disk;
@@ -11,6 +12,7 @@ mod keys;
 mod lists;
 pub mod migrate;
 mod model;
+mod outages;
 mod postgres;
 mod queue;
 mod redb_file;

@@ -1,6 +1,7 @@
 //! The dashboard, through the real router.
 
 mod agents;
+mod backups;
 mod certificates;
 mod ending;
 mod failure;
@@ -55,10 +56,17 @@ pub struct Desk {
 
 impl Desk {
     pub async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub async fn open_with(settings: fn(&mut ServerConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(Still(AtomicI64::new(1_767_225_600_000_000)));
         let engine = Arc::new(Memory::new());
         let store = Store::start(engine, Committer::Inline, Box::new(|e| panic!("{e}"))).unwrap();
+        let mut config = ServerConfig::new(dir.path(), ([127, 0, 0, 1], 8443).into());
+        settings(&mut config);
         let started = App::start(Parts {
             store,
             clock: clock.clone(),
@@ -67,7 +75,7 @@ impl Desk {
             files: Arc::new(Disk),
             rooms: Arc::new(Disk),
             tasks: Tasks::new(),
-            config: ServerConfig::new(dir.path(), ([127, 0, 0, 1], 8443).into()),
+            config,
             names: Vec::new(),
         })
         .await

@@ -1,6 +1,6 @@
 //! Backups and restores on the wire.
 
-use crate::app::{BackupState, LastBackup, RestorePlan, backup::Stored};
+use crate::app::{BackupState, JournalState, LastBackup, RestorePlan, backup::Stored};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -92,6 +92,55 @@ pub struct BackupStateShape {
     /// When the next one is.
     #[schema(format = DateTime)]
     pub next_at: Option<String>,
+    /// The sink of the schedule.
+    pub sink: Option<String>,
+    /// When it was last looked at.
+    #[schema(format = DateTime)]
+    pub looked_at: Option<String>,
+    /// The newest backups in it, newest first, at most a hundred.
+    pub data: Vec<BackupShape>,
+    /// How many it holds.
+    pub total: u64,
+    /// The increments that follow the backups, where they are configured.
+    pub journal: Option<JournalShape>,
+}
+
+/// Increments that follow the backups.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Journal)]
+pub struct JournalShape {
+    /// Where they go.
+    pub sink: String,
+    /// How often one is made, while something changes.
+    pub every_seconds: u64,
+    /// What was committed before this is in the journal or in the newest backup.
+    #[schema(format = DateTime)]
+    pub covers: Option<String>,
+    /// The newest increment that this server made.
+    pub newest: Option<BackupShape>,
+    /// How many it made since it was started.
+    pub made: u64,
+    /// How many were not made.
+    pub failures: u64,
+    /// Why the last one was not made.
+    pub error: Option<String>,
+    /// Why none is made now.
+    pub waits: Option<String>,
+}
+
+impl From<JournalState> for JournalShape {
+    fn from(state: JournalState) -> Self {
+        Self {
+            sink: state.sink,
+            every_seconds: state.every.as_secs(),
+            covers: state.covers.map(|at| at.to_string()),
+            newest: state.newest.map(BackupShape::from),
+            made: state.made,
+            failures: state.failures,
+            error: state.failed.map(|(_, why)| why),
+            waits: state.waits.map(str::to_owned),
+        }
+    }
 }
 
 /// What became of a backup.
@@ -114,9 +163,20 @@ pub struct LastBackupShape {
     pub error: Option<String>,
 }
 
+/// The most backups of a sink that one answer names.
+const MOST_LISTED: usize = 100;
+
 impl From<BackupState> for BackupStateShape {
     fn from(state: BackupState) -> Self {
+        let held = state.held.as_ref();
+        let all = held.map_or(&[][..], |held| &held.all);
+        let newest_first = all.iter().rev().take(MOST_LISTED).cloned();
         Self {
+            sink: state.sink,
+            looked_at: held.map(|held| held.looked_at.to_string()),
+            data: newest_first.map(BackupShape::from).collect(),
+            total: all.len() as u64,
+            journal: state.journal.map(JournalShape::from),
             running: state.running.is_some(),
             done: state.running.unwrap_or(0),
             last: state.last.map(LastBackupShape::from),

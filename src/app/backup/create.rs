@@ -110,7 +110,7 @@ pub async fn create(
         capture(&*state, since, &mut out, progress).await?;
         out.finish()
     };
-    let (mut pending, ending) = written.await.map_err(BackupFailure::capture)?;
+    let (mut pending, ending) = written.await.map_err(BackupFailure::of_capture)?;
     drop(state);
 
     let keys = locking.keys(source.machine);

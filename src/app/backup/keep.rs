@@ -63,6 +63,12 @@ pub fn expired(all: &[Stored], keep: Keep) -> Vec<&Stored> {
     all.iter().filter(goes).collect()
 }
 
+/// The increments that a backup holds all of.
+pub fn covered<'a>(all: &'a [Stored], base: &Stored) -> Vec<&'a Stored> {
+    let increments = all.iter().filter(|stored| stored.increment);
+    increments.filter(|stored| stored.seq <= base.seq).collect()
+}
+
 /// Months since the epoch.
 fn month(at: Time) -> i64 {
     match jiff::Timestamp::from_second(at.seconds()) {

@@ -2,7 +2,8 @@
 
 use super::{
     BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, STORE_FILE, Sink,
-    Source, Stored, Ways, create, machine_key, prove, restore, restore::restore_database, verify,
+    Source, Stored, Ways, create, keys_of, machine_key, prove, restore, restore::restore_database,
+    verify,
 };
 use crate::{
     app::{StartError, database, start::machine_engine},
@@ -16,7 +17,11 @@ use crate::{
     },
     sys::{Disk, Files, own_user},
 };
-use std::{path::Path, sync::Arc};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use std::{io, path::Path, sync::Arc};
 
 /// A machine with a data directory.
 pub struct Machine {
@@ -280,7 +285,7 @@ impl Machine {
             dry_run,
             who: &who,
         };
-        let bundles = self.open(places, keys).await?.into_iter();
+        let bundles = self.open(places, keys).await?;
         let Some(database) = &self.config.database else {
             return restore(wanted, bundles, self.bench(), progress).await;
         };
@@ -289,20 +294,41 @@ impl Machine {
         restore_database(login, wanted, bundles, self.bench(), progress).await
     }
 
-    async fn open(
-        &self,
-        places: &[Place],
+    /// A base, which is there, and what follows it, each of which is opened when its turn comes.
+    async fn open<'a>(
+        &'a self,
+        places: &'a [Place],
         keys: Keys,
-    ) -> Result<Vec<Result<super::Bundle, BackupError>>, BackupFailure> {
+    ) -> Result<Bundles<'a>, BackupFailure> {
         let keys = self.bench().keys(keys);
-        let mut bundles = Vec::new();
-        for place in places {
-            let from = place.sink.open(self.ways(), &place.name).await?;
-            bundles.push(Reader::new(from, &keys));
-        }
-        Ok(bundles)
+        let Some((base, increments)) = places.split_first() else {
+            return Ok(stream::empty().boxed());
+        };
+        let from = base.sink.open(self.ways(), &base.name).await?;
+        let base = Reader::new(from, &keys);
+        // A journal is for the machine that made the base, whoever opens that.
+        let machine = base.as_ref().ok().and_then(|base| {
+            let text = base.header().machine_key.as_ref()?;
+            MachineKey::from_text(&text.0).ok()
+        });
+        let keys = match &machine {
+            Some(machine) => keys.and(keys_of(machine)),
+            None => keys,
+        };
+        let increments = stream::iter(increments).then(move |place| {
+            let keys = keys.clone();
+            async move {
+                let from = place.sink.open(self.ways(), &place.name).await;
+                let from = from.map_err(|e| BackupError::Io(io::Error::other(e.to_string())))?;
+                Reader::new(from, &keys)
+            }
+        });
+        Ok(stream::iter([base]).chain(increments).boxed())
     }
 }
+
+/// Bundles that are opened one after another.
+type Bundles<'a> = BoxStream<'a, Result<super::Bundle, BackupError>>;
 
 /// Restores a backup into a scratch store in the spool and looks at all of it.
 pub(in crate::app) async fn prove_place(
@@ -316,7 +342,7 @@ pub(in crate::app) async fn prove_place(
     let bundle = Reader::new(from, &bench.keys(keys));
     prove(
         &place.name,
-        [bundle].into_iter(),
+        stream::iter([bundle]),
         bench,
         ways.spool,
         progress,

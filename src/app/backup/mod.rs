@@ -9,8 +9,9 @@ mod restore;
 mod s3;
 mod sink;
 
+pub(super) use create::keys_of;
 pub use create::{Locking, Source, create};
-pub use keep::{Keep, expired};
+pub use keep::{Keep, covered, expired};
 pub(super) use machine::prove_place;
 pub use machine::{Machine, Place};
 pub use prove::{Bench, Bundle, Proof, prove, verify};
@@ -39,6 +40,9 @@ pub enum BackupFailure {
     /// The store's state was not captured.
     #[error("the backup was not captured: {0}")]
     Capture(String),
+    /// The store does not know any more what came since the backup that is followed.
+    #[error("no increment was made: {0}")]
+    Gap(String),
     /// What was written, or is there, is not good.
     #[error("{name} is not good: {reason}")]
     Verify {
@@ -75,10 +79,18 @@ impl BackupFailure {
         }
     }
 
+    /// Of what was not captured.
+    fn of_capture(e: BackupError) -> Self {
+        match e {
+            BackupError::NoSequel(why) => Self::Gap(why),
+            e => Self::capture(e),
+        }
+    }
+
     /// The step that failed, as a word.
     pub fn step(&self) -> &'static str {
         match self {
-            Self::Capture(_) => "capture",
+            Self::Capture(_) | Self::Gap(_) => "capture",
             Self::Verify { .. } => "verify",
             Self::Sink { .. } => "upload",
             Self::Refused(_) => "refused",

@@ -14,6 +14,7 @@ use crate::{
     },
     sys::Files,
 };
+use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 use std::{io::Read, path::Path, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -104,7 +105,7 @@ impl Bench<'_> {
 /// When any of it is not as it should be.
 pub async fn prove(
     name: &str,
-    bundles: impl Iterator<Item = Result<Bundle, BackupError>> + Send,
+    bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     bench: Bench<'_>,
     scratch: &Path,
     progress: Progress<'_>,
@@ -130,7 +131,7 @@ pub async fn prove(
 
 /// Makes a store of bundles, in an empty engine: in an epoch after its own and that of `before`.
 pub(super) async fn raise(
-    bundles: impl Iterator<Item = Result<Bundle, BackupError>> + Send,
+    bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     engine: Arc<dyn Engine>,
     bench: Bench<'_>,
     before: u64,

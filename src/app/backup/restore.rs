@@ -14,6 +14,7 @@ use crate::{
         backup::{BackupError, Header, Progress},
     },
 };
+use futures_util::Stream;
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -90,7 +91,7 @@ fn unreadable(error: &dyn std::fmt::Display) {
 /// When a server runs, or the backup is not good; the store is then as it was.
 pub async fn restore(
     wanted: Restore<'_>,
-    bundles: impl Iterator<Item = Result<Bundle, BackupError>> + Send,
+    bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     bench: Bench<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
@@ -127,7 +128,7 @@ pub async fn restore(
 pub(super) async fn restore_database(
     login: Login,
     wanted: Restore<'_>,
-    bundles: impl Iterator<Item = Result<Bundle, BackupError>> + Send,
+    bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     bench: Bench<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
@@ -201,7 +202,7 @@ impl Made {
 /// Makes the new store in an empty engine, and closes it.
 async fn made(
     wanted: &Restore<'_>,
-    bundles: impl Iterator<Item = Result<Bundle, BackupError>> + Send,
+    bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     engine: Arc<dyn Engine>,
     old: &Old,
     bench: Bench<'_>,

@@ -5,11 +5,14 @@ use crate::{
     clock::Time,
     id::Id,
     store::{
-        AUDIT, Answer, COLLECTIONS, Coll, Engine, EngineError, Entry, Feed, Load, Query, Row,
-        Snapshot, indexing::LAYOUT,
+        AUDIT, Answer, COLLECTIONS, Coll, Document, Engine, EngineError, Entry, Feed, Load, Query,
+        Row, Snapshot,
+        indexing::LAYOUT,
+        migrate::{Record, Schema},
     },
 };
 use data_encoding::HEXLOWER;
+use futures_util::{Stream, StreamExt};
 use std::{
     collections::BTreeSet,
     io::{Read, Write},
@@ -188,6 +191,12 @@ async fn new_rows<W: Write + Send>(
             if coll == LAYOUT {
                 continue;
             }
+            // The sweep of a migration rewrites rows of which the feed does not tell.
+            if coll == Schema::COLL.0 || coll == Record::COLL.0 {
+                return Err(BackupError::NoSequel(
+                    "a migration was made or undone meanwhile: make a full backup".to_owned(),
+                ));
+            }
             let known = COLLECTIONS.iter().find(|c| c.name() == coll);
             let known = known.ok_or_else(|| {
                 BackupError::NoSequel(format!(
@@ -227,7 +236,7 @@ pub struct Loaded {
 /// When a bundle is not good or does not follow the one before it, or the store cannot be written
 /// or is not empty; what was loaded is then no store.
 pub async fn load<R: Read + Send>(
-    bundles: impl Iterator<Item = Result<Reader<R>, BackupError>> + Send,
+    mut bundles: impl Stream<Item = Result<Reader<R>, BackupError>> + Send + Unpin,
     engine: &dyn Engine,
     last: impl FnOnce(&Header) -> u64 + Send,
     progress: Progress<'_>,
@@ -235,7 +244,7 @@ pub async fn load<R: Read + Send>(
     let mut loaded: Option<Loaded> = None;
     let mut done = 0;
     // One at a time, so that files are open one at a time, too.
-    for bundle in bundles {
+    while let Some(bundle) = bundles.next().await {
         let mut bundle = bundle?;
         sequel(loaded.as_ref().map(|l| &l.header), bundle.header())?;
         let ending = loop {

@@ -26,7 +26,8 @@ use std::{
 use tokio::time::timeout;
 use tokio_postgres::{Row, Statement, types::ToSql};
 
-/// Old commits are forgotten each time so many numbers were given out.
+/// Old commits are forgotten each time so many numbers were given out, and more of them at once
+/// than that.
 const FORGET_EVERY: u64 = 1 << 10;
 
 /// How a commit ended that has not simply been done.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 /// Held by a session as long as it replaces the store.
-const ONLY: &str = "SELECT pg_try_advisory_lock(8443, 1)";
+const ONLY: &str = "SELECT pg_try_advisory_lock(8443, 2)";
 
 /// The whole of a store is moved at once, and copied never: a minute is long.
 const SETTINGS: &str = "SET statement_timeout = '10min'; SET lock_timeout = '10s'";
@@ -71,7 +71,7 @@ impl Replacement {
     pub async fn new_store(&self) -> Result<Postgres, EngineError> {
         self.forget().await?;
         let store = self.store(Schema::RESTORED);
-        make(&store.connector).await?;
+        make(&store.connector, true).await?;
         Ok(store)
     }
 

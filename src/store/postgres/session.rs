@@ -18,11 +18,11 @@ use crate::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::watch::Sender,
+    sync::Notify,
     time::{Instant, timeout},
 };
 use tokio_postgres::{
@@ -176,6 +176,11 @@ impl Connector {
         answered.unwrap_or_else(|_| Err(silent(patience)))
     }
 
+    /// Sessions for reading, at most.
+    pub fn connections(&self) -> usize {
+        self.login.connections
+    }
+
     /// The formats of other programs that have sessions of the database.
     pub async fn others(&self) -> Result<Vec<u16>, EngineError> {
         self.others_by(&self.client().await?).await
@@ -239,10 +244,10 @@ impl Connector {
     }
 
     /// A session that hears what others commit.
-    pub async fn listener(&self, heard: Sender<u64>) -> Result<Client, EngineError> {
+    pub async fn listener(&self, look: Arc<Notify>) -> Result<Client, EngineError> {
         let (client, connection) = self.connect().await?;
         self.tasks
-            .spawn("database notices", watch::hear(connection, heard));
+            .spawn("database notices", watch::hear(connection, look));
         self.prepare(&client).await?;
         let listen = client.batch_execute("LISTEN certctl");
         self.answer(async { listen.await.map_err(engine_error) })
@@ -335,7 +340,7 @@ impl Connector {
 
 /// The database says nothing.
 pub fn silent(patience: Duration) -> EngineError {
-    EngineError::Away(format!("it gave no answer within {patience:?}"))
+    EngineError::Away(format!("it did not answer within {patience:?}"))
 }
 
 /// Refuses a database that cannot be used.

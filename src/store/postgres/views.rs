@@ -374,6 +374,20 @@ const VIEWS: &[View] = &[
             ("replaced_head", Text, ""),
         ],
     ),
+    view(
+        "leader",
+        "leader",
+        &[
+            ("server", Text, ""),
+            ("at", Time, ""),
+            ("resigned", Flag, ""),
+        ],
+    ),
+    view(
+        "looks",
+        "look",
+        &[("agent_id", Text, "agent"), ("at", Time, "")],
+    ),
     view("index_layouts", "layout", &[("built", Json, "")]),
     view(
         "store_schema",
@@ -430,7 +444,10 @@ pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 /// Makes them all, or gives those that are there what they lack.
 pub fn create() -> String {
-    let mut sql = "CREATE SCHEMA IF NOT EXISTS certctl;".to_owned();
+    // The right to make schemas is asked for even where IF NOT EXISTS finds one.
+    let mut sql = "DO $$ BEGIN IF to_regnamespace('certctl') IS NULL THEN CREATE SCHEMA certctl; \
+                   END IF; END $$;"
+        .to_owned();
     for view in VIEWS {
         // Writing to a text cannot fail.
         let _ = write!(
