@@ -2,9 +2,9 @@
 
 use super::StartError;
 use crate::{
-    config::{DatabaseConfig, DatabaseHost, SslMode},
+    config::{Binding, DatabaseConfig, DatabaseHost, SslMode},
     net::{DatabaseDialer, DatabasePlace, Dialer, Guard, Resolver, Secrecy, Trust},
-    store::{Login, Passwords},
+    store::{Login, LoginBinding, Passwords},
     sys::Files,
 };
 
@@ -99,6 +99,12 @@ pub fn login_by(
         user: config.user.clone(),
         passwords,
         database: config.name.clone(),
+        binding: match config.binding {
+            Binding::Disable => LoginBinding::Disable,
+            Binding::Prefer => LoginBinding::Prefer,
+            Binding::Require => LoginBinding::Require,
+        },
         connections: config.connections as usize,
+        timeout: config.timeout,
     })
 }

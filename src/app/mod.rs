@@ -70,6 +70,7 @@ pub use certificates::NewCertificate;
 pub use compact::{CompactError, Compacted, compact_machine};
 pub use configuration::{Change, Configuration};
 pub use crl::Crl;
+pub use database::login;
 pub use demand::Demand;
 pub use edit::CertificateEdit;
 pub use error::AppError;
@@ -97,7 +98,7 @@ pub use secrets::{DataKey, Resealed, SecretsDone, SecretsWork, secrets_of_machin
 pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
-    Started,
+    Started, machine_engine,
 };
 pub use stats::{Day, Summary};
 pub use system_ca::{SystemCa, passing_identity};
@@ -112,7 +113,10 @@ use crate::{
     id::Id,
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::ServerIdentity,
-    store::{AUDIT, Document, Loaded, RingRow, Store, StoreError, Unit},
+    store::{
+        AUDIT, Batch, CounterChange, CounterOp, Document, Key, Loaded, RingRow, Store, StoreError,
+        Unit,
+    },
     sys::{Files, Rooms, Tasks},
     telemetry::{Metrics, Throttle},
 };
@@ -251,24 +255,32 @@ impl App {
             .to_string()
     }
 
-    /// Whether the store answers, the loops look, and the server is not about to stop.
+    /// Whether the store answers and takes commits, the loops look, and the server is not about to
+    /// stop.
     pub async fn ready(&self) -> Result<(), NotReady> {
+        let looked = timeout(ANSWER, self.looked_at()).await;
+        looked.unwrap_or(Err(NotReady::Silent))
+    }
+
+    async fn looked_at(&self) -> Result<(), NotReady> {
         if self.tasks.token().is_cancelled() {
             return Err(NotReady::Stopping);
         }
         if let Some(name) = self.pulse.stalled() {
             return Err(NotReady::Loop(name));
         }
-        let ring = known("ring");
-        let asked = self.store.get::<RingRow>(&ring);
-        timeout(ANSWER, asked)
-            .await
-            .map_err(|_| NotReady::Silent)??;
+        self.store.get::<RingRow>(&known("ring")).await?;
         if self.store.is_outdated() {
             return Err(NotReady::Outdated);
         }
         if self.store.is_behind() {
             return Err(NotReady::Behind);
+        }
+        if self.store.is_refusing() {
+            self.store
+                .commit(self.trial())
+                .await
+                .map_err(StoreError::from)?;
         }
         Ok(())
     }
@@ -292,6 +304,20 @@ impl App {
         match self.store.trim_feed(old, || self.unit()).await {
             Err(StoreError::Commit(e)) => Err(self.refused(e)),
             trimmed => Ok(trimmed?),
+        }
+    }
+
+    /// A commit that changes nothing of meaning, by which a store that took none is seen to take
+    /// them again.
+    fn trial(&self) -> Batch {
+        Batch {
+            id: self.commit_id(),
+            at: self.now(),
+            counters: vec![CounterChange {
+                key: Key::new().text("trial").bytes(),
+                op: CounterOp::Add { n: 0, max: 0 },
+            }],
+            ..Batch::default()
         }
     }
 

@@ -108,7 +108,7 @@ impl Parts {
 
 /// The engine of this machine's store, made when it is missing: in the data directory, or in the
 /// database that the settings name.
-pub(super) async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
+pub async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
     let made = Disk.make_dir(&config.data_dir, 0o700);
     made.map_err(StartError::DataDir)?;
     Ok(match &config.database {

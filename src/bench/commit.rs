@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    store::{Committer, Counting, Redb, Store, Work},
+    store::{Committer, Counting, Store, Work},
 };
 use anyhow::Result;
 use std::{sync::Arc, time::Duration};
@@ -18,8 +18,8 @@ pub async fn run(place: &Place, clients: &[usize], time: Duration) -> Result<Rep
     let mut report = Report::new("commit", place, method.to_owned())?;
     let model = Arc::new(Model::new().await?);
     for &clients in clients {
-        let path = place.path().join(format!("{clients}.redb"));
-        let engine = Arc::new(Counting::new(Redb::open(&path)?));
+        let name = clients.to_string();
+        let engine = Arc::new(Counting::new(place.new_store(&name).await?));
         let fatal = Box::new(|e: &_| tracing::error!(error = %e, "the store failed"));
         let store = Store::start(engine.clone(), Committer::Thread, fatal)?;
         let measured = load::drive("commit", clients, time, |_| {
@@ -43,12 +43,13 @@ pub async fn run(place: &Place, clients: &[usize], time: Duration) -> Result<Rep
                 .with("commits_per_sync", commits as f64 / groups as f64),
         );
         drop((store, engine));
-        std::fs::remove_file(&path)?;
+        std::fs::remove_dir_all(place.path().join(name))?;
     }
     Ok(report)
 }
 
-async fn commit(store: &Store, model: &Model) -> Result<()> {
+/// One commit as those of `bench commit` are.
+pub async fn commit(store: &Store, model: &Model) -> Result<()> {
     let mut unit = store.unit(u128::from_be_bytes(bits()), SystemClock.now());
     let (_, order, version) = model.certificate(0, false);
     unit.insert(order);

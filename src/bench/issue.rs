@@ -49,7 +49,7 @@ pub async fn run(place: &Place, clients: usize, rows: u64, time: Duration) -> Re
     let targets = Arc::new(paths(&app.store, rows).await?);
     app.close().await;
     drop(app);
-    let before = Redb::open(&place.store())?.used_bytes()?;
+    let before = used_bytes(place)?;
 
     let requests = Arc::new(requests()?);
     let server = Server::start(place).await?;
@@ -73,18 +73,17 @@ pub async fn run(place: &Place, clients: usize, rows: u64, time: Duration) -> Re
     let [server_cpu, client_cpu] = used.map(|t| t.as_secs_f64() * 1e6 / measured.done as f64);
     let memory = server.memory()?;
     server.stop(&Tasks::new()).await?;
-    let after = Redb::open(&place.store())?.used_bytes()?;
+    let after = used_bytes(place)?;
 
     let figures = Figures::default()
         .and("clients", clients)
         .with("certificates_per_s", measured.rate());
-    let figures = measured
-        .add_to(figures)
-        .and("errors", 0)
-        .with(
-            "disk_bytes_each",
-            (after as f64 - before as f64) / measured.done as f64,
-        )
+    let mut figures = measured.add_to(figures).and("errors", 0);
+    if let (Some(before), Some(after)) = (before, after) {
+        let each = (after as f64 - before as f64) / measured.done as f64;
+        figures = figures.with("disk_bytes_each", each);
+    }
+    let figures = figures
         .with("server_cpu_us_each", server_cpu)
         .with("client_cpu_us_each", client_cpu)
         .with("server_mib", memory);
@@ -99,6 +98,14 @@ pub async fn run(place: &Place, clients: usize, rows: u64, time: Duration) -> Re
             .with("rows_read_each", each(work.rows)),
     );
     Ok(report)
+}
+
+/// The live data in the store's file, where it is one.
+fn used_bytes(place: &Place) -> Result<Option<u64>> {
+    Ok(match place.database {
+        Some(_) => None,
+        None => Some(Redb::open(&place.store())?.used_bytes()?),
+    })
 }
 
 /// Where CSRs for the certificates of a store are sent.

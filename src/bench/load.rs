@@ -3,11 +3,16 @@
 use super::{Figures, progress};
 use crate::sys::Tasks;
 use anyhow::{Result, anyhow};
+use futures_util::future::join_all;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// This share of the time is not measured: caches fill, connections open.
 const WARM_UP: u32 = 5;
+
+/// Clients that work beside something else.
+const BESIDE: u32 = 8;
 
 /// What clients saw.
 #[derive(Debug, Default)]
@@ -18,6 +23,57 @@ pub struct Measured {
     time: Duration,
     /// All that was done, the warm-up included.
     pub done: u64,
+}
+
+/// Does `work` so many times a second, by a number of clients, beside `main`, until that ends;
+/// gives what the clients saw. Work that is late is made up for.
+///
+/// # Errors
+/// The first of a client, or that of `main`.
+pub async fn beside<T, F>(
+    each_second: u32,
+    work: impl Fn() -> F,
+    main: impl Future<Output = Result<T>>,
+) -> Result<(T, Measured)>
+where
+    F: Future<Output = Result<()>>,
+{
+    let done = CancellationToken::new();
+    let pace = Duration::from_secs(u64::from(BESIDE)) / each_second.max(1);
+    let begin = tokio::time::Instant::now();
+    let clients = (0..BESIDE).map(async |number| {
+        let mut times = tokio::time::interval_at(begin + pace * number / BESIDE, pace);
+        let mut latencies = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = done.cancelled() => return Ok(latencies),
+                _ = times.tick() => {}
+            }
+            let start = Instant::now();
+            work().await?;
+            latencies.push(start.elapsed());
+        }
+    });
+    let main = async {
+        let ended = main.await;
+        done.cancel();
+        ended
+    };
+    let (ended, clients) = tokio::join!(main, join_all(clients));
+    let time = begin.elapsed();
+    let mut latencies = Vec::new();
+    for client in clients {
+        let client: Result<Vec<Duration>> = client;
+        latencies.extend(client?);
+    }
+    latencies.sort_unstable();
+    let measured = Measured {
+        done: latencies.len() as u64,
+        latencies,
+        time,
+    };
+    Ok((ended?, measured))
 }
 
 impl Measured {

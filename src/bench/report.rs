@@ -46,7 +46,7 @@ impl Report {
             } else {
                 "release"
             },
-            engine: "redb",
+            engine: place.engine_name(),
             rate_limits: "off",
             method,
             results: Vec::new(),

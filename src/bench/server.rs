@@ -3,7 +3,7 @@
 use super::Place;
 use crate::{
     app::{App, Parts, Started},
-    config::{SOCKET_NAME, ServerConfig},
+    config::SOCKET_NAME,
     net::{AGENT_NAME, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
     sys::Tasks,
 };
@@ -35,7 +35,7 @@ const GLANCE: Duration = Duration::from_millis(1);
 impl Place {
     /// The first start, in this process and without doors; gives the administrator's key.
     pub async fn first_start(&self) -> Result<(Arc<App>, String)> {
-        let config = ServerConfig::new(self.path(), ([127, 0, 0, 1], 0).into());
+        let config = self.config(self.path());
         let parts = Parts::of_machine(config, Tasks::new(), Vec::new()).await?;
         let Started { app, admin_key } = App::start(parts).await?;
         Ok((app, admin_key.context("this was no first start")?))
@@ -59,7 +59,8 @@ impl Server {
     /// Starts it and waits until it says that it is ready.
     pub async fn start(place: &Place) -> Result<Self> {
         let begin = Instant::now();
-        let mut child = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["server", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(place.path())
             .env_clear()
@@ -67,8 +68,11 @@ impl Server {
             .env("CERTCTL_RATE_LIMIT_ENABLED", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
+            .stderr(Stdio::piped());
+        if let Some((url, _)) = &place.database {
+            command.env("CERTCTL_DATABASE_URL", url);
+        }
+        let mut child = command.spawn()?;
         let stderr = child.stderr.take().context("no standard error")?;
         let (sender, mut said) = mpsc::unbounded_channel();
         std::thread::Builder::new()

@@ -14,6 +14,10 @@ pub struct Benches {
     /// Make the temporary directory in this one, whose disk is measured [default: the system's own]
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Measure PostgreSQL instead of a file: the address of an empty database, as
+    /// CERTCTL_DATABASE_URL has it. What is made there is removed
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
     /// How long each measurement takes
     #[arg(long, global = true, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     seconds: Duration,
@@ -32,6 +36,15 @@ enum Which {
         #[arg(long, default_value = "300", value_parser = jobs)]
         jobs: usize,
     },
+    /// Backups and restores, quiet and beside writers
+    Backup {
+        /// Certificates in the store
+        #[arg(long, default_value = "100000", value_parser = rows)]
+        rows: u64,
+        /// Commits a second beside which a backup is made
+        #[arg(long, default_value = "500", value_parser = writes)]
+        writes: u32,
+    },
     /// Commits on the store alone
     Commit {
         /// Clients at once, one run for each number
@@ -45,6 +58,12 @@ enum Which {
         clients: usize,
         /// Certificates that the CSRs are for
         #[arg(long, default_value = "1000", value_parser = rows)]
+        rows: u64,
+    },
+    /// Migrations of a large collection, up and down
+    Migrate {
+        /// Certificates in the store
+        #[arg(long, default_value = "100000", value_parser = rows)]
         rows: u64,
     },
     /// Pages of lists, by the API and on the dashboard
@@ -65,6 +84,8 @@ enum Which {
 pub async fn run(command: Benches, global: &Global) -> Result<(), CliError> {
     let bench = match command.which {
         Which::Agents { agents, jobs } => Bench::Agents { agents, jobs },
+        Which::Backup { rows, writes } => Bench::Backup { rows, writes },
+        Which::Migrate { rows } => Bench::Migrate { rows },
         Which::Commit { clients } => Bench::Commit { clients },
         Which::Issue { clients, rows } => Bench::Issue { clients, rows },
         Which::List { rows } => Bench::List { rows },
@@ -72,14 +93,11 @@ pub async fn run(command: Benches, global: &Global) -> Result<(), CliError> {
     };
     let mut terminate =
         Terminate::new().map_err(|e| CliError::Failed(format!("cannot wait for signals: {e}")))?;
-    // Cut off, it still ends its server and removes its directory.
-    let report = tokio::select! {
-        biased;
-        signal = terminate.recv() => Err(CliError::Failed(format!("stopped by {signal}"))),
-        report = bench::run(&bench, command.dir.as_deref(), command.seconds) => {
-            report.map_err(|e| CliError::Failed(format!("{e:#}")))
-        }
-    }?;
+    // Cut off, it still ends its server and removes what it made.
+    let cut = async { format!("stopped by {}", terminate.recv().await) };
+    let (dir, database) = (command.dir.as_deref(), command.database_url.as_deref());
+    let report = bench::run(&bench, dir, database, command.seconds, cut).await;
+    let report = report.map_err(|e| CliError::Failed(format!("{e:#}")))?;
     match global.output {
         Output::Json => output::json(&report),
         Output::Table => {
@@ -136,6 +154,11 @@ fn agents(text: &str) -> Result<usize, String> {
 fn jobs(text: &str) -> Result<usize, String> {
     let jobs = text.parse().ok().filter(|n| (1..=100_000).contains(n));
     jobs.ok_or_else(|| "1 to 100000 jobs are accepted".to_owned())
+}
+
+fn writes(text: &str) -> Result<u32, String> {
+    let writes = text.parse().ok().filter(|n| (1..=100_000).contains(n));
+    writes.ok_or_else(|| "1 to 100000 commits a second are accepted".to_owned())
 }
 
 fn rows(text: &str) -> Result<u64, String> {

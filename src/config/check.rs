@@ -290,6 +290,8 @@ fn database(env: &Environment) -> Option<DatabaseConfig> {
     let file = env.secret_file("CERTCTL_DATABASE_PASSWORD");
     config.password_file = file.map(ToOwned::to_owned);
     config.connections = count(env.or_default("CERTCTL_DATABASE_MAX_CONNS")).unwrap_or(1);
+    let seconds = count(env.or_default("CERTCTL_DATABASE_TIMEOUT")).unwrap_or(15);
+    config.timeout = Duration::from_secs(seconds.into());
     Some(config)
 }
 

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 /// The port of PostgreSQL.
 const PORT: u16 = 5432;
@@ -26,8 +26,23 @@ pub struct DatabaseConfig {
     pub ssl: SslMode,
     /// The CAs that vouch for it; the machine's own when not given.
     pub ca_file: Option<PathBuf>,
+    /// Whether the login is bound to the TLS connection that it goes over.
+    pub binding: Binding,
     /// Sessions for reading, at most.
     pub connections: u32,
+    /// For a statement.
+    pub timeout: Duration,
+}
+
+/// Whether a login by SCRAM is bound to its TLS connection, so that nobody in between can use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// It is not.
+    Disable,
+    /// Where the server can.
+    Prefer,
+    /// It is, or there is no login.
+    Require,
 }
 
 /// Where a database is.
@@ -57,7 +72,7 @@ impl DatabaseConfig {
     ///
     /// # Errors
     /// All that is wrong with it, without any part of it that may be a secret.
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
+    pub fn parse(url: &str) -> Result<Self, String> {
         let mut faults = Vec::new();
         let read = read(url, &mut faults);
         match read {
@@ -127,6 +142,7 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
         }
     };
     let (mut host, mut ssl, mut ca_file) = (host, None, None);
+    let mut binding = Binding::Prefer;
     for (key, value) in query {
         match key.as_str() {
             "host" if host.is_empty() => host = value,
@@ -134,10 +150,16 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
             "sslrootcert" if value.starts_with('/') => ca_file = Some(PathBuf::from(value)),
             "sslrootcert" => faults
                 .push("sslrootcert is to name a PEM file by its whole path, from / on".to_owned()),
+            "channel_binding" => match value.as_str() {
+                "disable" => binding = Binding::Disable,
+                "prefer" => {}
+                "require" => binding = Binding::Require,
+                _ => faults.push("channel_binding is to be disable, prefer or require".to_owned()),
+            },
             // Where a password holds a ?, what follows is a part of it.
             _ => faults.push(
-                "a parameter is neither sslmode nor sslrootcert, which may be given (a ? or & in \
-                 user or password is written %3F or %26)"
+                "a parameter is neither sslmode nor sslrootcert nor channel_binding, which may be \
+                 given (a ? or & in user or password is written %3F or %26)"
                     .to_owned(),
             ),
         }
@@ -161,6 +183,9 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
         ),
         (_, SslMode::Disable | SslMode::Require) if ca_file.is_some() => faults
             .push("sslrootcert is only looked at with sslmode verify-ca or verify-full".to_owned()),
+        (_, SslMode::Disable) if binding == Binding::Require => faults.push(
+            "channel_binding=require binds a login to TLS: give an sslmode with it".to_owned(),
+        ),
         _ => {}
     }
     Some(DatabaseConfig {
@@ -172,7 +197,9 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
         name,
         ssl,
         ca_file,
+        binding,
         connections: 0,
+        timeout: Duration::ZERO,
     })
 }
 

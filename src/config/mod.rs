@@ -17,7 +17,7 @@ pub use check::{
     BackupConfig, Flags, JournalConfig, KeyList, KeySource, LogConfig, Rates, ReadKeys, S3Config,
     ServerConfig, data_dir, logging, public_host, s3, server,
 };
-pub use database::{DatabaseConfig, DatabaseHost, SslMode};
+pub use database::{Binding, DatabaseConfig, DatabaseHost, SslMode};
 pub use environment::{Environment, Reader, Shown, Source, secret_text};
 pub use fault::{ConfigError, Fault};
 pub use file::DEFAULT_FILE;

@@ -132,6 +132,12 @@ pub const SETTINGS: &[Setting] = &[
         "database sessions for reading, at most; one more commits and one listens",
     ),
     public(
+        "CERTCTL_DATABASE_TIMEOUT",
+        Kind::Count,
+        "15",
+        "seconds that the database may take for a statement; when it says nothing for a third longer, it is taken for away",
+    ),
+    public(
         "CERTCTL_SERVER_HOST",
         Kind::Ip,
         "127.0.0.1",

@@ -1,6 +1,7 @@
 //! An open connection, whatever it runs over.
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use ring::digest::{SHA256, SHA384, SHA512, digest};
 use std::{
     io,
     pin::Pin,
@@ -21,6 +22,35 @@ pub enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
     /// Within this machine.
     Unix(UnixStream),
+}
+
+impl Wire {
+    /// What a login can be bound to: the hash of the certificate that the peer showed
+    /// (`tls-server-end-point` of RFC 5929). None without TLS, and where the certificate's
+    /// signature names no hash that is known here.
+    pub fn server_end_point(&self) -> Option<Vec<u8>> {
+        let Self::Tls(stream) = self else { return None };
+        let (_, session) = stream.get_ref();
+        let shown = session.peer_certificates()?.first()?;
+        let (_, certificate) = x509_parser::parse_x509_certificate(shown).ok()?;
+        let hash = match certificate
+            .signature_algorithm
+            .algorithm
+            .to_id_string()
+            .as_str()
+        {
+            // With MD5, SHA-1 and SHA-256, by RSA and ECDSA.
+            "1.2.840.113549.1.1.4"
+            | "1.2.840.113549.1.1.5"
+            | "1.2.840.113549.1.1.11"
+            | "1.2.840.10045.4.1"
+            | "1.2.840.10045.4.3.2" => &SHA256,
+            "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &SHA384,
+            "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &SHA512,
+            _ => return None,
+        };
+        Some(digest(hash, shown).as_ref().to_vec())
+    }
 }
 
 /// One method of the stream inside.

@@ -8,6 +8,7 @@ use super::batch::IndexKey;
 use crate::{clock::Time, id::Id};
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::sync::Arc;
 use tokio::{sync::watch, time::Instant};
 
 /// A collection of rows.
@@ -430,6 +431,29 @@ pub trait Engine: Send + Sync {
     /// When that cannot be seen.
     async fn others(&self) -> Result<Vec<u16>, EngineError> {
         Ok(Vec::new())
+    }
+}
+
+/// Whoever holds one of several engines has one.
+#[async_trait]
+impl Engine for Arc<dyn Engine> {
+    async fn read(&self, questions: Vec<Query>) -> Result<Vec<Answer>, EngineError> {
+        (**self).read(questions).await
+    }
+    async fn commit(&self, group: &[super::Batch]) -> Result<Vec<super::Outcome>, EngineError> {
+        (**self).commit(group).await
+    }
+    async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
+        (**self).snapshot(deadline).await
+    }
+    fn notices(&self) -> Option<watch::Receiver<u64>> {
+        (**self).notices()
+    }
+    async fn load(&self, part: Load) -> Result<(), EngineError> {
+        (**self).load(part).await
+    }
+    async fn others(&self) -> Result<Vec<u16>, EngineError> {
+        (**self).others().await
     }
 }
 

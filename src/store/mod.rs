@@ -46,7 +46,7 @@ pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
-pub use postgres::{Login, Passwords, Ping, Postgres, Replacement, TableSize};
+pub use postgres::{Login, LoginBinding, Passwords, Ping, Postgres, Replacement, TableSize};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
@@ -54,7 +54,10 @@ use crate::{clock::Time, id::Id, telemetry::StoreMetrics};
 use arc_swap::ArcSwap;
 use migrate::{Known, MIGRATIONS, Migration};
 use queue::Queue;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use tokio::{sync::watch, time::Instant};
 
 /// Commits that the feed forgets at once.
@@ -70,6 +73,8 @@ pub struct Store {
     metrics: StoreMetrics,
     wake: watch::Receiver<u64>,
     known: Arc<ArcSwap<Known>>,
+    /// The last commit found the store away.
+    refusing: Arc<AtomicBool>,
 }
 
 /// A stretch of an index.
@@ -115,6 +120,7 @@ impl Store {
             queue: Arc::new(queue),
             wake,
             known: Arc::new(ArcSwap::from_pointee(Known::of(program))),
+            refusing: Arc::default(),
         })
     }
 
@@ -150,8 +156,22 @@ impl Store {
     /// Nothing changed, save with [`CommitError::Unknown`].
     pub async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
         batch.validate()?;
-        self.commit_as_known(batch, |known| known.may_write() && !known.is_behind())
-            .await
+        let outcome = self
+            .commit_as_known(batch, |known| known.may_write() && !known.is_behind())
+            .await;
+        match &outcome {
+            Ok(_) => self.refusing.store(false, Ordering::Relaxed),
+            Err(e) if e.is_away() || matches!(e, CommitError::Unknown) => {
+                self.refusing.store(true, Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Whether the last commit found that the store takes none now, though it may answer reads.
+    pub fn is_refusing(&self) -> bool {
+        self.refusing.load(Ordering::Relaxed)
     }
 
     /// A row, if there is one.

@@ -7,6 +7,7 @@ mod pool;
 mod read;
 mod replace;
 mod schema;
+mod secured;
 mod session;
 mod sql;
 mod upkeep;
@@ -15,7 +16,7 @@ mod watch;
 
 pub use ping::Ping;
 pub use replace::Replacement;
-pub use session::{Login, Passwords};
+pub use session::{Login, LoginBinding, Passwords};
 pub use upkeep::TableSize;
 
 use super::{
@@ -28,15 +29,13 @@ use async_trait::async_trait;
 use commit::{Failure, Pending};
 use pool::Pool;
 use schema::Schema;
-use session::{Connector, Session, answered, engine_error};
+use session::{Connector, Session, engine_error, silent};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, watch::Receiver},
     time::{Instant, sleep, timeout_at},
 };
 
-/// For a database that is away to come back and say what became of a commit.
-const RESOLVE: Duration = Duration::from_secs(15);
 /// Waits for whoever changes the store as a whole. Many rows may be on their way.
 const HOLD: &str = "SET statement_timeout = '10min'; SET idle_session_timeout = 0; \
                     SELECT pg_advisory_lock(8443, 1)";
@@ -84,7 +83,7 @@ impl Postgres {
                     false => find(&connector).await,
                 }
             };
-            match answered(there).await {
+            match connector.answer(there).await {
                 Ok(()) => break,
                 Err(EngineError::Away(why)) if Instant::now() < until => {
                     if !told {
@@ -97,7 +96,7 @@ impl Postgres {
             }
         }
         if new {
-            answered(make_views(&connector)).await?;
+            connector.answer(make_views(&connector)).await?;
         }
         let size = connector.connections();
         let (heard, hears) = tokio::sync::watch::channel(0);
@@ -129,11 +128,12 @@ impl Postgres {
             seq = pending.seq,
             "the answer to a commit was lost: looking it up"
         );
-        let until = Instant::now() + RESOLVE;
+        let until = Instant::now() + self.connector.timeout();
         loop {
             let found = async {
-                let session = self.connector.session_now().await?;
-                answered(commit::took_place(&session, &pending)).await
+                let session = Box::pin(self.connector.session_now()).await?;
+                let asked = commit::took_place(&session, &pending);
+                self.connector.answer(asked).await
             };
             match found.await {
                 Ok(true) => return Ok(pending.outcomes),
@@ -179,7 +179,7 @@ async fn make(connector: &Connector) -> Result<(), EngineError> {
             return seq(&client, schema).await;
         }
         client
-            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
             .await?;
         client.query_one(schema::LOCK, &[]).await?;
         let found: bool = client.query_one(&*is_there, &[]).await?.try_get(0)?;
@@ -242,17 +242,31 @@ async fn seq(
 #[async_trait]
 impl Engine for Postgres {
     async fn read(&self, questions: Vec<Query>) -> Result<Vec<Answer>, EngineError> {
+        let patience = self.connector.patience();
+        let until = Instant::now() + patience;
+        let late = |_| silent(patience);
         loop {
-            let lease = answered(self.pool.lease()).await?;
+            let lease = timeout_at(until, self.pool.lease()).await.map_err(late)??;
             let session = lease.session()?;
-            match answered(read::answers(session, &questions)).await {
-                // It ended while nobody used it: a new one may do.
-                Err(EngineError::Away(_)) if lease.used && session.is_gone() => lease.give_up(),
-                Err(e @ EngineError::Away(_)) => {
+            let answers = Box::pin(read::answers(session, &questions));
+            match timeout_at(until, answers).await {
+                // What it still says is for nobody.
+                Err(e) => {
                     lease.give_up();
-                    return Err(e);
+                    return Err(late(e));
                 }
-                answered => return answered,
+                Ok(answered) => {
+                    let is_gone = session.is_gone();
+                    match answered {
+                        // It ended while nobody used it: a new one may do.
+                        Err(EngineError::Away(_)) if lease.used && is_gone => lease.give_up(),
+                        Err(e @ EngineError::Away(_)) => {
+                            lease.give_up();
+                            return Err(e);
+                        }
+                        answered => return answered,
+                    }
+                }
             }
         }
     }
@@ -264,10 +278,15 @@ impl Engine for Postgres {
             let used = kept.is_some();
             let session = match kept {
                 Some(session) => session,
-                None => self.connector.session().await?,
+                None => match self.connector.session().await {
+                    Ok(session) => session,
+                    // The database may have no room for one more.
+                    Err(e) => self.pool.take().ok_or(e)?,
+                },
             };
             // Whoever stops waiting here takes the session along, and an open transaction with it.
-            match commit::commit(&session, group).await {
+            let patience = self.connector.patience();
+            match commit::commit(&session, group, patience).await {
                 Ok(outcomes) => {
                     *writer = Some(session);
                     return Ok(outcomes);
@@ -348,10 +367,13 @@ impl Snapshot for Past {
         let session = held.as_ref().ok_or(EngineError::SnapshotEnded)?;
         let mut answers = Vec::with_capacity(questions.len());
         for question in &questions {
-            match timeout_at(self.deadline, read::answer(session, question)).await {
-                Ok(Ok(answer)) => answers.push(answer),
-                Ok(Err(e)) if Instant::now() < self.deadline => return Err(e),
-                _ => return Err(EngineError::SnapshotEnded),
+            let answer = timeout_at(self.deadline, Box::pin(read::answer(session, question))).await;
+            match answer.unwrap_or(Err(EngineError::SnapshotEnded)) {
+                Ok(answer) => answers.push(answer),
+                Err(_) if Instant::now() >= self.deadline => {
+                    return Err(EngineError::SnapshotEnded);
+                }
+                Err(e) => return Err(e),
             }
         }
         Ok(answers)

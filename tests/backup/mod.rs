@@ -5,6 +5,7 @@ mod cut;
 mod journal;
 mod keep;
 mod meanwhile;
+mod replaced;
 mod s3;
 mod schedule;
 mod state;

@@ -1,18 +1,40 @@
 //! Each benchmark runs, through the binary, and says what it found.
 
-use crate::cli::process::{certctl, run};
+use crate::{
+    cli::{
+        postgres::url,
+        process::{certctl, run},
+    },
+    support::postgres::{Cluster, Database},
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::path::Path;
 
 /// Runs a small benchmark below a directory of its own, in which nothing may remain.
 fn bench(line: &str) -> Vec<Value> {
+    bench_on(line, None)
+}
+
+/// The same on a database, in which nothing may remain.
+fn bench_on(line: &str, database: Option<&Database<'_>>) -> Vec<Value> {
     let dir = tempfile::tempdir().unwrap();
     let mut command = certctl(["bench", "--seconds", "0.05", "--output", "json", "--dir"]);
     command.arg(dir.path()).args(line.split(' '));
+    if let Some(database) = database {
+        command.args(["--database-url", &url(database)]);
+    }
     let report: Value = serde_json::from_str(&run(&mut command).good()).unwrap();
     assert_eq!(left_in(dir.path()), 0, "{line}");
-    for (field, value) in [("engine", "redb"), ("rate_limits", "off")] {
+    let engine = match database {
+        None => "redb",
+        Some(database) => {
+            let left = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'certctl%'";
+            assert_eq!(database.sql(left), "0");
+            "postgres"
+        }
+    };
+    for (field, value) in [("engine", engine), ("rate_limits", "off")] {
         assert_eq!(report[field], value, "{report}");
     }
     let name = line.split(' ').next().unwrap();
@@ -47,6 +69,71 @@ fn commits() {
         positive(line, &["commits_per_s", "p50_ms", "p99_ms", "samples"]);
         assert!(line["commits_per_sync"].as_f64().unwrap() >= 1.0, "{line}");
     }
+}
+
+/// Steps with their times, then the writers without and with a backup under way.
+fn backups_are_measured(results: &[Value]) {
+    let steps = [
+        "create",
+        "create beside writers",
+        "verify",
+        "verify --restore",
+        "restore",
+    ];
+    for (line, step) in results.iter().zip(steps) {
+        assert_eq!(line["step"], step);
+        positive(line, &["seconds", "rows", "mib"]);
+    }
+    let writers = &results[steps.len()..];
+    assert_eq!(writers.len(), 2);
+    for line in writers {
+        positive(line, &["commits_per_s", "p50_ms", "p99_ms", "samples"]);
+    }
+}
+
+fn migrations_are_measured(results: &[Value]) {
+    let ways: Vec<&str> = results.iter().map(|l| l["way"].as_str().unwrap()).collect();
+    assert_eq!(ways, ["up", "down"]);
+    for line in results {
+        assert_eq!(line["migrations"], 2);
+        positive(line, &["rows", "seconds", "rows_migrated_per_s"]);
+    }
+}
+
+#[test]
+fn backups() {
+    backups_are_measured(&bench("backup --rows 200 --writes 200"));
+}
+
+#[test]
+fn migrations() {
+    migrations_are_measured(&bench("migrate --rows 300"));
+}
+
+#[test]
+fn on_a_database() {
+    let database = Cluster::shared().database();
+    let on = |line: &str| bench_on(line, Some(&database));
+    let commits = on("commit --clients 1,4");
+    assert_eq!(commits.len(), 2);
+    commits
+        .iter()
+        .for_each(|line| positive(line, &["commits_per_s", "p99_ms"]));
+    positive(
+        &on("issue --clients 2 --rows 10")[0],
+        &["certificates_per_s", "p99_ms"],
+    );
+    assert!(on("list --rows 60").len() > 5);
+    backups_are_measured(&on("backup --rows 200 --writes 200"));
+    migrations_are_measured(&on("migrate --rows 300"));
+
+    // Somebody's store is left alone.
+    database.sql("CREATE SCHEMA certctl_store; CREATE TABLE certctl_store.meta (seq bigint)");
+    let mut command = certctl(["bench", "--database-url", &url(&database), "commit"]);
+    let refused = run(&mut command).bad(1);
+    assert!(refused.contains("holds a store"), "{refused}");
+    let kept = "SELECT count(*) FROM pg_namespace WHERE nspname = 'certctl_store'";
+    assert_eq!(database.sql(kept), "1");
 }
 
 #[test]

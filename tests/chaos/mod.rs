@@ -7,3 +7,5 @@ mod kills;
 mod ledger;
 mod moment;
 mod nginx;
+
+pub use dice::Dice;

@@ -15,10 +15,11 @@ use std::{
 };
 
 /// A small file system in memory on a home's data directory. Mounting needs root.
-struct SmallDisk(PathBuf);
+pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn on(home: &Home) -> Self {
+    /// Mounted on its data directory, which is not there yet.
+    pub fn on(home: &Home) -> Self {
         let dir = home.data();
         fs::create_dir(&dir).unwrap();
         let mut mount = Command::new("mount");
@@ -28,7 +29,7 @@ impl SmallDisk {
     }
 
     /// Takes all space there is.
-    fn fill(&self) {
+    pub fn fill(&self) {
         let mut file = File::create(self.0.join("filler")).unwrap();
         for size in [1 << 16, 1 << 10, 1] {
             let block = vec![0; size];
@@ -51,7 +52,8 @@ impl SmallDisk {
             .unwrap();
     }
 
-    fn free(&self) {
+    /// Gives all of it back.
+    pub fn free(&self) {
         fs::remove_file(self.0.join("filler")).unwrap();
     }
 }

@@ -176,13 +176,13 @@ pub struct Api {
 }
 
 impl Api {
-    /// An answer, or why there is none.
-    pub async fn call(
+    /// An answer with its headers, or why there is none.
+    pub async fn answer(
         &self,
         method: Method,
         path: &str,
         body: &Value,
-    ) -> Result<(StatusCode, Value), String> {
+    ) -> Result<http::Response<Bytes>, String> {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
@@ -191,7 +191,17 @@ impl Api {
             request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
         }
         let request = request.body(Bytes::from(body.to_string())).unwrap();
-        let response = self.client.call(request).await.map_err(|e| e.to_string())?;
+        self.client.call(request).await.map_err(|e| e.to_string())
+    }
+
+    /// An answer, or why there is none.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(StatusCode, Value), String> {
+        let response = self.answer(method, path, body).await?;
         let status = response.status();
         let body = serde_json::from_slice(response.body()).map_err(|e| e.to_string())?;
         Ok((status, body))

@@ -40,7 +40,7 @@ fn later() -> &'static Path {
 
 impl Home {
     /// A command line of the later version.
-    fn later(&self, line: &str) -> Command {
+    pub fn later(&self, line: &str) -> Command {
         let mut command = Command::new(later());
         command.env_clear().stdin(Stdio::null());
         command.args([OsString::from("--data-dir"), self.data().into()]);

@@ -124,6 +124,12 @@ impl Process {
         }
     }
 
+    /// As [`kill`](Self::kill); says how it ended, for it may have done so before.
+    pub fn killed(mut self) -> ExitStatus {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap()
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -3,6 +3,7 @@
 
 mod attention;
 mod budget;
+mod cut;
 mod demand;
 mod deployment;
 mod issuers;

@@ -109,7 +109,7 @@ async fn revoked_everywhere_at_once(mut app: TestApp) {
     assert_eq!(list_of(&app, ISSUER).await.revoked.len(), 0);
 }
 
-fn csr() -> String {
+pub fn csr() -> String {
     use certctl::{
         crypt::{Crypto, RingCrypto},
         pki::{KeyAlgorithm, csr},

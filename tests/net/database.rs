@@ -7,7 +7,7 @@ use crate::{
 };
 use certctl::{
     net::{DatabasePlace, Secrecy, Trust},
-    store::{EngineError, Postgres},
+    store::{EngineError, Login, LoginBinding, Postgres},
 };
 use std::{
     fs,
@@ -15,6 +15,7 @@ use std::{
     net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -105,6 +106,53 @@ fn a_database_is_known_by_its_certificate() {
             .await
             .unwrap();
         open(&database, host, Secrecy::Encrypted).await.unwrap();
+    });
+}
+
+/// A login by SCRAM is bound to the connection's TLS, where that is asked for.
+#[test]
+fn a_login_is_bound_to_its_connection() {
+    run(async {
+        let cluster = Cluster::start("");
+        let ca = Ca::new("database");
+        serve(&cluster, &ca, &cluster.address);
+        give(
+            &cluster,
+            "pg_hba.conf",
+            "local all all trust\nhostssl all bound 0.0.0.0/0 scram-sha-256\n\
+             hostnossl all bound 0.0.0.0/0 scram-sha-256\nhost all certctl 0.0.0.0/0 trust\n",
+        );
+        cluster.sql("postgres", "ALTER SYSTEM SET ssl = on");
+        cluster.reload();
+        let database = cluster.database();
+        database.sql("CREATE ROLE bound LOGIN SUPERUSER PASSWORD 'secret'");
+        let open = async |user: &str, secrecy: Secrecy, binding| {
+            let place = DatabasePlace::Tcp(cluster.address.clone(), 5432);
+            let login = Login {
+                user: user.to_owned(),
+                passwords: Arc::new(|| vec!["secret".to_owned().into()]),
+                binding,
+                ..database.login_at(place, &secrecy)
+            };
+            Postgres::open(login, PATIENCE).await.map(drop)
+        };
+        let tls = || Secrecy::Named(ca.trust());
+        while open("bound", tls(), LoginBinding::Disable).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        for binding in [LoginBinding::Prefer, LoginBinding::Require] {
+            open("bound", tls(), binding).await.unwrap();
+        }
+        open("bound", Secrecy::Plain, LoginBinding::Prefer)
+            .await
+            .unwrap();
+        // Without TLS there is nothing to bind to; and who asks for no password binds nothing.
+        for (user, secrecy) in [("bound", Secrecy::Plain), ("certctl", tls())] {
+            says(
+                open(user, secrecy, LoginBinding::Require).await,
+                &["did not use channel binding", "channel_binding"],
+            );
+        }
     });
 }
 

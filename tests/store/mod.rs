@@ -12,6 +12,7 @@ mod keys;
 mod lists;
 pub mod migrate;
 mod model;
+mod outages;
 mod postgres;
 mod queue;
 mod redb_file;

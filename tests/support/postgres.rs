@@ -2,14 +2,17 @@
 
 use certctl::{
     net::{DatabaseDialer, DatabasePlace, Dialer, Guard, Resolver, Secrecy},
-    store::{EngineError, Login, Postgres},
+    store::{EngineError, Login, LoginBinding, Postgres},
 };
-use nix::unistd::Pid;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{
     fs,
     io::Write,
     os::unix::{
-        fs::{PermissionsExt, chown},
+        fs::{MetadataExt, PermissionsExt, chown},
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -151,9 +154,32 @@ impl Cluster {
         succeeds(self.control().args(["stop", "-m", "immediate"]));
     }
 
+    /// Stops it in order.
+    pub fn down(&self) {
+        succeeds(self.control().args(["stop", "-m", "fast"]));
+    }
+
+    /// Stops all of its processes where they stand, or has them go on.
+    pub fn signal_all(&self, signal: Signal) {
+        let pid = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let postmaster: i32 = pid.lines().next().unwrap().parse().unwrap();
+        // First the one that makes others.
+        kill(Pid::from_raw(postmaster), signal).unwrap();
+        let task = format!("/proc/{postmaster}/task/{postmaster}/children");
+        for child in fs::read_to_string(task).unwrap().split_whitespace() {
+            let _ = kill(Pid::from_raw(child.parse().unwrap()), signal);
+        }
+    }
+
     /// Has it read its files again.
     pub fn reload(&self) {
         succeeds(self.control().arg("reload"));
+    }
+
+    /// Gives a file to its user.
+    pub fn give(&self, path: &Path) {
+        let owner = fs::metadata(self.data()).unwrap();
+        chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
 
     /// Its data directory.
@@ -250,13 +276,35 @@ impl Database<'_> {
             user: USER.to_owned(),
             passwords: Arc::new(Vec::new),
             database: self.name.clone(),
+            binding: LoginBinding::Prefer,
             connections: 4,
+            timeout: Duration::from_secs(15),
         }
     }
 
     /// The store in it.
     pub async fn open(&self) -> Postgres {
         self.try_open(self.login()).await.expect("it opens")
+    }
+
+    /// A login that takes the database for away when it says nothing for two seconds or so.
+    pub fn impatient(&self) -> Login {
+        Login {
+            timeout: Duration::from_secs(2),
+            ..self.login()
+        }
+    }
+
+    /// Ends all sessions that are not ours.
+    pub fn end_sessions(&self) {
+        self.cluster.sql(
+            "postgres",
+            &format!(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                 WHERE datname = '{}'",
+                self.name
+            ),
+        );
     }
 
     /// The store, by a login.

@@ -5,7 +5,7 @@ use super::{
     places,
     read::{column, id, in_turn, link, signed, unsigned},
     schema::FORMAT,
-    session::{Session, answered, engine_error},
+    session::{Session, engine_error, silent},
     sql::{ABOVE_ALL, Sql},
 };
 use crate::{
@@ -19,7 +19,11 @@ use crate::{
         engine::{Coll, EngineError, Load, above},
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::time::timeout;
 use tokio_postgres::{Row, Statement, types::ToSql};
 
 /// Old commits are forgotten each time so many numbers were given out, and more of them at once
@@ -51,8 +55,14 @@ impl From<EngineError> for Failure {
 }
 
 /// Decides a group and commits what it changes.
-pub async fn commit(session: &Session, group: &[Batch]) -> Result<Vec<Outcome>, Failure> {
-    let facts = answered(facts(session, &needs(group))).await?;
+pub async fn commit(
+    session: &Session,
+    group: &[Batch],
+    patience: Duration,
+) -> Result<Vec<Outcome>, Failure> {
+    let needs = needs(group);
+    let facts = timeout(patience, Box::pin(facts(session, &needs))).await;
+    let facts = facts.unwrap_or_else(|_| Err(silent(patience)))?;
     let before = facts.seq;
     let (changes, outcomes) = decide(group, facts);
     let Some(changes) = changes else {
@@ -66,11 +76,13 @@ pub async fn commit(session: &Session, group: &[Batch]) -> Result<Vec<Outcome>, 
         outcomes,
     };
     let writing = Writing::of(&changes)?;
-    let committed = async { Ok(writing.commit(session, before, &pending).await) };
-    match answered(committed).await {
-        Ok(Ok(())) => Ok(pending.outcomes),
-        Ok(Err(Some(e))) => Err(Failure::Before(e)),
-        Ok(Err(None)) | Err(_) => Err(Failure::Lost(pending)),
+    let committed = Box::pin(writing.commit(session, before, &pending));
+    let committed = timeout(patience, committed).await;
+    // Whoever says nothing may be about to do it.
+    match committed.unwrap_or(Err(None)) {
+        Ok(()) => Ok(pending.outcomes),
+        Err(Some(e)) => Err(Failure::Before(e)),
+        Err(None) => Err(Failure::Lost(pending)),
     }
 }
 
@@ -99,7 +111,8 @@ pub async fn took_place(session: &Session, pending: &Pending) -> Result<bool, En
 }
 
 /// Whatever the database's own default is: each statement sees what was committed before it began.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+/// A database that is read-only by default is so for a reason.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// Rows of a statement that is left out when there is nothing to ask.
 async fn ask(

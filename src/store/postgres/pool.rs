@@ -2,14 +2,21 @@
 
 use super::session::{Connector, Session};
 use crate::store::engine::EngineError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 /// Sessions that wait to be used, and how many there may be.
 pub struct Pool {
     connector: Arc<Connector>,
     permits: Semaphore,
     idle: Mutex<Vec<Session>>,
+    /// Sessions in use or about to be.
+    lent: AtomicUsize,
+    /// One of them came back, or has ended.
+    returned: Notify,
 }
 
 /// A session in use by one reader; it goes back when dropped.
@@ -17,8 +24,27 @@ pub struct Lease<'a> {
     session: Option<Session>,
     /// It has been in use before, so the database may have ended it meanwhile.
     pub used: bool,
-    pool: &'a Pool,
+    lent: Lent<'a>,
     _permit: SemaphorePermit<'a>,
+}
+
+/// A place among the sessions in use or about to be. Whoever waits for one to come back is told when
+/// there is none left that could.
+struct Lent<'a>(&'a Pool);
+
+impl<'a> Lent<'a> {
+    fn of(pool: &'a Pool) -> Self {
+        pool.lent.fetch_add(1, Ordering::SeqCst);
+        Self(pool)
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if self.0.lent.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.returned.notify_waiters();
+        }
+    }
 }
 
 impl Pool {
@@ -27,6 +53,8 @@ impl Pool {
             connector,
             permits: Semaphore::new(size.max(1)),
             idle: Mutex::default(),
+            lent: AtomicUsize::new(0),
+            returned: Notify::new(),
         }
     }
 
@@ -34,22 +62,44 @@ impl Pool {
     pub async fn lease(&self) -> Result<Lease<'_>, EngineError> {
         let permit = self.permits.acquire().await;
         let permit = permit.map_err(|_| EngineError::Away("the pool is closed".to_owned()))?;
-        let idle = self.take();
-        let used = idle.is_some();
-        let session = match idle {
-            Some(session) => session,
-            None => self.connector.session().await?,
-        };
-        Ok(Lease {
-            session: Some(session),
-            used,
-            pool: self,
-            _permit: permit,
-        })
+        let returned = self.returned.notified();
+        tokio::pin!(returned);
+        loop {
+            returned.as_mut().enable();
+            let lent = Lent::of(self);
+            let e = match self.take() {
+                Some(idle) => {
+                    return Ok(Lease {
+                        session: Some(idle),
+                        used: true,
+                        lent,
+                        _permit: permit,
+                    });
+                }
+                None => match self.connector.session().await {
+                    Ok(session) => {
+                        return Ok(Lease {
+                            session: Some(session),
+                            used: false,
+                            lent,
+                            _permit: permit,
+                        });
+                    }
+                    Err(e) => e,
+                },
+            };
+            drop(lent);
+            // The database may have no room for one more: those that there are will do.
+            if self.lent.load(Ordering::SeqCst) == 0 {
+                return Err(e);
+            }
+            returned.as_mut().await;
+            returned.set(self.returned.notified());
+        }
     }
 
     /// One that waits and is not known to be gone.
-    fn take(&self) -> Option<Session> {
+    pub fn take(&self) -> Option<Session> {
         let mut idle = self.idle();
         idle.retain(|session| !session.is_gone());
         idle.pop()
@@ -77,7 +127,8 @@ impl Drop for Lease<'_> {
         if let Some(session) = self.session.take()
             && !session.is_gone()
         {
-            self.pool.idle().push(session);
+            self.lent.0.idle().push(session);
         }
+        self.lent.0.returned.notify_waiters();
     }
 }

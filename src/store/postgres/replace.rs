@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 /// Held by a session as long as it replaces the store.
-const ONLY: &str = "SELECT pg_try_advisory_lock(8443, 1)";
+const ONLY: &str = "SELECT pg_try_advisory_lock(8443, 2)";
 
 /// The whole of a store is moved at once, and copied never: a minute is long.
 const SETTINGS: &str = "SET statement_timeout = '10min'; SET lock_timeout = '10s'";
@@ -122,6 +122,26 @@ impl Replacement {
     pub async fn forget(&self) -> Result<(), EngineError> {
         let gone = format!("DROP SCHEMA IF EXISTS {} CASCADE", Schema::RESTORED.name());
         self.client.batch_execute(&gone).await.map_err(engine_error)
+    }
+
+    /// Removes the store that is there, its views and all stores that others took the place of.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub async fn erase(&self) -> Result<(), EngineError> {
+        let found = "SELECT quote_ident(nspname) FROM pg_catalog.pg_namespace \
+                     WHERE nspname IN ('certctl', 'certctl_restore') \
+                     OR nspname ~ '^certctl_store(_pre_restore_|$)'";
+        let found = self.client.query(found, &[]).await.map_err(engine_error)?;
+        for row in found {
+            let name: String = row.try_get(0).map_err(engine_error)?;
+            let gone = format!("DROP SCHEMA {name} CASCADE");
+            self.client
+                .batch_execute(&gone)
+                .await
+                .map_err(engine_error)?;
+        }
+        Ok(())
     }
 
     /// The name of the database.

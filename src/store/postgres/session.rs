@@ -1,6 +1,11 @@
 //! Sessions with the database: how they begin, and what a failure in one means.
 
-use super::{schema::Schema, sql::Sql, watch};
+use super::{
+    schema::Schema,
+    secured::{Already, Secured},
+    sql::Sql,
+    watch,
+};
 use crate::{
     clock::Rng,
     crypt::OsRng,
@@ -21,12 +26,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_postgres::{
-    Client, Config, Connection, Error, NoTls, Row, config::SslMode, error::SqlState,
-    tls::NoTlsStream,
+    Client, Config, Connection, Error, Row,
+    config::{SslMode, SslNegotiation},
+    error::SqlState,
 };
 
-/// For an answer: longer than the database itself gives a statement, so that its word comes first.
-const ANSWER: Duration = Duration::from_secs(35);
+pub use tokio_postgres::config::ChannelBinding as LoginBinding;
+
 /// For a connection, and again for the database's greeting.
 const CONNECT: Duration = Duration::from_secs(5);
 /// After the first failure nobody tries again for so long; then twice as long each time,
@@ -38,8 +44,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// old, and each statement is made for an index that is there. A commit waits for the disk, also
 /// where the database's own default is not to.
 const SETTINGS: &str = "\
-    SET statement_timeout = '30s';\
-    SET idle_in_transaction_session_timeout = '30s';\
     SET jit = off;\
     SET plan_cache_mode = force_generic_plan;\
     SET enable_seqscan = off;\
@@ -71,8 +75,19 @@ pub struct Login {
     pub passwords: Passwords,
     /// The database.
     pub database: String,
+    /// Whether the login is bound to TLS.
+    pub binding: LoginBinding,
     /// Sessions for reading, at most.
     pub connections: usize,
+    /// For a statement; and a transaction in which nothing happens for so long is ended.
+    pub timeout: Duration,
+}
+
+impl Login {
+    /// An answer that takes longer never comes: the database itself ends statements before.
+    pub fn patience(&self) -> Duration {
+        self.timeout + self.timeout / 3
+    }
 }
 
 /// A session in which every statement is prepared.
@@ -145,6 +160,26 @@ impl Connector {
         &self.login.database
     }
 
+    /// For an answer.
+    pub fn patience(&self) -> Duration {
+        self.login.patience()
+    }
+
+    /// For a statement, by the database's own clock.
+    pub fn timeout(&self) -> Duration {
+        self.login.timeout
+    }
+
+    /// Waits for an answer, as long as one may take.
+    pub async fn answer<T>(
+        &self,
+        asked: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let patience = self.patience();
+        let answered = timeout(patience, asked).await;
+        answered.unwrap_or_else(|_| Err(silent(patience)))
+    }
+
     /// Sessions for reading, at most.
     pub fn connections(&self) -> usize {
         self.login.connections
@@ -174,19 +209,21 @@ impl Connector {
         {
             return Err(EngineError::Away(outage.why.clone()));
         }
-        self.session_now().await
+        Box::pin(self.session_now()).await
     }
 
     /// A session, whatever was found a moment ago. None is an outage, whatever the reason: the
     /// store was opened before, and somebody may be changing a password or a certificate.
     pub async fn session_now(&self) -> Result<Session, EngineError> {
-        let begun = answered(async {
+        let begun = async {
             let client = self.client().await?;
-            let sql = Sql::prepare(&client, self.schema)
-                .await
-                .map_err(engine_error)?;
+            // On the heap: it is a future for each statement.
+            let prepared = Box::pin(Sql::prepare(&client, self.schema));
+            let sql = self
+                .answer(async { prepared.await.map_err(engine_error) })
+                .await?;
             Ok(Session { client, sql })
-        });
+        };
         match begun.await {
             Ok(session) => {
                 if self.outage().take().is_some() {
@@ -206,7 +243,7 @@ impl Connector {
             // Whoever uses the session is told of the end themselves.
             let _ = connection.await;
         });
-        prepare(&client).await?;
+        self.prepare(&client).await?;
         Ok(client)
     }
 
@@ -215,13 +252,14 @@ impl Connector {
         let (client, connection) = self.connect().await?;
         self.tasks
             .spawn("database notices", watch::hear(connection, look));
-        prepare(&client).await?;
-        let listen = client.batch_execute("LISTEN certctl").await;
-        listen.map_err(engine_error)?;
+        self.prepare(&client).await?;
+        let listen = client.batch_execute("LISTEN certctl");
+        self.answer(async { listen.await.map_err(engine_error) })
+            .await?;
         Ok(client)
     }
 
-    async fn connect(&self) -> Result<(Client, Connection<Wire, NoTlsStream>), EngineError> {
+    async fn connect(&self) -> Result<(Client, Connection<Wire, Secured>), EngineError> {
         let mut passwords = (self.login.passwords)().into_iter();
         let mut password = passwords.next();
         loop {
@@ -238,11 +276,12 @@ impl Connector {
     async fn connect_by(
         &self,
         password: Option<&SecretString>,
-    ) -> Result<(Client, Connection<Wire, NoTlsStream>), EngineError> {
+    ) -> Result<(Client, Connection<Wire, Secured>), EngineError> {
         let Login {
             dialer,
             user,
             database,
+            binding,
             ..
         } = &self.login;
         let wire = dialer.open(CONNECT).await.map_err(|e| match e {
@@ -257,17 +296,43 @@ impl Connector {
             .user(user)
             .dbname(database)
             .application_name(&self.name)
-            // The connection is under TLS already, where it is to be.
-            .ssl_mode(SslMode::Disable);
+            .channel_binding(*binding);
+        let tls = Already(wire.server_end_point());
+        // The connection is under TLS already, where it is to be.
+        match &wire {
+            Wire::Tls(_) => config
+                .ssl_mode(SslMode::Require)
+                .ssl_negotiation(SslNegotiation::Direct),
+            Wire::Tcp(_) | Wire::Unix(_) => config.ssl_mode(SslMode::Disable),
+        };
         if let Some(password) = password {
             config.password(password.expose_secret());
         }
-        match timeout(CONNECT, config.connect_raw(wire, NoTls)).await {
+        match timeout(CONNECT, config.connect_raw(wire, tls)).await {
             Ok(connected) => connected.map_err(login_error),
             Err(_) => Err(EngineError::Away(format!(
                 "it took the connection and did not greet within {CONNECT:?}"
             ))),
         }
+    }
+
+    /// Gives a session its settings, and refuses a database that cannot be used.
+    async fn prepare(&self, client: &Client) -> Result<(), EngineError> {
+        let limit = self.login.timeout.as_millis();
+        let settings = format!(
+            "SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}; \
+             {SETTINGS}"
+        );
+        let asked = async {
+            let (set, state) = tokio::join!(
+                biased;
+                client.batch_execute(&settings),
+                client.query_one(STATE, &[])
+            );
+            set.map_err(engine_error)?;
+            usable(&state.map_err(engine_error)?)
+        };
+        self.answer(asked).await
     }
 
     /// Notes that the database is away, and tells of the first time.
@@ -293,27 +358,13 @@ impl Connector {
     }
 }
 
-/// What the database answers, if it does: a machine that is frozen keeps its connections alive.
-pub async fn answered<T>(
-    asked: impl Future<Output = Result<T, EngineError>>,
-) -> Result<T, EngineError> {
-    match timeout(ANSWER, asked).await {
-        Ok(answer) => answer,
-        Err(_) => Err(EngineError::Away(format!(
-            "it did not answer within {ANSWER:?}"
-        ))),
-    }
+/// The database says nothing.
+pub fn silent(patience: Duration) -> EngineError {
+    EngineError::Away(format!("it did not answer within {patience:?}"))
 }
 
-/// Gives a session its settings, and refuses a database that cannot be used.
-async fn prepare(client: &Client) -> Result<(), EngineError> {
-    let (set, state) = tokio::join!(
-        biased;
-        client.batch_execute(SETTINGS),
-        client.query_one(STATE, &[])
-    );
-    set.map_err(engine_error)?;
-    let state = state.map_err(engine_error)?;
+/// Refuses a database that cannot be used.
+fn usable(state: &Row) -> Result<(), EngineError> {
     let (standby, encoding, version): (bool, &str, i32) = (
         state.try_get(0).map_err(engine_error)?,
         state.try_get(1).map_err(engine_error)?,
@@ -360,6 +411,13 @@ fn login_error(e: Error) -> EngineError {
                 "; check user and database in CERTCTL_DATABASE_URL, and the server's pg_hba.conf"
             };
             EngineError::Unusable(format!("{said} (SQLSTATE {}){hint}", code.code()))
+        }
+        (None, None) if e.to_string().contains("authentication error") => {
+            EngineError::Unusable(format!(
+                "{}; channel_binding in CERTCTL_DATABASE_URL says whether a login must be bound to \
+                 TLS",
+                chain(&e)
+            ))
         }
         (None, None) if e.to_string().contains("password missing") => EngineError::Unusable(
             "it wants a password, and CERTCTL_DATABASE_URL and CERTCTL_DATABASE_PASSWORD hold none"

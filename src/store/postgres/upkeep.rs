@@ -93,7 +93,9 @@ async fn change(login: Login, new: &SecretString, tasks: &Tasks) -> Result<(), E
             user: login.user.clone(),
             passwords: Arc::new(move || vec![new.clone()]),
             database: login.database.clone(),
+            binding: login.binding,
             connections: 1,
+            timeout: login.timeout,
         }
     };
     let mut refused = None;
@@ -104,7 +106,9 @@ async fn change(login: Login, new: &SecretString, tasks: &Tasks) -> Result<(), E
             user: login.user.clone(),
             passwords: Arc::new(move || vec![one.clone()]),
             database: login.database.clone(),
+            binding: login.binding,
             connections: 1,
+            timeout: login.timeout,
         };
         let client = match Connector::new(with_old, tasks.clone()).client().await {
             Ok(client) => client,

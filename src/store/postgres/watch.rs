@@ -1,13 +1,16 @@
 //! Hearing what other processes commit: by looking, at a NOTIFY and now and then where it was lost.
 
-use super::session::{Connector, engine_error};
+use super::{
+    secured::Secured,
+    session::{Connector, engine_error},
+};
 use crate::net::Wire;
 use std::{future::poll_fn, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch::Sender},
     time::{sleep, timeout},
 };
-use tokio_postgres::{AsyncMessage, Connection, tls::NoTlsStream};
+use tokio_postgres::{AsyncMessage, Connection};
 
 /// How often somebody looks.
 const LOOK: Duration = Duration::from_secs(5);
@@ -18,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// Moves a session's messages until it ends. A notice, which any role of the database can write,
 /// says to look and nothing else.
-pub async fn hear(mut connection: Connection<Wire, NoTlsStream>, look: Arc<Notify>) {
+pub async fn hear(mut connection: Connection<Wire, Secured>, look: Arc<Notify>) {
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
         if let AsyncMessage::Notification(_) = message {
             look.notify_one();
