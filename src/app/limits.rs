@@ -193,8 +193,11 @@ impl App {
     /// as those of callers who never called. For the reconciler.
     pub(crate) async fn forget_rates(&self) -> Result<(), AppError> {
         let shared = self.config.rates.is_some_and(|rates| rates.shared);
+        if !shared {
+            return Ok(());
+        }
         let (mut after, old) = (None, self.now().minus(FORGOTTEN).micros());
-        while shared {
+        loop {
             let found = self
                 .store
                 .counters_under(shared_counters(), after, PAGE)
@@ -215,10 +218,9 @@ impl App {
                 }
             }
             if !more {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 }
 

@@ -325,7 +325,7 @@ pub async fn secrets_of_machine(
         what: "the key ring",
         reason: e.to_string(),
     };
-    let key = machine_key(&Disk as &dyn Files, &config);
+    let key = machine_key(&Disk as &dyn Files, config);
     let machine = key.map_err(|e| failed(AppError::Store(e.to_string())))?;
     let missing =
         || StartError::MachineKeyMissing(config.data_dir.join("machine.key").display().to_string());

@@ -81,6 +81,17 @@ impl Fleet {
         leaders
     }
 
+    /// Waits until this one leads, and no other says that it does.
+    async fn led_by(&self, leader: usize) {
+        let mut again = interval(Duration::from_millis(100));
+        let led = timeout(AMPLE, async {
+            while self.leaders().await != [leader] {
+                again.tick().await;
+            }
+        });
+        led.await.expect("one leads, and one alone");
+    }
+
     /// Waits until one leads that is none of these.
     async fn leader_but(&self, others: &[usize]) -> usize {
         let mut again = interval(Duration::from_millis(100));
@@ -307,7 +318,7 @@ async fn a_killed_leader_is_followed_and_nothing_is_issued_twice() {
     let new = fleet.leader_but(&[leader]).await;
     let took = killed.elapsed();
     assert!(took < FOLLOWED, "it took {took:?}");
-    assert_eq!(fleet.leaders().await, [new]);
+    fleet.led_by(new).await;
     while let Some(made) = makers.join_next().await {
         made.unwrap();
     }
@@ -337,7 +348,7 @@ async fn a_killed_leader_is_followed_and_nothing_is_issued_twice() {
     again.line(" ready ");
     again.line("another server leads");
     fleet.servers[leader] = Some(again);
-    assert_eq!(fleet.leaders().await, [new]);
+    fleet.led_by(new).await;
     // One that stops hands on at once: before anybody could have missed it.
     fleet.server(new).signal(Signal::SIGTERM);
     let ended = fleet.servers[new].take().unwrap().end();
@@ -396,7 +407,7 @@ async fn a_leader_that_was_paused_finds_that_it_leads_no_more() {
     fleet
         .server(first)
         .line("another server has taken over the lead");
-    assert_eq!(fleet.leaders().await, [second]);
+    fleet.led_by(second).await;
     assert_eq!(database.sql(term), before);
     // It works on as one of the others.
     fleet
@@ -430,21 +441,29 @@ async fn three_servers_enforce_one_cap_where_they_count_in_the_database_and_thre
             for _ in 0..4 {
                 let api = home.api_by_tls(None);
                 calls.spawn(async move {
-                    let mut passed = 0;
+                    let (mut passed, mut lost) = (0, 0);
                     for _ in 0..BURST / 3 {
                         let call = api.call(Method::GET, "/api/v1/version", &Value::Null);
-                        match call.await.unwrap().0 {
-                            StatusCode::OK => passed += 1,
-                            StatusCode::TOO_MANY_REQUESTS => {}
-                            other => panic!("{other}"),
+                        match call.await {
+                            Ok((StatusCode::OK, _)) => passed += 1,
+                            Ok((StatusCode::TOO_MANY_REQUESTS, _)) => {}
+                            Ok((other, said)) => panic!("{other} {said}"),
+                            // On a machine that is short of time; it may have been counted.
+                            Err(_) => lost += 1,
                         }
                     }
-                    passed
+                    (passed, lost)
                 });
             }
         }
-        let passed: usize = calls.join_all().await.into_iter().sum();
-        assert!((least..=most).contains(&passed), "{backend}: {passed}");
+        let ended = calls.join_all().await;
+        let passed: usize = ended.iter().map(|(passed, _)| passed).sum();
+        let lost: usize = ended.iter().map(|(_, lost)| lost).sum();
+        assert!(lost < BURST / 10, "{lost} calls had no answer");
+        assert!(
+            passed <= most && least <= passed + lost,
+            "{backend}: {passed}, {lost} had no answer"
+        );
     }
     let home = Home::new();
     let mut command = home.command("config check");

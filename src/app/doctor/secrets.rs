@@ -30,7 +30,7 @@ pub(super) async fn ring(ground: &Ground<'_>, store: &Store) -> Found {
         "put back the {MACHINE_KEY} that was made with this store, or restore a backup that was \
          made with its keys: `certctl restore BACKUP --identity FILE`"
     );
-    let machine = match machine_key(ground.files, &ground.config) {
+    let machine = match machine_key(ground.files, ground.config) {
         Ok(Some(machine)) => machine,
         Ok(None) => {
             let what = "it is missing, and the store was sealed with it";
