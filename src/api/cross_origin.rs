@@ -7,6 +7,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use futures_util::{FutureExt, future::Either};
 use std::time::Duration;
 use tower::{Layer, ServiceExt};
 use tower_http::{
@@ -56,16 +57,22 @@ pub fn allowed(app: &App) -> CorsLayer {
 }
 
 /// Tells a page of another origin what it may. Requests that come from no page are left alone.
-pub async fn told(State(allowed): State<CorsLayer>, request: Request, next: Next) -> Response {
+pub fn told(
+    State(allowed): State<CorsLayer>,
+    request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
     if !request.headers().contains_key(header::ORIGIN) {
-        return next.run(request).await;
+        return Either::Left(next.run(request));
     }
     let asks = *request.method() == Method::OPTIONS;
-    let Ok(mut answer) = Box::pin(allowed.layer(next).oneshot(request)).await;
-    if asks && answer.status() == StatusCode::OK {
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-    }
-    answer
+    let told = Box::pin(allowed.layer(next).oneshot(request));
+    Either::Right(told.map(move |Ok(mut answer)| {
+        if asks && answer.status() == StatusCode::OK {
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+        }
+        answer
+    }))
 }
 
 /// Refuses what a page of another origin would change, but of those that are listed by name. `*`

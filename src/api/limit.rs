@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::future::{Either, ready};
 use std::{net::IpAddr, sync::Arc};
 
 /// Probes of those that watch over the process; a refusal would have it restarted.
@@ -21,7 +22,11 @@ const PROBES: [&str; 2] = ["/health", "/ready"];
 pub struct Client(pub IpAddr);
 
 /// Notes from where a call comes, and refuses it when there were too many from there.
-pub async fn by_address(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub fn by_address(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
     let probe = PROBES.contains(&request.uri().path());
     let admit = |client| {
         if probe {
@@ -30,36 +35,50 @@ pub async fn by_address(State(app): State<Arc<App>>, request: Request, next: Nex
             app.admit_address(client)
         }
     };
-    admitted(&app, request, next, admit).await
+    let refusal = refusal(&app, &mut request, admit);
+    answer(refusal, request, next)
 }
 
 /// As [`by_address`], for what agents alone call: those that show an agent's credential are let
 /// past as long as few from there were wrong.
-pub async fn of_agents(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub fn of_agents(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
     let agent = extract::is_agent(request.headers());
     let admit = |client| match agent {
         true => app.admit_agent(client),
         false => app.admit_address(client),
     };
-    admitted(&app, request, next, admit).await
+    let refusal = refusal(&app, &mut request, admit);
+    answer(refusal, request, next)
 }
 
-async fn admitted(
-    app: &App,
-    mut request: Request,
+/// Not an async function: one would hold the request twice for as long as the call waits.
+fn answer(
+    refusal: Option<Response>,
+    request: Request,
     next: Next,
+) -> impl Future<Output = Response> + Send {
+    match refusal {
+        Some(refusal) => Either::Left(ready(refusal)),
+        None => Either::Right(next.run(request)),
+    }
+}
+
+fn refusal(
+    app: &App,
+    request: &mut Request,
     admit: impl Fn(IpAddr) -> Result<(), AppError>,
-) -> Response {
-    if let Some(client) = client(app, &request) {
+) -> Option<Response> {
+    if let Some(client) = client(app, request) {
         request.extensions_mut().insert(Client(client));
         if let Err(e) = admit(client) {
-            return Problem::from(e).into_response();
+            return Some(Problem::from(e).into_response());
         }
     }
-    if let Some(refusal) = fence::refusal(app, &request) {
-        return refusal;
-    }
-    next.run(request).await
+    fence::refusal(app, request)
 }
 
 fn client(app: &App, request: &Request) -> Option<IpAddr> {

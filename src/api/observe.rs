@@ -33,53 +33,60 @@ pub struct RequestId(pub String);
 
 /// Gives the request its id, and tells how it was answered. Every line that is logged meanwhile
 /// has the id.
-pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub fn observe(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
     let began = Instant::now();
     let id = sent(request.headers()).unwrap_or_else(|| app.request_id());
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let peer = request.extensions().get::<Peer>().copied();
     let span = tracing::error_span!("request", request_id = %id);
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let (took, status) = (began.elapsed(), response.status());
-    app.metrics.answered(&Answered {
-        method: known(&method),
-        route,
-        status: status.as_u16(),
-        took,
-        bytes: response.body().size_hint().exact(),
-    });
-    span.in_scope(|| {
-        let remote_addr = peer.map(|peer| peer.to_string()).unwrap_or_default();
-        let (duration_ms, code) = (took.as_millis() as u64, status.as_u16());
-        macro_rules! tell {
-            ($level:ident $(, $field:ident)*) => {
-                tracing::$level!(
-                    %method, path, status = code, duration_ms, remote_addr, $($field,)*
-                    "request completed"
-                )
-            };
-        }
-        if REFUSALS.contains(&status) {
-            if let Some(untold) = app.refusals.tell() {
-                let message = response.extensions().get::<Message>();
-                let reason = message.map(|m| m.0.as_str()).unwrap_or_default();
-                tell!(warn, reason, untold);
+    let answer = next.run(request).instrument(span.clone());
+    async move {
+        let mut response = answer.await;
+        let route = route.as_ref().map_or("none", MatchedPath::as_str);
+        let (took, status) = (began.elapsed(), response.status());
+        app.metrics.answered(&Answered {
+            method: known(&method),
+            route,
+            status: status.as_u16(),
+            took,
+            bytes: response.body().size_hint().exact(),
+        });
+        span.in_scope(|| {
+            let remote_addr = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            let (duration_ms, code) = (took.as_millis() as u64, status.as_u16());
+            macro_rules! tell {
+                ($level:ident $(, $field:ident)*) => {
+                    tracing::$level!(
+                        %method, path, status = code, duration_ms, remote_addr, $($field,)*
+                        "request completed"
+                    )
+                };
             }
-        } else if status.is_server_error() {
-            tell!(warn);
-        } else if QUIET.contains(&route) {
-            tell!(debug);
-        } else {
-            tell!(info);
+            if REFUSALS.contains(&status) {
+                if let Some(untold) = app.refusals.tell() {
+                    let message = response.extensions().get::<Message>();
+                    let reason = message.map(|m| m.0.as_str()).unwrap_or_default();
+                    tell!(warn, reason, untold);
+                }
+            } else if status.is_server_error() {
+                tell!(warn);
+            } else if QUIET.contains(&route) {
+                tell!(debug);
+            } else {
+                tell!(info);
+            }
+        });
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(HEADER, value);
         }
-    });
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(HEADER, value);
+        response
     }
-    response
 }
 
 /// The id that a caller sent, when it can stand in a log and a header as it is.

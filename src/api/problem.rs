@@ -102,7 +102,7 @@ impl From<AppError> for Problem {
                 retry_after = Some(Duration::from_secs(60));
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            AppError::Busy => {
+            AppError::Busy | AppError::NotLeading => {
                 retry_after = Some(Duration::from_secs(1));
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -171,20 +171,23 @@ const MAX_TEXT: usize = 4096;
 
 /// Gives every error answer that is no page yet the error body or the error page, whichever layer
 /// it comes from.
-pub async fn dress(request: Request, next: Next) -> Response {
+pub fn dress(request: Request, next: Next) -> impl Future<Output = Response> + Send {
     let id = request.extensions().get::<RequestId>().cloned();
     let id = id.map(|RequestId(id)| id).unwrap_or_default();
     let reader = web::wants_page(request.uri().path(), request.headers());
-    let response = next.run(request).await;
-    let status = response.status();
-    let page = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
-    if (status.is_client_error() || status.is_server_error()) && !page {
-        return Box::pin(with_body(response, &id, reader)).await;
+    let answer = next.run(request);
+    async move {
+        let response = answer.await;
+        let status = response.status();
+        let page = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
+        if (status.is_client_error() || status.is_server_error()) && !page {
+            return Box::pin(with_body(response, &id, reader)).await;
+        }
+        response
     }
-    response
 }
 
 async fn with_body(mut response: Response, id: &str, reader: bool) -> Response {

@@ -11,11 +11,12 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 use tower::ServiceBuilder;
@@ -225,17 +226,7 @@ pub fn router(app: Arc<App>) -> Router {
             ServiceBuilder::new()
                 .layer(middleware::from_fn_with_state(app, observe::observe))
                 .layer(middleware::from_fn_with_state(allowed, cross_origin::told))
-                .layer(middleware::from_fn(problem::dress))
-                .layer(header_layer(header::CACHE_CONTROL, "no-store"))
-                .layer(header_layer(header::CONTENT_SECURITY_POLICY, POLICY))
-                .layer(header_layer(
-                    header::STRICT_TRANSPORT_SECURITY,
-                    "max-age=31536000",
-                ))
-                .layer(header_layer(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-                .layer(header_layer(header::X_FRAME_OPTIONS, "DENY"))
-                .layer(header_layer(header::REFERRER_POLICY, "no-referrer"))
-                .layer(header_layer(PERMISSIONS_POLICY, PERMISSIONS))
+                .layer(middleware::from_fn(complete))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(TimeoutLayer::with_status_code(
                     StatusCode::SERVICE_UNAVAILABLE,
@@ -244,6 +235,41 @@ pub fn router(app: Arc<App>) -> Router {
                 .layer(RequestBodyTimeoutLayer::new(MAX_BODY_PAUSE))
                 .layer(guarded),
         )
+}
+
+/// What every answer says unless it says something else.
+static HEADERS: [(HeaderName, HeaderValue); 7] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(POLICY),
+    ),
+    (
+        header::STRICT_TRANSPORT_SECURITY,
+        HeaderValue::from_static("max-age=31536000"),
+    ),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (PERMISSIONS_POLICY, HeaderValue::from_static(PERMISSIONS)),
+];
+
+/// Gives every answer its headers, and an error its body. One layer: each costs memory for every
+/// agent that waits.
+fn complete(request: Request, next: Next) -> impl Future<Output = Response> + Send {
+    problem::dress(request, next).map(|mut response| {
+        for (name, value) in &HEADERS {
+            let slot = response.headers_mut().entry(name);
+            slot.or_insert_with(|| value.clone());
+        }
+        response
+    })
 }
 
 fn header_layer(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
@@ -275,8 +301,12 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
     let (status, says) = match app.ready().await {
         Ok(()) => {
             let warning = app.low_disk().map(|low| low.to_string());
+            let role = app
+                .leads()
+                .map(|leads| if leads { "leader" } else { "follower" });
             let ready = Readiness {
                 warning,
+                role,
                 ..Readiness::of("ready", None)
             };
             return axum::Json(ready).into_response();
@@ -316,6 +346,9 @@ struct Readiness {
     /// What keeps it from beginning anything new: reads are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
+    /// `leader` or `follower`, when ready, of servers that share a database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
 }
 
 impl Readiness {
@@ -326,6 +359,7 @@ impl Readiness {
             db,
             error,
             warning: None,
+            role: None,
         }
     }
 }

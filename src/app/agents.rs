@@ -28,6 +28,8 @@ const SHOWN: usize = 100;
 const HEARD_AT_MOST: usize = 100_000;
 /// A call that an agent began before it took its new secret may arrive this much later.
 const IN_FLIGHT: Duration = Duration::from_secs(60);
+/// An agent that was written down so long ago is written down at once when it comes again.
+const AWAY: Duration = Duration::from_secs(120);
 /// A superseded secret that is shown is told of once in this time.
 const TOLD_EVERY: Duration = Duration::from_secs(3_600);
 
@@ -250,8 +252,9 @@ impl App {
         let Some(heard_at) = self.heard.last(agent) else {
             return Ok(written);
         };
-        let said = self.heard.said(agent);
         let written = written.map_or((heard_at, Said::default()), |p| (p.heard_at, p.said));
+        // Of two processes that heard it, the later one knows what it says.
+        let said = self.heard.said(agent).filter(|_| heard_at >= written.0);
         Ok(Some(Presence {
             id: agent.clone(),
             heard_at: heard_at.max(written.0),
@@ -438,13 +441,26 @@ impl App {
 
     /// Writes down when agents were heard, and what they said, in one commit.
     pub(crate) async fn write_heard(&self) -> Result<(), AppError> {
-        let beats = self.heard.unwritten();
+        self.write_beats(self.heard.unwritten(Duration::ZERO)).await
+    }
+
+    /// Writes down which agents have come of late, so that other servers know of them.
+    pub(crate) async fn write_arrivals(&self) -> Result<(), AppError> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        self.write_beats(self.heard.unwritten(AWAY)).await
+    }
+
+    async fn write_beats(&self, beats: Vec<(Id, Time)>) -> Result<(), AppError> {
         for some in beats.chunks(256) {
             self.decide(|mut unit| async move {
                 for (id, at) in some {
                     let id: &Id = id;
                     let said = self.heard.said(id);
                     match unit.load_opt::<Presence>(id).await? {
+                        // Another server has heard it since then.
+                        Some(presence) if presence.heard_at > *at => {}
                         Some(mut presence) => {
                             presence.heard_at = *at;
                             if let Some(said) = said {

@@ -187,6 +187,15 @@ impl Backups {
         })
     }
 
+    /// Has the sinks looked at again before the next backup is made.
+    pub fn look_again(&self) {
+        let mut state = self.state();
+        (state.held, state.look_at) = (None, None);
+        if let Some(journal) = &self.journal {
+            journal.begin_again();
+        }
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, BackupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -149,7 +149,7 @@ impl App {
         let mut unit = self.unit();
         unit.add(Key::new().text("crl").text(node.as_str()), 1, i64::MAX);
         let committed = unit.commit().await;
-        let committed = committed.map_err(|e| AppError::of_commit(e, now))?;
+        let committed = committed.map_err(|e| self.refused(e))?;
         let number = committed.counters.first().copied().unwrap_or_default();
         let number = u64::try_from(number).unwrap_or_default();
         let issue = Issue {

@@ -90,6 +90,9 @@ pub enum AppError {
     /// Too much is going on; try again in a moment.
     #[error("the server is busy: try again in a moment")]
     Busy,
+    /// It is a leader's work, and another server has taken over.
+    #[error("another server leads by now, and does this")]
+    NotLeading,
     /// The store does not answer for now; try again in a moment.
     #[error("the store is not to be reached: try again in a moment")]
     Away,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::Time,
-    domain::{KeyUse, Presence, Restoration},
+    domain::{KeyUse, Leader, Presence, Restoration},
     store::{AUDIT, Document, Feed, StoreError, backup::Since},
 };
 use std::{
@@ -118,6 +118,11 @@ impl Journal {
         *self.course.lock().unwrap_or_else(PoisonError::into_inner) = course;
     }
 
+    /// Looks at the sink before the next increment.
+    pub fn begin_again(&self) {
+        self.go_on(None);
+    }
+
     /// How many small increments make a long one.
     fn most_small(&self) -> usize {
         let most = FARTHEST.as_secs() / self.every.as_secs().max(1);
@@ -201,7 +206,7 @@ impl App {
             },
         };
         let began = self.now();
-        let news = self.news(course.last).await;
+        let news = self.since(course.last).await;
         match news.map_err(|e| BackupFailure::Capture(e.to_string()))? {
             Some(News::None | News::Slow) => self.covers(began, None),
             Some(News::Some) => match self.increment(journal, &course).await {
@@ -275,8 +280,8 @@ impl App {
     }
 
     /// What came since; `None` where the store does not know any more.
-    async fn news(&self, since: Since) -> Result<Option<News>, StoreError> {
-        let slow = [Presence::COLL.0, KeyUse::COLL.0];
+    async fn since(&self, since: Since) -> Result<Option<News>, StoreError> {
+        let slow = [Presence::COLL.0, KeyUse::COLL.0, Leader::COLL.0];
         let newest = self.store.tail(AUDIT, u64::MAX, 1).await?;
         let told = newest.first().map_or(0, |entry| entry.number) > since.audit_entries;
         let mut after = since.seq;

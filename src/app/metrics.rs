@@ -221,6 +221,11 @@ impl App {
         write_backups(&mut sheet, &backups, numbers.now);
         write_journal(&mut sheet, &backups, (numbers.now, self.started_at));
         write_usage(&mut sheet, &Usage::now(), self.started_at);
+        sheet.gauge(
+            "certctl_leader",
+            "1 on the server that renews, retries and makes the scheduled backups; 0 on others of the same database.",
+            f64::from(u8::from(self.leads() != Some(false))),
+        );
         self.metrics.schema_ahead(self.store.is_ahead());
         Ok(sheet.into_text() + &self.metrics.text())
     }

@@ -24,12 +24,15 @@ mod error;
 mod expected;
 mod export;
 mod fence;
+mod follow;
+mod gap;
 mod issue;
 mod issuers;
 mod jobs;
 mod join;
 mod journal;
 mod keys;
+mod lead;
 mod lifecycle;
 mod limits;
 pub mod lists;
@@ -39,6 +42,7 @@ mod observe;
 mod once;
 mod replan;
 mod report;
+mod retention;
 mod retire;
 mod revoke;
 mod roles;
@@ -75,6 +79,7 @@ pub use journal::JournalState;
 pub use keys::{KeyMade, KeyView, MAX_OVERLAP, NewGrant, NewKey};
 pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
+pub use retention::{Kept, RETENTION};
 pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
 pub use room::LowDisk;
@@ -110,8 +115,26 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
 
-/// Everything the control plane was given.
+/// A server as somebody acts in it.
+///
+/// Servers that share a store elect one that leads: work which is to be done once is done through
+/// [`leading`](App::leading), whose every decision asserts the term that it was begun in.
+#[derive(Clone)]
 pub struct App {
+    server: Arc<Server>,
+    /// The version of the row of the term, where this is the work of a leader.
+    term: Option<u64>,
+}
+
+impl std::ops::Deref for App {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+/// Everything a server was given, and what it remembers.
+pub struct Server {
     /// Where everything is kept.
     pub store: Store,
     /// The time.
@@ -152,6 +175,10 @@ pub struct App {
     configured: configured::Configured,
     /// How often callers may call.
     limits: limits::Limits,
+    /// Whether this one leads the servers of the store.
+    lead: lead::Lead,
+    /// How far it has followed what others commit.
+    followed: follow::Followed,
     /// Whether a restored store may be acted on.
     fence: fence::Fence,
     /// The backups that are made here.
@@ -222,8 +249,10 @@ impl App {
         Ok(())
     }
 
-    /// Writes down what is only remembered and closes the store: the last thing a server does.
+    /// Hands on the lead, writes down what is only remembered and closes the store: the last thing
+    /// a server does.
     pub async fn close(&self) {
+        self.resign().await;
         if let Err(e) = self.write_heard().await {
             tracing::warn!(error = %e, "heartbeats were not written down");
         }
@@ -235,16 +264,19 @@ impl App {
 
     /// Lets the change feed forget what is older than `kept`.
     pub(crate) async fn trim_feed(&self, kept: Duration) -> Result<(), AppError> {
-        let now = self.now();
-        let trimmed = self
-            .store
-            .trim_feed(now.minus(kept), now, || self.commit_id());
-        Ok(trimmed.await?)
+        let old = self.now().minus(kept);
+        match self.store.trim_feed(old, || self.unit()).await {
+            Err(StoreError::Commit(e)) => Err(self.refused(e)),
+            trimmed => Ok(trimmed?),
+        }
     }
 
-    /// A new decision.
+    /// A new decision. That of a leader asserts its term: it cannot be committed after another
+    /// server took over.
     pub(crate) fn unit(&self) -> Unit<'_> {
-        self.store.unit(self.commit_id(), self.now())
+        let mut unit = self.store.unit(self.commit_id(), self.now());
+        self.assert_term(&mut unit);
+        unit
     }
 
     fn commit_id(&self) -> u128 {
@@ -271,8 +303,8 @@ impl App {
             match unit.commit().await {
                 Ok(_) => return Ok(outcome),
                 // What is remembered of the rules may be what is out of date.
-                Err(e) if e.is_conflict() => self.rules.forget(),
-                Err(e) => return Err(AppError::of_commit(e, self.now())),
+                Err(e) if e.is_conflict() && !self.is_superseded(&e) => self.rules.forget(),
+                Err(e) => return Err(self.refused(e)),
             }
         }
         Err(AppError::Busy)

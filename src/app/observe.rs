@@ -6,7 +6,7 @@ use crate::{
     agent::protocol::{self, OBSERVATIONS_A_CALL},
     clock::Time,
     domain::{
-        AuditEvent, Category, Certificate, Deployment, DeploymentState, Ending, Holder,
+        AuditEvent, Category, Certificate, Deployment, DeploymentState, Ending, Holder, Look,
         Observation, Principal, Target, Version,
         observation::{REPAIR_EVERY, Seen, WRITTEN_EVERY},
     },
@@ -20,6 +20,8 @@ use std::time::Duration;
 const MOST_SAID: usize = 64;
 /// The most bytes of a text.
 const MAX_TEXT: usize = 2_048;
+/// The most bytes of a chain.
+const MAX_CHAIN: usize = 65_536;
 /// How long agents may take to look when somebody waits for it.
 const LOOKED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -113,6 +115,7 @@ impl App {
             }
         }
         for (one, serial) in checked {
+            self.close_gap(who, agent, one, &serial).await?;
             self.observe_one(who, agent, one, serial).await?;
         }
         Ok(())
@@ -127,6 +130,8 @@ impl App {
     ) -> Result<(), AppError> {
         let id = &Observation::id_of(&found.certificate_id, &found.target_id);
         let serial = &serial;
+        // Another server hears of it by the row.
+        let awaited = self.watched.is_awaited_elsewhere(&found.target_id);
         let repairs: Option<bool> = self
             .decide(|mut unit| async move {
                 let now = self.now();
@@ -162,6 +167,7 @@ impl App {
                 }
                 let repairs = self.repair(&mut unit, &cert, &mut new, now).await?;
                 if !repairs
+                    && !awaited
                     && let Some(old) = &old
                     && old.says_as(&new)
                     && now.since(old.seen_at) < WRITTEN_EVERY
@@ -183,6 +189,9 @@ impl App {
         let Some(repairs) = repairs else {
             return Ok(());
         };
+        if awaited {
+            self.watched.told_elsewhere(&found.target_id);
+        }
         self.watched.looked(id, self.now());
         if repairs {
             self.doorbell.ring(agent);
@@ -239,7 +248,10 @@ impl App {
         let mut awaited = Vec::new();
         let mut looks = self.watched.looks();
         let before = *looks.borrow_and_update();
-        for deployed in self.deployed(&certificate).await? {
+        let deployed = self.deployed(&certificate).await?;
+        self.ask_elsewhere(deployed.iter().map(|deployed| &deployed.target))
+            .await?;
+        for deployed in deployed {
             let target = deployed.target;
             self.watched.ask(&target.agent, &target.id);
             self.doorbell.ring(&target.agent);
@@ -266,6 +278,30 @@ impl App {
             () = tokio::time::sleep(LOOKED_WITHIN) => {}
         }
         self.served_since(&certificate, Some(before)).await
+    }
+
+    /// Has other servers ask for a look at targets, whose agents may wait for work there.
+    async fn ask_elsewhere(&self, targets: impl Iterator<Item = &Target>) -> Result<(), AppError> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        let targets: Vec<&Target> = targets.collect();
+        let targets = &targets;
+        self.decide(|mut unit| async move {
+            for target in targets {
+                let look = Look {
+                    id: target.id.clone(),
+                    agent: target.agent.clone(),
+                    at: self.now(),
+                };
+                match unit.load_opt::<Look>(&target.id).await? {
+                    Some(old) => unit.put(old.map(|_| look)),
+                    None => unit.insert(look),
+                }
+            }
+            Ok((unit, ()))
+        })
+        .await
     }
 
     async fn served_since(
@@ -410,7 +446,9 @@ fn check(found: &protocol::Observation) -> Result<Serial, AppError> {
     let plain = |text: &str| text.len() <= MAX_TEXT && !text.chars().any(char::is_control);
     let optional = |text: &Option<String>| text.as_deref().is_none_or(plain);
     let served = found.served.iter().map(|shown| &shown.served);
-    let bounded = found.drift.len() <= MOST_SAID && found.served.len() <= MOST_SAID;
+    let shown = found.fullchain_pem.as_ref().map_or(0, String::len);
+    let bounded =
+        found.drift.len() <= MOST_SAID && found.served.len() <= MOST_SAID && shown <= MAX_CHAIN;
     let printable = found.drift.iter().all(|sentence| plain(sentence))
         && served.into_iter().all(|served| {
             plain(&served.endpoint)
@@ -423,7 +461,7 @@ fn check(found: &protocol::Observation) -> Result<Serial, AppError> {
             "observations",
             format!(
                 "{MOST_SAID} sentences and {MOST_SAID} endpoints at most, in texts of up to \
-                 {MAX_TEXT} printable bytes"
+                 {MAX_TEXT} printable bytes, and a chain of {MAX_CHAIN} bytes"
             ),
         ));
     }

@@ -144,7 +144,40 @@ impl App {
             }));
         }
         let rules = self.known_rules().await?;
+        let broken = self
+            .broken(unit, &rules, (certificate, profile, policy))
+            .await?;
+        if broken.is_none() || self.are_present(&rules).await? {
+            unit.recall::<RulesHead>(&known(HEAD), rules.version);
+            return Ok(broken.map_or(Ok(()), Err));
+        }
+        // Nothing is committed of what is refused: nobody else finds out that a rule is gone.
+        self.rules.forget();
+        let rules = self.known_rules().await?;
         unit.recall::<RulesHead>(&known(HEAD), rules.version);
+        let broken = self
+            .broken(unit, &rules, (certificate, profile, policy))
+            .await?;
+        Ok(broken.map_or(Ok(()), Err))
+    }
+
+    /// Whether the rules that are remembered are those of the store. Where no other server is, they
+    /// are.
+    async fn are_present(&self, rules: &Known) -> Result<bool, AppError> {
+        if !self.store.is_shared() {
+            return Ok(true);
+        }
+        let head = self.store.get::<RulesHead>(&known(HEAD)).await?;
+        Ok(head.map(|head| head.version()) == rules.version)
+    }
+
+    /// The first rule that keeps a certificate from being as it is.
+    async fn broken(
+        &self,
+        unit: &mut Unit<'_>,
+        rules: &Known,
+        (certificate, profile, policy): (&Certificate, &Profile, Option<&RenewalPolicy>),
+    ) -> Result<Option<Refusal>, AppError> {
         let blocking = || rules.enabled.iter().filter(|r| r.severity.blocks());
         let loaded;
         let policy = match policy {
@@ -162,13 +195,13 @@ impl App {
                 policy,
             };
             if let Some(reason) = rule.broken_by(subject) {
-                return Ok(Err(Refusal {
+                return Ok(Some(Refusal {
                     field: rule.wants.field(),
                     message: format!("policy rule {} ({}): {reason}", rule.name, rule.id),
                 }));
             }
         }
-        Ok(Ok(()))
+        Ok(None)
     }
 
     /// What rules say against a certificate as it is, a sentence each.

@@ -2,12 +2,13 @@
 //! run again: each step finds what the step before left.
 
 use super::{
-    App, SystemCa,
+    App, Server, SystemCa,
     backups::Backups,
     birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
     database,
+    lead::Lead,
     limits::Limits,
     nodes::Nodes,
     rules::Rules,
@@ -18,6 +19,7 @@ use crate::{
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{Crypto, OsRng, RingCrypto, RingError},
+    id::Id,
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
@@ -332,8 +334,9 @@ impl App {
             .below(vec![root])
             .published(pointers);
         let metrics = Metrics::new(store.metrics());
-        let app = App {
+        let server = Server {
             started_at: clock.now(),
+            lead: Lead::new(Id::generate("srv", clock.now(), &*rng)),
             store,
             clock,
             rng,
@@ -349,6 +352,7 @@ impl App {
             heard: Heard::default(),
             watched: Watched::default(),
             pulse: Pulse::default(),
+            followed: Default::default(),
             fence: Default::default(),
             backups,
             refusals: Throttle::default(),
@@ -362,6 +366,8 @@ impl App {
             limits: Limits::new(&config),
             config,
         };
+        let app = App::of(server);
+        app.begin_to_follow().await?;
         app.know_fence().await?;
         app.look_at_room();
         app.remember_heard().await?;

@@ -38,6 +38,13 @@ pub struct Restore {
     /// Of those, only the ones before this backup or sequence number
     #[arg(long, value_name = "BACKUP")]
     before: Option<String>,
+    /// When the server runs again, ask agents for what they have, and take up what was issued
+    /// after the backup
+    #[arg(
+        long,
+        conflicts_with_all = ["increments", "with_increments", "replay_journal"]
+    )]
+    reconcile: bool,
     /// Do all but the last step: nothing changes
     #[arg(long)]
     dry_run: bool,
@@ -88,7 +95,10 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         settings.data_dir = into;
         settings.database = None;
     }
-    let into = settings.data_dir.clone();
+    let into = match &settings.database {
+        Some(database) => format!("the database {}", database.name),
+        None => settings.data_dir.display().to_string(),
+    };
     let machine = Machine::this(settings)?;
     let name = base.name.clone();
     let sink = match command.replay_journal {
@@ -108,8 +118,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     }
     if !command.yes && !command.dry_run {
         let question = format!(
-            "{} becomes what {name} holds; what is there now is kept beside it. Type yes to go on",
-            into.display()
+            "{into} becomes what {name} holds; what is there now is kept beside it. Type yes to go on"
         );
         if host::from_stdin(&question, 16)? != "yes" {
             return Err(CliError::Failed("nothing was restored".into()));
@@ -118,7 +127,9 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     let keys = command.opens.keys()?;
     let bar = follow::spinner("restoring", global.output);
     let tell = &mut |done: u64| bar.set_message(format!("restoring: {done}"));
-    let restored = machine.restore(&places, keys, command.dry_run, tell).await;
+    let restored = machine
+        .restore(&places, keys, (command.dry_run, command.reconcile), tell)
+        .await;
     bar.finish_and_clear();
     let restored = restored?;
     if global.output == Output::Json {
@@ -135,14 +146,13 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         "restored"
     };
     output::line(&format!(
-        "{name} {verb} into {}: {} audit events, {} CA keys that sign; the state of {}",
-        into.display(),
+        "{name} {verb} into {into}: {} audit events, {} CA keys that sign; the state of {}",
         proof.audit_entries,
         proof.ca_keys,
         proof.created_at.whole_seconds()
     ));
     if let Some(kept) = &restored.kept {
-        output::line(&format!("What was there is in {}.", kept.display()));
+        output::line(&format!("What was there is kept in {kept}."));
     }
     if !command.dry_run {
         output::line(
@@ -183,6 +193,17 @@ fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {
         (at, false) => format!("The fence was lifted {}.", output::moment(at.as_deref())),
     };
     output::line(&fence);
+    for found in &plan.found {
+        let what = match (&found.version_id, &found.refused) {
+            (Some(version), _) => format!("taken up as {version}"),
+            (None, Some(why)) => format!("not taken up: {why}"),
+            (None, None) => "asked for".to_owned(),
+        };
+        output::line(&format!(
+            "Issued after the backup: {} serial {} on {}, {what}",
+            found.certificate_id, found.serial_number, found.target_id
+        ));
+    }
     if plan.fenced {
         for (what, ids) in [
             ("renew", &plan.renew),

@@ -8,9 +8,11 @@ pub mod audit;
 pub mod certificate;
 pub mod deployment;
 pub mod fault;
+pub mod found;
 pub mod issuer;
 pub mod job;
 pub mod key;
+pub mod leader;
 pub mod naming;
 pub mod observation;
 pub mod once;
@@ -37,14 +39,16 @@ pub use certificate::{
 };
 pub use deployment::{Deployment, DeploymentState};
 pub use fault::Fault;
+pub use found::Found;
 pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
 pub use key::{
     ApiKey, CustomRole, Former, Grant, KeyUse, RolePermission, SESSION_IDLE, SESSION_LIFETIME,
     SecretShown, Session, SessionEnd,
 };
+pub use leader::Leader;
 pub use naming::Naming;
-pub use observation::Observation;
+pub use observation::{Look, Observation};
 pub use order::{Cause, FailureClass, Order, OrderState};
 pub use owner::{Owner, Team};
 pub use policy::{Channel, RenewalPolicy, Retry, Tier};

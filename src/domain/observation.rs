@@ -34,6 +34,18 @@ pub struct Observation {
     pub repaired_at: Option<Time>,
 }
 
+/// Somebody wants to know what is found at a target now. Its id is the target's. Servers that share
+/// a store tell each other by this row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// The target.
+    pub id: Id,
+    /// The agent that is to look.
+    pub agent: Id,
+    /// Since when.
+    pub at: Time,
+}
+
 /// What one endpoint serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {

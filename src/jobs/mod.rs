@@ -34,6 +34,18 @@ impl Doorbell {
         Ear(Arc::clone(bells.entry(agent.clone()).or_default()))
     }
 
+    /// Whether anybody ever listened: then somebody may be waiting.
+    pub fn is_listened(&self) -> bool {
+        let bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        !bells.is_empty()
+    }
+
+    /// There may be work for every agent.
+    pub fn ring_all(&self) {
+        let bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
+        bells.values().for_each(|bell| bell.notify_one());
+    }
+
     /// There is work for this agent.
     pub fn ring(&self, agent: &Id) {
         let bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +71,8 @@ pub struct Heard {
 #[derive(Clone)]
 struct Beat {
     at: Time,
-    written: bool,
+    /// The moment that is written down, as far as this process knows.
+    written: Option<Time>,
     /// What the agent said of itself, if it has since this process began.
     said: Option<Said>,
     /// The version it said it runs.
@@ -89,11 +102,11 @@ impl Heard {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let beat = heard.entry(agent.clone()).or_insert_with(|| Beat {
             at,
-            written: false,
+            written: None,
             said: None,
             version: None,
         });
-        (beat.at, beat.written) = (at, false);
+        beat.at = at;
         change(beat)
     }
 
@@ -116,15 +129,20 @@ impl Heard {
         of_late.map(|(id, b)| (id.clone(), b.at)).collect()
     }
 
-    /// An agent was heard by another process, which wrote it down.
+    /// An agent was heard by some process, which wrote it down.
     pub fn remember(&self, agent: &Id, at: Time) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.entry(agent.clone()).or_insert_with(|| Beat {
+        let beat = heard.entry(agent.clone()).or_insert_with(|| Beat {
             at,
-            written: true,
+            written: None,
             said: None,
             version: None,
         });
+        beat.written = beat.written.max(Some(at));
+        if at > beat.at {
+            // What it said to another process since then is what counts, and is written down.
+            (beat.at, beat.said, beat.version) = (at, None, None);
+        }
     }
 
     /// How many agents were heard after a moment.
@@ -139,10 +157,14 @@ impl Heard {
         heard.get(agent).map(|b| b.at)
     }
 
-    /// What is to be written down.
-    pub fn unwritten(&self) -> Vec<(Id, Time)> {
+    /// What is to be written down: agents of which the last thing written down is older than what
+    /// this process heard, by more than `by`.
+    pub fn unwritten(&self, by: Duration) -> Vec<(Id, Time)> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let unwritten = heard.iter().filter(|(_, b)| !b.written);
+        let unwritten = heard.iter().filter(|(_, beat)| {
+            let newer = |written| beat.at > written && beat.at.since(written) > by;
+            beat.written.is_none_or(newer)
+        });
         unwritten.map(|(id, b)| (id.clone(), b.at)).collect()
     }
 
@@ -151,7 +173,7 @@ impl Heard {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         for (id, at) in beats {
             if let Some(beat) = heard.get_mut(id) {
-                beat.written |= beat.at == *at;
+                beat.written = beat.written.max(Some(*at));
             }
         }
     }
@@ -160,6 +182,10 @@ impl Heard {
 /// What agents are to look at, and when they last looked.
 pub struct Watched {
     asked: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
+    /// Targets of which an agent is to show what is in place.
+    shown: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
+    /// Targets at which a look is awaited by who hears of it by what is written down.
+    elsewhere: Mutex<BTreeSet<Id>>,
     /// When, and the how manieth look of all that was.
     looked: Mutex<BTreeMap<Id, (Time, u64)>>,
     looks: watch::Sender<u64>,
@@ -169,6 +195,8 @@ impl Default for Watched {
     fn default() -> Self {
         Self {
             asked: Mutex::default(),
+            shown: Mutex::default(),
+            elsewhere: Mutex::default(),
             looked: Mutex::default(),
             looks: watch::channel(0).0,
         }
@@ -189,6 +217,42 @@ impl Watched {
     pub fn take(&self, agent: &Id) -> Vec<Id> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.remove(agent).into_iter().flatten().collect()
+    }
+
+    /// An agent is to look at a target and to show what is in place there.
+    pub fn show(&self, agent: &Id, target: &Id) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown
+            .entry(agent.clone())
+            .or_default()
+            .insert(target.clone());
+    }
+
+    /// The targets of which an agent is to show what is in place and was not told.
+    pub fn take_shown(&self, agent: &Id) -> Vec<Id> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.remove(agent).into_iter().flatten().collect()
+    }
+
+    /// Another process awaits a look at a target.
+    pub fn awaited_elsewhere(&self, target: &Id) {
+        let elsewhere = self.elsewhere.lock();
+        let mut elsewhere = elsewhere.unwrap_or_else(PoisonError::into_inner);
+        elsewhere.insert(target.clone());
+    }
+
+    /// Whether another process awaits a look at a target: it is told of one.
+    pub fn is_awaited_elsewhere(&self, target: &Id) -> bool {
+        let elsewhere = self.elsewhere.lock();
+        let elsewhere = elsewhere.unwrap_or_else(PoisonError::into_inner);
+        elsewhere.contains(target)
+    }
+
+    /// A look at a target was written down.
+    pub fn told_elsewhere(&self, target: &Id) {
+        let elsewhere = self.elsewhere.lock();
+        let mut elsewhere = elsewhere.unwrap_or_else(PoisonError::into_inner);
+        elsewhere.remove(target);
     }
 
     /// Somebody has looked.

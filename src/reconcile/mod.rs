@@ -34,6 +34,10 @@ const JOBS_EVERY: Duration = Duration::from_secs(3600);
 const FEED_EVERY: Duration = Duration::from_secs(60);
 /// The change feed remembers this long.
 const FEED_KEPT: Duration = Duration::from_secs(3600);
+/// What others commit is looked for this often, also where nothing was heard.
+const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+/// Between two such looks.
+const FOLLOW_REST: Duration = Duration::from_millis(10);
 /// Rows are read this many at a time.
 const PAGE: usize = 256;
 
@@ -45,10 +49,17 @@ pub fn start(app: &Arc<App>) {
 /// Starts the loops at another pace than [`TICK`]: nothing rests on the pace but how late things
 /// are, and a simulation of a month has not the time for a look each second.
 pub fn start_at(app: &Arc<App>, tick: Duration) {
+    every(
+        app,
+        "lead",
+        tick,
+        |app| async move { app.seek_lead().await },
+    );
+    // What is to be done once is done by the server that leads.
     looking(app, "lost keys", tick, lost_keys);
     looking(app, "retirement", tick, retirement);
     looking(app, "replanning", tick, replanning);
-    every(
+    leading(
         app,
         "issuers",
         tick,
@@ -58,11 +69,45 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     looking(app, "revocations", tick, revocations);
     looking(app, "leases", tick, leases);
     looking(app, "deployments", tick, deployments);
-    every(app, "revocation lists", tick, |app| async move {
+    leading(app, "revocation lists", tick, |app| async move {
         app.refresh_crls().await
     });
+    leading(app, "ended jobs", JOBS_EVERY, |app| async move {
+        app.forget_jobs().await
+    });
+    leading(app, "outcomes of requests", JOBS_EVERY, |app| async move {
+        app.forget_outcomes().await
+    });
+    leading(app, "ended sessions", JOBS_EVERY, |app| async move {
+        app.forget_sessions().await
+    });
+    leading(app, "ended join tokens", JOBS_EVERY, |app| async move {
+        app.forget_tokens().await
+    });
+    leading(app, "ended orders", JOBS_EVERY, |app| async move {
+        app.forget_orders().await
+    });
+    leading(app, "feed", FEED_EVERY, |app| async move {
+        app.trim_feed(FEED_KEPT).await
+    });
+    leading(
+        app,
+        "backups",
+        tick,
+        |app| async move { app.due_backup().await },
+    );
+    if let Some(pace) = app.journal_every() {
+        leading(app, "journal", pace, |app| async move {
+            app.due_journal().await
+        });
+    }
+    // What is each server's own.
+    following(app);
     every(app, "presence", HEARD_EVERY, |app| async move {
         app.write_heard().await
+    });
+    every(app, "arrivals", tick, |app| async move {
+        app.write_arrivals().await
     });
     every(app, "last uses", HEARD_EVERY, |app| async move {
         app.write_uses().await
@@ -74,26 +119,6 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
         app.look_at_room();
         Ok(())
     });
-    every(app, "ended jobs", JOBS_EVERY, |app| async move {
-        app.forget_jobs().await
-    });
-    every(app, "outcomes of requests", JOBS_EVERY, |app| async move {
-        app.forget_outcomes().await
-    });
-    every(app, "feed", FEED_EVERY, |app| async move {
-        app.trim_feed(FEED_KEPT).await
-    });
-    every(
-        app,
-        "backups",
-        tick,
-        |app| async move { app.due_backup().await },
-    );
-    if let Some(pace) = app.journal_every() {
-        every(app, "journal", pace, |app| async move {
-            app.due_journal().await
-        });
-    }
     app.warn_of_ends();
     every(app, "ends of CAs", ENDS_EVERY, |app| async move {
         app.warn_of_ends();
@@ -112,24 +137,31 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
 /// # Errors
 /// Those of the loops that do one thing; what a look leaves for later is logged.
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
-    lost_keys(Arc::clone(app)).await;
-    retirement(Arc::clone(app)).await;
-    replanning(Arc::clone(app)).await;
-    app.unblock().await?;
-    renewals(Arc::clone(app)).await;
-    revocations(Arc::clone(app)).await;
-    leases(Arc::clone(app)).await;
-    deployments(Arc::clone(app)).await;
+    app.seek_lead().await?;
+    if let Some(app) = app.leading() {
+        lost_keys(Arc::clone(&app)).await;
+        retirement(Arc::clone(&app)).await;
+        replanning(Arc::clone(&app)).await;
+        app.unblock().await?;
+        renewals(Arc::clone(&app)).await;
+        revocations(Arc::clone(&app)).await;
+        leases(Arc::clone(&app)).await;
+        deployments(Arc::clone(&app)).await;
+        app.forget_jobs().await?;
+        app.forget_outcomes().await?;
+        app.forget_sessions().await?;
+        app.forget_tokens().await?;
+        app.forget_orders().await?;
+        app.trim_feed(FEED_KEPT).await?;
+        app.refresh_crls().await?;
+        app.due_backup().await?;
+        app.due_journal().await?;
+    }
+    app.follow().await?;
     app.write_heard().await?;
     app.write_uses().await?;
     app.read_configured_keys().await?;
     app.look_at_room();
-    app.forget_jobs().await?;
-    app.forget_outcomes().await?;
-    app.trim_feed(FEED_KEPT).await?;
-    app.refresh_crls().await?;
-    app.due_backup().await?;
-    app.due_journal().await?;
     app.renew_server_certificate().await
 }
 
@@ -216,6 +248,7 @@ async fn due<T: Document, F>(
             let work = AssertUnwindSafe(work(Arc::clone(app), row.id().clone()));
             match work.catch_unwind().await {
                 Ok(Ok(())) => {}
+                Ok(Err(AppError::NotLeading)) => return,
                 Ok(Err(e)) => {
                     tracing::warn!(loop_name = name, id = %row.id(), error = %e, "left for later");
                 }
@@ -231,7 +264,7 @@ async fn due<T: Document, F>(
     }
 }
 
-/// A loop that looks for due work each `tick`.
+/// A loop that looks for due work each `tick`, on the server that leads.
 fn looking<F>(
     app: &Arc<App>,
     name: &'static str,
@@ -240,11 +273,32 @@ fn looking<F>(
 ) where
     F: Future<Output = ()> + Send,
 {
-    every(app, name, tick, move |app| {
+    leading(app, name, tick, move |app| {
         let look = look(app);
         async {
             look.await;
             Ok(())
+        }
+    });
+}
+
+/// A loop that does one thing again and again, on the server that leads. Whatever it commits rests
+/// on that.
+fn leading<F>(
+    app: &Arc<App>,
+    name: &'static str,
+    period: Duration,
+    work: impl Fn(Arc<App>) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = Result<(), AppError>> + Send,
+{
+    every(app, name, period, move |app| {
+        let work = app.leading().map(&work);
+        async {
+            match work {
+                Some(work) => work.await,
+                None => Ok(()),
+            }
         }
     });
 }
@@ -268,14 +322,49 @@ fn every<F>(
             let work = AssertUnwindSafe(async { work(Arc::clone(&app)).await });
             let began = Instant::now();
             let outcome = work.catch_unwind().await;
-            let well = matches!(outcome, Ok(Ok(())));
+            let well = matches!(outcome, Ok(Ok(()) | Err(AppError::NotLeading)));
             app.metrics.looked(name, began.elapsed(), well);
             match outcome {
                 Ok(Ok(())) => {}
+                Ok(Err(e @ AppError::NotLeading)) => tracing::info!(loop_name = name, "{e}"),
                 Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
                 Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
             }
             app.pulse.beat(name, period);
+        }
+    });
+}
+
+/// Follows what other servers of the store commit: promptly by its notices, and by a look now and
+/// then, since one may be lost.
+fn following(app: &Arc<App>) {
+    const NAME: &str = "others' commits";
+    let Some(mut news) = app.news() else {
+        return;
+    };
+    let app = Arc::clone(app);
+    app.pulse.beat(NAME, FOLLOW_EVERY);
+    app.metrics.has_loop(NAME);
+    app.clone().tasks.spawn(NAME, async move {
+        let stop = app.tasks.token();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Ok(()) = news.changed() => {}
+                () = sleep_until(Instant::now() + FOLLOW_EVERY) => {}
+            }
+            let began = Instant::now();
+            let outcome = app.follow().await;
+            app.metrics.looked(NAME, began.elapsed(), outcome.is_ok());
+            if let Err(e) = outcome {
+                tracing::error!(loop_name = NAME, error = %e, "left for later");
+            }
+            app.pulse.beat(NAME, FOLLOW_EVERY);
+            // Many commits are followed by one look.
+            if rest(&stop, Instant::now() + FOLLOW_REST).await {
+                return;
+            }
         }
     });
 }

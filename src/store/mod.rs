@@ -44,7 +44,7 @@ pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
-pub use postgres::{Login, Postgres};
+pub use postgres::{Login, Postgres, Replacement};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
@@ -130,6 +130,11 @@ impl Store {
     /// skip numbers and starts at 0.
     pub fn wake(&self) -> watch::Receiver<u64> {
         self.wake.clone()
+    }
+
+    /// Whether other processes may have this store open.
+    pub fn is_shared(&self) -> bool {
+        self.engine.notices().is_some()
     }
 
     /// Begins a decision; `id` names its commit, `now` is when it is made.
@@ -270,15 +275,25 @@ impl Store {
         }
     }
 
-    /// Lets the feed forget commits older than `time`, in slices; `commit_id` names the commits.
+    /// The number of the last commit.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn last_commit(&self) -> Result<u64, StoreError> {
+        match self.ask(Query::Sequence).await? {
+            Answer::Sequence(last) => Ok(last),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Lets the feed forget commits older than `time`, in slices; `begin` begins a decision.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
-    pub async fn trim_feed(
-        &self,
+    pub async fn trim_feed<'a>(
+        &'a self,
         time: Time,
-        now: Time,
-        commit_id: impl Fn() -> u128 + Send,
+        begin: impl Fn() -> Unit<'a> + Send,
     ) -> Result<(), StoreError> {
         let mut after = 0;
         loop {
@@ -292,13 +307,9 @@ impl Store {
             let old = changes.iter().take_while(|change| change.at < time);
             let (n, last) = old.fold((0, 0), |(n, _), change| (n + 1, change.seq));
             if n > 0 {
-                let batch = Batch {
-                    id: commit_id(),
-                    at: now,
-                    trim: last,
-                    ..Batch::default()
-                };
-                self.commit(batch).await?;
+                let mut unit = begin();
+                unit.trim_feed(last);
+                unit.commit().await?;
             }
             if n < TRIMMED_AT_ONCE {
                 return Ok(());

@@ -4,12 +4,14 @@ mod commit;
 mod places;
 mod pool;
 mod read;
+mod replace;
 mod schema;
 mod session;
 mod sql;
 mod views;
 mod watch;
 
+pub use replace::Replacement;
 pub use session::Login;
 
 use super::{
@@ -21,6 +23,7 @@ use crate::sys::Tasks;
 use async_trait::async_trait;
 use commit::{Failure, Pending};
 use pool::Pool;
+use schema::Schema;
 use session::{Connector, Session, engine_error};
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -72,13 +75,20 @@ impl Postgres {
         make_views(&connector).await?;
         let (heard, hears) = tokio::sync::watch::channel(0);
         tasks.spawn("database watch", watch::watch(connector.clone(), heard));
-        Ok(Self {
+        let mut store = Self::of(connector, size, tasks);
+        store.heard = hears;
+        Ok(store)
+    }
+
+    /// The store whose tables are there, which hears nothing of others.
+    fn of(connector: Arc<Connector>, size: usize, tasks: Tasks) -> Self {
+        Self {
             pool: Pool::new(connector.clone(), size),
             connector,
             writer: Mutex::default(),
-            heard: hears,
+            heard: tokio::sync::watch::channel(0).1,
             tasks,
-        })
+        }
     }
 
     /// The collections that have a view in schema `certctl`, each with the view's name.
@@ -124,24 +134,25 @@ impl Drop for Postgres {
 /// Makes the tables of a new store, as one durable step.
 async fn make(connector: &Connector) -> Result<(), EngineError> {
     let client = connector.client().await?;
+    let schema = connector.schema();
+    let is_there = schema.of(schema::FOUND);
     let made = async {
-        let found: bool = client.query_one(schema::FOUND, &[]).await?.try_get(0)?;
+        let found: bool = client.query_one(&*is_there, &[]).await?.try_get(0)?;
         if found {
-            return seq(&client).await;
+            return seq(&client, schema).await;
         }
         client
             .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
             .await?;
         client.query_one(schema::LOCK, &[]).await?;
-        let found: bool = client.query_one(schema::FOUND, &[]).await?.try_get(0)?;
+        let found: bool = client.query_one(&*is_there, &[]).await?.try_get(0)?;
         if !found {
-            client.batch_execute(schema::CREATE).await?;
+            client.batch_execute(&schema.of(schema::CREATE)).await?;
             let seq = read::signed(epoch_start(1));
-            client
-                .execute(schema::BEGIN, &[&schema::FORMAT, &seq])
-                .await?;
+            let begin = schema.of(schema::BEGIN);
+            client.execute(&*begin, &[&schema::FORMAT, &seq]).await?;
         }
-        let seq = seq(&client).await?;
+        let seq = seq(&client, schema).await?;
         client.batch_execute("COMMIT").await?;
         Ok(seq)
     };
@@ -183,9 +194,12 @@ async fn found(client: &tokio_postgres::Client, mark: &str) -> Result<bool, toki
     Ok(said.flatten().as_deref() == Some(mark))
 }
 
-async fn seq(client: &tokio_postgres::Client) -> Result<i64, tokio_postgres::Error> {
-    let found = client.query_one("SELECT seq FROM certctl_store.meta", &[]);
-    found.await?.try_get(0)
+async fn seq(
+    client: &tokio_postgres::Client,
+    schema: Schema,
+) -> Result<i64, tokio_postgres::Error> {
+    let asked = schema.of("SELECT seq FROM certctl_store.meta");
+    client.query_one(&*asked, &[]).await?.try_get(0)
 }
 
 #[async_trait]

@@ -165,7 +165,12 @@ impl<'a> Unit<'a> {
 
     /// Lets the feed forget all that was committed: who goes by it looks at everything.
     pub(super) fn forget_feed(&mut self) {
-        self.batch.trim = u64::MAX;
+        self.trim_feed(u64::MAX);
+    }
+
+    /// Lets the feed forget commits up to this one.
+    pub(super) fn trim_feed(&mut self, upto: u64) {
+        self.batch.trim = upto;
     }
 
     /// Whether there is nothing to commit: no write, no counter, no entry.

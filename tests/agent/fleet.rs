@@ -191,6 +191,6 @@ fn an_agent_that_waits_takes_little_of_the_server() {
         }
         drop((sender, done));
         let each = spent.unwrap().bytes_current / rest.len() as i64;
-        assert!(each < 62_000, "{each} bytes for an agent that waits");
+        assert!(each < 56_000, "{each} bytes for an agent that waits");
     });
 }

@@ -49,8 +49,8 @@ async fn an_issuance_for_a_csr() {
             commits: 1,
             // Certificate, order, version and audit entry.
             documents: 4,
-            // Three of the version, and the certificate's end out and in.
-            index_keys: 5,
+            // Three of the version, the order's end, and the certificate's end out and in.
+            index_keys: 6,
             reads: 7,
             rows: 6,
         },

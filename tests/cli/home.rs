@@ -199,9 +199,14 @@ impl Api {
 
     /// An answer that is no JSON.
     pub async fn text(&self, path: &str) -> String {
+        String::from_utf8(self.bytes(path).await).unwrap()
+    }
+
+    /// An answer that is no text.
+    pub async fn bytes(&self, path: &str) -> Vec<u8> {
         let request = Request::get(format!("{}{path}", self.base));
         let response = self.client.call(request.body(Bytes::new()).unwrap()).await;
-        String::from_utf8(response.unwrap().body().to_vec()).unwrap()
+        response.unwrap().body().to_vec()
     }
 
     pub async fn get(&self, path: &str) -> Value {

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, time::Duration};
 use tokio::time::{interval, timeout};
 
-fn url(database: &Database<'_>) -> String {
+/// Leads a server there.
+pub fn url(database: &Database<'_>) -> String {
     let dir = database.cluster.socket_dir().display().to_string();
     format!(
         "postgres://{USER}@{}/{}",

@@ -496,7 +496,7 @@ fn the_feed_forgets_what_is_old_and_nothing_else() {
         }
         let now = Time::from_micros(9_000);
         store
-            .trim_feed(Time::from_micros(4_500), now, || 2)
+            .trim_feed(Time::from_micros(4_500), || store.unit(2, now))
             .await
             .unwrap();
         let Feed::Trimmed { upto } = store.changes(0, 9).await.unwrap() else {
@@ -509,7 +509,7 @@ fn the_feed_forgets_what_is_old_and_nothing_else() {
         // The trimming itself took a commit for each slice.
         assert_eq!(left.len(), 500 + 3);
         store
-            .trim_feed(Time::from_micros(4_500), now, || 2)
+            .trim_feed(Time::from_micros(4_500), || store.unit(2, now))
             .await
             .unwrap();
         assert_eq!(

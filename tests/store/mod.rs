@@ -14,6 +14,7 @@ mod postgres;
 mod queue;
 mod redb_file;
 mod whole;
+mod written;
 
 use bytes::Bytes;
 use certctl::{

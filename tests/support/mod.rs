@@ -25,7 +25,7 @@ use certctl::{
     reconcile,
     store::{
         Answer as EngineAnswer, Batch, Committer, Counting, Engine, EngineError, Load, Memory,
-        Outcome, Query, Snapshot, Store, Work,
+        Outcome, Query, Snapshot, Store, Work, migrate::PROGRAM_FORMAT,
     },
     sys::{Disk, FileError, Room, Rooms, Tasks},
 };
@@ -33,12 +33,15 @@ use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
 pub const HOUR: Duration = Duration::from_secs(3_600);
@@ -75,6 +78,30 @@ impl Rng for CountedRng {
 struct TestEngine {
     memory: Counting<Memory>,
     commits_left: AtomicU64,
+    /// How many servers have it open, where several may.
+    servers: Option<AtomicU64>,
+    /// What the servers hear of each other's commits: nothing, until they look.
+    heard: watch::Sender<u64>,
+    /// The next commit says that it is there, and waits to be let through.
+    gate: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+}
+
+/// A commit that is held back.
+pub struct HeldCommit {
+    there: oneshot::Receiver<()>,
+    through: oneshot::Sender<()>,
+}
+
+impl HeldCommit {
+    /// Waits until it is there.
+    pub async fn there(&mut self) {
+        (&mut self.there).await.unwrap();
+    }
+
+    /// Lets it through.
+    pub fn release(self) {
+        self.through.send(()).unwrap();
+    }
 }
 
 #[async_trait]
@@ -86,6 +113,11 @@ impl Engine for TestEngine {
 
     async fn commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, EngineError> {
         tokio::task::yield_now().await;
+        let gate = self.gate.lock().unwrap().take();
+        if let Some((there, through)) = gate {
+            there.send(()).unwrap();
+            through.await.unwrap();
+        }
         let left = self.commits_left.load(Ordering::SeqCst);
         if left == 0 {
             return Err(EngineError::Io("cut by the test".into()));
@@ -98,8 +130,33 @@ impl Engine for TestEngine {
         self.memory.snapshot(deadline).await
     }
 
+    fn notices(&self) -> Option<watch::Receiver<u64>> {
+        self.servers.as_ref().map(|_| self.heard.subscribe())
+    }
+
+    async fn others(&self) -> Result<Vec<u16>, EngineError> {
+        let servers = self
+            .servers
+            .as_ref()
+            .map_or(1, |n| n.load(Ordering::SeqCst));
+        let others = usize::try_from(servers.saturating_sub(1)).unwrap();
+        Ok(vec![PROGRAM_FORMAT; others])
+    }
+
     async fn load(&self, part: Load) -> Result<(), EngineError> {
         self.memory.load(part).await
+    }
+}
+
+impl TestEngine {
+    fn new(servers: Option<AtomicU64>) -> Self {
+        Self {
+            memory: Counting::new(Memory::new()),
+            commits_left: AtomicU64::new(u64::MAX),
+            servers,
+            heard: watch::channel(0).0,
+            gate: Mutex::default(),
+        }
     }
 }
 
@@ -119,9 +176,10 @@ impl Rooms for TestDisk {
 }
 
 /// What a process leaves behind when it dies, and what is outside of it.
+#[derive(Clone)]
 struct World {
     disk: Arc<TestDisk>,
-    dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
     engine: Arc<TestEngine>,
     clock: Arc<ManualClock>,
     rng: Arc<CountedRng>,
@@ -135,11 +193,8 @@ impl World {
             disk: Arc::new(TestDisk {
                 free: AtomicU64::new(50 << 30),
             }),
-            dir: tempfile::tempdir().unwrap(),
-            engine: Arc::new(TestEngine {
-                memory: Counting::new(Memory::new()),
-                commits_left: AtomicU64::new(u64::MAX),
-            }),
+            dir: Arc::new(tempfile::tempdir().unwrap()),
+            engine: Arc::new(TestEngine::new(None)),
             clock: Arc::new(ManualClock(AtomicI64::new(BEGINNING * 1_000_000))),
             rng: Arc::default(),
         }
@@ -197,6 +252,32 @@ impl TestApp {
         .await
     }
 
+    /// As [`start`](Self::start), on a store that other servers may share.
+    pub async fn start_shared() -> Self {
+        let servers = Some(AtomicU64::new(1));
+        Self::first(World {
+            engine: Arc::new(TestEngine::new(servers)),
+            ..World::new()
+        })
+        .await
+    }
+
+    /// Another server of the same store, with the same machine key.
+    pub async fn beside(&self) -> Self {
+        let servers = self.world.engine.servers.as_ref();
+        servers.unwrap().fetch_add(1, Ordering::SeqCst);
+        let world = self.world.clone();
+        let Started { app, admin_key } = world.start().await.unwrap();
+        assert_eq!(admin_key, None, "a later start made another administrator");
+        Self {
+            router: api::router(app.clone()),
+            world,
+            app,
+            admin: self.admin.clone(),
+            crashes: false,
+        }
+    }
+
     async fn first(world: World) -> Self {
         let Started { app, admin_key } = world.start().await.unwrap();
         Self {
@@ -247,6 +328,14 @@ impl TestApp {
             .engine
             .commits_left
             .store(commits, Ordering::SeqCst);
+    }
+
+    /// Holds back the next commit, whoever's it is.
+    pub fn hold_next_commit(&self) -> HeldCommit {
+        let (here, there) = oneshot::channel();
+        let (through, go) = oneshot::channel();
+        *self.world.engine.gate.lock().unwrap() = Some((here, go));
+        HeldCommit { there, through }
     }
 
     /// Another process starts on what is stored.

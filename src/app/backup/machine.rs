@@ -2,11 +2,11 @@
 
 use super::{
     BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, STORE_FILE, Sink,
-    Source, Stored, Ways, create, keys_of, machine_key, prove, restore, restore::restore_into,
+    Source, Stored, Ways, create, keys_of, machine_key, prove, restore, restore::restore_database,
     verify,
 };
 use crate::{
-    app::{StartError, start::machine_engine},
+    app::{StartError, database, start::machine_engine},
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{MachineKey, OsRng},
@@ -266,7 +266,7 @@ impl Machine {
     }
 
     /// Puts a base and the increments that follow it in the place of the store, or does all but
-    /// that.
+    /// that; agents may be asked then for what was issued after the backup.
     ///
     /// # Errors
     /// When a server runs or they are not good; nothing has changed.
@@ -274,30 +274,25 @@ impl Machine {
         &self,
         places: &[Place],
         keys: Keys,
-        dry_run: bool,
+        (dry_run, reconcile): (bool, bool),
         progress: Progress<'_>,
     ) -> Result<Restored, BackupFailure> {
         let name = places.first().map_or("", |place| place.name.as_str());
         let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
-        if self.config.database.is_some() && !dry_run {
-            for place in places {
-                self.verify(place, keys.clone(), &mut |_| {}).await?;
-            }
-            let bundles = self.open(places, keys).await?;
-            let engine = machine_engine(&self.config).await;
-            let engine = engine.map_err(|e| BackupFailure::Refused(e.to_string()))?;
-            let into = &self.config.data_dir;
-            let bench = self.bench();
-            return restore_into(engine, (name, into, &who), bundles, bench, progress).await;
-        }
         let wanted = Restore {
             name,
             into: &self.config.data_dir,
             dry_run,
+            reconcile,
             who: &who,
         };
         let bundles = self.open(places, keys).await?;
-        restore(wanted, bundles, self.bench(), progress).await
+        let Some(database) = &self.config.database else {
+            return restore(wanted, bundles, self.bench(), progress).await;
+        };
+        let login = database::login(database, &*self.files);
+        let login = login.map_err(|e| BackupFailure::Refused(e.to_string()))?;
+        restore_database(login, wanted, bundles, self.bench(), progress).await
     }
 
     /// A base, which is there, and what follows it, each of which is opened when its turn comes.

@@ -1,4 +1,4 @@
-//! Puts a backup in the place of a store.
+//! Puts a backup in the place of a store, in a data directory or in a database.
 
 use super::{
     BackupFailure, MACHINE_KEY, STORE_FILE, Unproven,
@@ -7,19 +7,15 @@ use super::{
 use crate::{
     app::known,
     clock::Time,
-    crypt::KeyRing,
+    crypt::{KeyRing, MachineKey},
     domain::{AuditEvent, Category, Principal, Restoration},
     store::{
-        AUDIT, Engine, EngineError, Key, Redb,
+        AUDIT, Engine, EngineError, Key, Login, Redb, Replacement,
         backup::{BackupError, Header, Progress},
     },
 };
 use futures_util::Stream;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// Lists that were published after the backup have numbers that the store does not know; theirs
@@ -36,6 +32,8 @@ pub struct Restore<'a> {
     pub into: &'a Path,
     /// All but the last step.
     pub dry_run: bool,
+    /// Agents are asked for what was issued after the backup.
+    pub reconcile: bool,
     /// Who does it.
     pub who: &'a Principal,
 }
@@ -45,20 +43,47 @@ pub struct Restore<'a> {
 pub struct Restored {
     /// What was seen of the restored store.
     pub proof: Proof,
-    /// Where the store that was replaced is now.
-    pub kept: Option<PathBuf>,
+    /// Where the store that was replaced is now: a directory, or a schema of the database.
+    pub kept: Option<String>,
     /// The newest audit event of the backup, by its link.
     pub audit_head: String,
     /// That of the store that was replaced, where there was one that could be read.
     pub replaced_head: String,
 }
 
-/// The store in the data directory, which nobody else opens meanwhile.
+/// The store that is replaced.
+#[derive(Default)]
 struct Old {
-    engine: Option<Redb>,
     exists: bool,
     seq: u64,
     head: String,
+}
+
+impl Old {
+    /// What can be learned of one that may not be readable: that is why it is replaced.
+    async fn of(engine: &dyn Engine) -> Self {
+        let mut old = Self {
+            exists: true,
+            ..Self::default()
+        };
+        let minute = Instant::now() + Duration::from_secs(60);
+        let found = async {
+            let state = engine.snapshot(minute).await.map_err(BackupError::from)?;
+            Header::of(&*state, Time::default(), "").await
+        };
+        match found.await {
+            Ok(header) => {
+                old.seq = header.seq;
+                old.head = header.audit_head;
+            }
+            Err(error) => unreadable(&error),
+        }
+        old
+    }
+}
+
+fn unreadable(error: &dyn std::fmt::Display) {
+    tracing::warn!(%error, "the store that is replaced cannot be read");
 }
 
 /// Restores a backup into a data directory on which no server runs. Until the last step, which is
@@ -74,128 +99,156 @@ pub async fn restore(
 ) -> Result<Restored, BackupFailure> {
     let into = wanted.into;
     bench.files.make_dir(into, 0o700)?;
-    let old = old(bench, into).await?;
+    // Open until the end, so that no server opens it.
+    let (old, engine) = old(bench, into).await?;
     let scratch = into.join(SCRATCH);
     bench.files.remove_tree(&scratch)?;
     bench.files.make_dir(&scratch, 0o700)?;
     let made = async {
-        let new = scratch.join(STORE_FILE);
-        let engine = Redb::open(&new).map_err(BackupError::from)?;
-        let raised = raise(bundles, Arc::new(engine), bench, old.seq, progress).await?;
-        write_down(&wanted, &raised, &old, bench).await?;
-        raised.store.close().await;
-        Ok::<_, Unproven>(raised)
+        let engine = Redb::open(&scratch.join(STORE_FILE)).map_err(BackupError::from)?;
+        made(&wanted, bundles, Arc::new(engine), &old, bench, progress).await
     };
     let outcome = match made.await {
         Err(Unproven(e)) => Err(BackupFailure::verify(wanted.name, e)),
-        Ok(raised) => {
-            let Raised {
-                store,
-                header,
-                machine,
-                proof,
-                ..
-            } = raised;
-            // The new store is closed before it gets its place.
-            drop(store);
-            let kept = if wanted.dry_run {
-                Ok(None)
-            } else {
-                if bench.machine.is_none() {
-                    let path = into.join(MACHINE_KEY);
-                    let text = machine.to_text();
-                    bench.files.write_durable(&path, text.as_bytes(), 0o600)?;
-                }
-                switch(&old, &scratch, into, bench)
-            };
-            kept.map(|kept| Restored {
-                proof,
-                kept,
-                audit_head: header.audit_head,
-                replaced_head: old.head.clone(),
-            })
+        Ok(made) if wanted.dry_run => Ok(made.restored(None, &old)),
+        Ok(made) => {
+            let switched = made.machine_key(into, bench);
+            let switched = switched.and_then(|()| switch(&old, &scratch, into, bench));
+            switched.map(|kept| made.restored(kept, &old))
         }
     };
     bench.files.remove_tree(&scratch)?;
-    drop(old.engine);
+    drop(engine);
     outcome
 }
 
-/// Restores a backup into a store that is empty, as one in a database is before its first start.
-pub(super) async fn restore_into(
-    engine: Arc<dyn Engine>,
-    (name, data_dir, who): (&str, &Path, &Principal),
+/// Restores a backup into a database of which no server has the store open. Until the last step,
+/// which is one transaction, that store has not changed.
+///
+/// # Errors
+/// As [`restore`].
+pub(super) async fn restore_database(
+    login: Login,
+    wanted: Restore<'_>,
     bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     bench: Bench<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
-    let old = Old {
-        engine: None,
-        exists: false,
-        seq: 0,
-        head: String::new(),
-    };
-    let wanted = Restore {
-        name,
-        into: data_dir,
-        dry_run: false,
-        who,
+    bench.files.make_dir(wanted.into, 0o700)?;
+    let replacement = Replacement::begin(login).await.map_err(refused)?;
+    let old = match replacement.old().await.map_err(refused)? {
+        Some(engine) => Old::of(&engine).await,
+        None => Old::default(),
     };
     let made = async {
-        let raised = raise(bundles, engine, bench, old.seq, progress).await?;
-        write_down(&wanted, &raised, &old, bench).await?;
-        raised.store.close().await;
-        Ok::<_, Unproven>(raised)
+        let engine = replacement.new_store().await.map_err(BackupError::from)?;
+        made(&wanted, bundles, Arc::new(engine), &old, bench, progress).await
     };
-    let raised = made.await;
-    let raised = raised.map_err(|Unproven(e)| BackupFailure::verify(name, e))?;
-    if bench.machine.is_none() {
-        let text = raised.machine.to_text();
-        let path = data_dir.join(MACHINE_KEY);
-        bench.files.write_durable(&path, text.as_bytes(), 0o600)?;
+    let done = async {
+        let made = made.await;
+        let made = made.map_err(|Unproven(e)| BackupFailure::verify(wanted.name, e))?;
+        if wanted.dry_run {
+            return Ok(made.restored(None, &old));
+        }
+        made.machine_key(wanted.into, bench)?;
+        let time = compact(bench.clock.now()).to_lowercase().replace('.', "_");
+        let kept = format!("certctl_store_pre_restore_{time}");
+        let was_there = replacement.switch(&kept).await.map_err(refused)?;
+        Ok(made.restored(was_there.then_some(kept), &old))
+    };
+    let outcome = done.await;
+    if let Err(error) = replacement.forget().await {
+        tracing::warn!(%error, "what was made beside the store is not removed yet");
     }
-    Ok(Restored {
-        proof: raised.proof,
-        kept: None,
-        audit_head: raised.header.audit_head,
-        replaced_head: old.head,
+    outcome
+}
+
+fn refused(e: EngineError) -> BackupFailure {
+    BackupFailure::Refused(match e {
+        EngineError::InUse(store) => format!(
+            "servers or commands have the store {store} open, or one was started meanwhile: stop \
+             them all first"
+        ),
+        e => e.to_string(),
     })
 }
 
-/// Opens the store that is there, so that no server does.
-async fn old(bench: Bench<'_>, into: &Path) -> Result<Old, BackupFailure> {
-    let mut old = Old {
-        engine: None,
-        exists: false,
-        seq: 0,
-        head: String::new(),
-    };
+/// A store that was made and is closed.
+struct Made {
+    proof: Proof,
+    header: Header,
+    machine: MachineKey,
+}
+
+impl Made {
+    /// Puts the machine key beside which it opens where a server looks for it.
+    fn machine_key(&self, data_dir: &Path, bench: Bench<'_>) -> Result<(), BackupFailure> {
+        if bench.machine.is_none() {
+            let path = data_dir.join(MACHINE_KEY);
+            let text = self.machine.to_text();
+            bench.files.write_durable(&path, text.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+
+    fn restored(&self, kept: Option<String>, old: &Old) -> Restored {
+        Restored {
+            proof: self.proof.clone(),
+            kept,
+            audit_head: self.header.audit_head.clone(),
+            replaced_head: old.head.clone(),
+        }
+    }
+}
+
+/// Makes the new store in an empty engine, and closes it.
+async fn made(
+    wanted: &Restore<'_>,
+    bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
+    engine: Arc<dyn Engine>,
+    old: &Old,
+    bench: Bench<'_>,
+    progress: Progress<'_>,
+) -> Result<Made, Unproven> {
+    let raised = raise(bundles, engine, bench, old.seq, progress).await?;
+    write_down(wanted, &raised, old, bench).await?;
+    raised.store.close().await;
+    Ok(Made {
+        proof: raised.proof,
+        header: raised.header,
+        machine: raised.machine,
+    })
+}
+
+/// Opens the store in a data directory.
+async fn old(bench: Bench<'_>, into: &Path) -> Result<(Old, Option<Redb>), BackupFailure> {
     let path = into.join(STORE_FILE);
     if bench.files.metadata(&path)?.is_none() {
-        return Ok(old);
+        return Ok((Old::default(), None));
     }
-    old.exists = true;
     match Redb::open(&path) {
-        Ok(engine) => {
-            let minute = Instant::now() + Duration::from_secs(60);
-            if let Ok(state) = engine.snapshot(minute).await
-                && let Ok(header) = Header::of(&*state, Time::default(), "").await
-            {
-                old.seq = header.seq;
-                old.head = header.audit_head;
-            }
-            old.engine = Some(engine);
+        Ok(engine) => Ok((Old::of(&engine).await, Some(engine))),
+        Err(EngineError::InUse(_)) => Err(BackupFailure::Refused(format!(
+            "a server runs on {}: stop it first, or restore into another directory (--into)",
+            into.display()
+        ))),
+        Err(error) => {
+            unreadable(&error);
+            let exists = true;
+            Ok((
+                Old {
+                    exists,
+                    ..Old::default()
+                },
+                None,
+            ))
         }
-        Err(EngineError::InUse(_)) => {
-            return Err(BackupFailure::Refused(format!(
-                "a server runs on {}: stop it first, or restore into another directory (--into)",
-                into.display()
-            )));
-        }
-        // That it cannot be read is why it is restored.
-        Err(error) => tracing::warn!(%error, "the store that is replaced cannot be read"),
     }
-    Ok(old)
+}
+
+/// A moment as a part of a name.
+fn compact(at: Time) -> String {
+    at.to_string().replace(['-', ':'], "")
 }
 
 /// What the restored store knows of its restore, in one commit.
@@ -227,6 +280,7 @@ async fn write_down(
         restored_at: now,
         fenced: true,
         unfenced_at: None,
+        reconcile: wanted.reconcile,
         audit_head: header.audit_head.clone(),
         replaced_head: old.head.clone(),
     };
@@ -256,11 +310,11 @@ fn switch(
     scratch: &Path,
     into: &Path,
     bench: Bench<'_>,
-) -> Result<Option<PathBuf>, BackupFailure> {
+) -> Result<Option<String>, BackupFailure> {
     let place = into.join(STORE_FILE);
     let mut kept = None;
     if old.exists {
-        let time = bench.clock.now().to_string().replace(['-', ':'], "");
+        let time = compact(bench.clock.now());
         let dir = into.join(format!("pre-restore-{time}"));
         bench.files.make_dir(&dir, 0o700)?;
         bench.files.link(&place, &dir.join(STORE_FILE))?;
@@ -268,7 +322,7 @@ fn switch(
         if bench.files.metadata(&machine)?.is_some() {
             bench.files.link(&machine, &dir.join(MACHINE_KEY))?;
         }
-        kept = Some(dir);
+        kept = Some(dir.display().to_string());
     }
     bench.files.rename(&scratch.join(STORE_FILE), &place)?;
     Ok(kept)

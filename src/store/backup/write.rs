@@ -11,7 +11,10 @@ use crate::{
 use data_encoding::HEXLOWER;
 use flate2::{Compression, write::ZlibEncoder};
 use ring::digest::{Context, SHA256};
-use serde_json::value::RawValue;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 use std::io::Write;
 
 /// A bundle on its way out; what is written is none before [`finish`](Self::finish).
@@ -38,17 +41,20 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// A row of a collection.
+    /// A row of a collection. Its document is written in one form whatever engine it is of: a
+    /// state has the same lines from each.
     ///
     /// # Errors
-    /// When it cannot be written, or the row is no JSON of one line.
+    /// When it cannot be written, or the row is no JSON.
     pub fn row(&mut self, coll: &str, row: &Row) -> Result<(), BackupError> {
-        let doc = raw(coll, row.id.as_str(), &row.doc)?;
+        let doc = serde_json::from_slice::<Value>(&row.doc);
+        let doc = doc.and_then(|doc| to_raw_value(&doc));
+        let doc = doc.map_err(|_| no_json(coll, row.id.as_str()))?;
         self.line(&Line::Row(
             coll.into(),
             row.id.as_str().into(),
             row.version,
-            doc,
+            &doc,
         ))
     }
 
@@ -105,5 +111,9 @@ impl<W: Write> Writer<W> {
 fn raw<'a>(of: &str, id: &str, doc: &'a [u8]) -> Result<&'a RawValue, BackupError> {
     let raw = serde_json::from_slice::<&RawValue>(doc).ok();
     raw.filter(|raw| raw.get().len() == doc.len() && !doc.contains(&b'\n'))
-        .ok_or_else(|| BackupError::Damaged(format!("{of}/{id} in the store is no JSON")))
+        .ok_or_else(|| no_json(of, id))
+}
+
+fn no_json(of: &str, id: &str) -> BackupError {
+    BackupError::Damaged(format!("{of}/{id} in the store is no JSON"))
 }

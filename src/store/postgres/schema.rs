@@ -1,6 +1,33 @@
 //! The tables, in a schema of their own: whoever is given the views (schema `certctl`) sees none of
 //! them.
 
+use std::borrow::Cow;
+
+/// A schema with the tables of one store. SQL names those of [`SERVED`](Self::SERVED).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schema(&'static str);
+
+impl Schema {
+    /// That of the store which servers open.
+    pub const SERVED: Self = Self("certctl_store");
+    /// That of a store which is being restored and is nobody's yet.
+    pub const RESTORED: Self = Self("certctl_restore");
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// The same said of this schema's tables.
+    pub fn of(self, sql: &str) -> Cow<'_, str> {
+        if self == Self::SERVED {
+            Cow::Borrowed(sql)
+        } else {
+            Cow::Owned(sql.replace(Self::SERVED.0, self.0))
+        }
+    }
+}
+
 /// The layout of the tables.
 pub const FORMAT: i64 = 1;
 

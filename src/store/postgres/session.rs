@@ -1,6 +1,6 @@
 //! Sessions with the database: how they begin, and what a failure in one means.
 
-use super::{sql::Sql, watch};
+use super::{schema::Schema, sql::Sql, watch};
 use crate::{
     clock::Rng,
     crypt::OsRng,
@@ -55,6 +55,7 @@ const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('server_encodin
 const OLDEST: i32 = 150_000;
 
 /// Who logs in where.
+#[derive(Clone)]
 pub struct Login {
     /// Opens connections.
     pub dialer: DatabaseDialer,
@@ -81,14 +82,16 @@ impl Session {
     }
 }
 
-/// Begins sessions. While the database is away, only now and then somebody tries.
 /// Programs that have sessions of the database, but for one.
 const OTHERS: &str = "SELECT DISTINCT application_name FROM pg_stat_activity \
     WHERE datname = current_database() AND application_name LIKE 'certctl%' \
     AND application_name <> $1";
 
+/// Begins sessions. While the database is away, only now and then somebody tries.
 pub struct Connector {
     login: Login,
+    /// Where the tables are.
+    schema: Schema,
     /// By which the sessions of this process are told from those of others, and its format seen.
     name: String,
     tasks: Tasks,
@@ -108,15 +111,41 @@ impl Connector {
         let own = data_encoding::HEXLOWER.encode(&own);
         Self {
             login,
+            schema: Schema::SERVED,
             name: format!("certctl {PROGRAM_FORMAT} {own}"),
             tasks,
             outage: Mutex::default(),
         }
     }
 
+    /// Begins sessions of the same program for the tables of another schema.
+    pub fn within(&self, schema: Schema, tasks: Tasks) -> Self {
+        Self {
+            login: self.login.clone(),
+            schema,
+            name: self.name.clone(),
+            tasks,
+            outage: Mutex::default(),
+        }
+    }
+
+    /// The schema of its sessions.
+    pub fn schema(&self) -> Schema {
+        self.schema
+    }
+
+    /// The database's name.
+    pub fn database(&self) -> &str {
+        &self.login.database
+    }
+
     /// The formats of other programs that have sessions of the database.
     pub async fn others(&self) -> Result<Vec<u16>, EngineError> {
-        let client = self.client().await?;
+        self.others_by(&self.client().await?).await
+    }
+
+    /// As [`others`](Self::others), asked by a session.
+    pub async fn others_by(&self, client: &Client) -> Result<Vec<u16>, EngineError> {
         let rows = client.query(OTHERS, &[&self.name]).await;
         let rows = rows.map_err(engine_error)?;
         let format = |row: &Row| {
@@ -142,7 +171,9 @@ impl Connector {
     pub async fn session_now(&self) -> Result<Session, EngineError> {
         let begun = async {
             let client = self.client().await?;
-            let sql = Sql::prepare(&client).await.map_err(engine_error)?;
+            let sql = Sql::prepare(&client, self.schema)
+                .await
+                .map_err(engine_error)?;
             Ok(Session { client, sql })
         };
         match begun.await {

@@ -1,5 +1,6 @@
 //! What is said to the database, prepared once for each session.
 
+use super::schema::Schema;
 use tokio_postgres::{Client, Error, Statement};
 
 /// Above every key: those are at most 512 bytes long.
@@ -11,9 +12,10 @@ macro_rules! statements {
         pub struct Sql { $($(#[$doc])* pub $name: Statement,)* }
 
         impl Sql {
-            /// Prepares them all at once.
-            pub async fn prepare(client: &Client) -> Result<Self, Error> {
-                let ($($name,)*) = tokio::try_join!(biased; $(client.prepare($sql)),*)?;
+            /// Prepares them all at once, for the tables of one schema.
+            pub async fn prepare(client: &Client, schema: Schema) -> Result<Self, Error> {
+                $(let $name = schema.of($sql);)*
+                let ($($name,)*) = tokio::try_join!(biased; $(client.prepare(&$name)),*)?;
                 Ok(Self { $($name),* })
             }
         }
