@@ -9,6 +9,7 @@ mod chaos;
 mod cli;
 mod clock;
 mod docs;
+mod doctor;
 mod e2e;
 mod fuzz;
 mod govern;

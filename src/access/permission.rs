@@ -196,6 +196,10 @@ catalogue! {
     BackupRead = "backup.read",
     /// Make backups, which hold every secret; let a restored server act.
     BackupRun = "backup.run",
+    /// Have the whole installation looked at.
+    DoctorRun = "doctor.run",
+    /// See the keys that seal secrets, make new ones, and seal anew.
+    SecretsRotate = "secrets.rotate",
 }
 
 impl Permission {

@@ -152,6 +152,7 @@ const OPERATOR: Permissions = {
         StatsRead,
         MetricsRead,
         BackupRead,
+        DoctorRun,
     ])
 };
 const VIEWER: Permissions = {
@@ -280,6 +281,7 @@ const CLI: Permissions = {
         StatsRead,
         MetricsRead,
         BackupRead,
+        DoctorRun,
     ])
 };
 const AUDITOR: Permissions = {

@@ -21,6 +21,7 @@ const ALLOWED: &[(Method, &str)] = &[
     (Method::POST, "/api/v1/certificates/*/check"),
     (Method::POST, "/api/v1/audit/verify"),
     (Method::POST, "/api/v1/backups"),
+    (Method::POST, "/api/v1/doctor"),
     (Method::POST, "/api/v1/restore/unfence"),
 ];
 

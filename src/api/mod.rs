@@ -10,6 +10,7 @@ mod bulk;
 mod certificates;
 mod conditional;
 mod cross_origin;
+mod doctor;
 mod ending;
 mod extract;
 mod fence;

@@ -1,8 +1,8 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, ending, issuers,
-    jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
+    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, doctor, ending,
+    issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
     renewal_policies, roles, served, shapes::StatusShape, stats, targets, teams, unread,
 };
 use crate::{
@@ -159,6 +159,7 @@ fn for_anyone() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(metrics::show))
         .routes(routes!(metrics::text))
         .routes(routes!(backups::state, backups::start))
+        .routes(routes!(doctor::state, doctor::start))
         .routes(routes!(backups::plan))
         .routes(routes!(backups::unfence))
         .layer(middleware::from_fn(conditional::tagged))
@@ -320,6 +321,8 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
             )
         }
         Err(NotReady::Outdated) => ("schema_ahead", NotReady::Outdated.to_string()),
+        Err(NotReady::Behind) => ("schema_behind", NotReady::Behind.to_string()),
+        Err(NotReady::Silent) => ("db_unavailable", NotReady::Silent.to_string()),
         Err(NotReady::Store(e)) => {
             tracing::error!(error = %e, "the store does not answer");
             (

@@ -20,7 +20,7 @@ use crate::{
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// No clock that is set says an earlier time: 2025-01-01.
-const EARLIEST: Time = Time::from_seconds(1_735_689_600);
+pub(super) const EARLIEST: Time = Time::from_seconds(1_735_689_600);
 /// The longest certificate file, in bytes.
 const MAX_PEM: usize = 64 << 10;
 const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 86_400);

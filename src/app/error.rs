@@ -151,7 +151,9 @@ impl From<StoreError> for AppError {
         match e {
             StoreError::Commit(CommitError::Busy) => Self::Busy,
             StoreError::Commit(CommitError::Unknown) => Self::Unknown,
-            StoreError::Commit(e @ CommitError::Outdated { .. }) => Self::Outdated(e.to_string()),
+            StoreError::Commit(e @ (CommitError::Outdated { .. } | CommitError::Behind { .. })) => {
+                Self::Outdated(e.to_string())
+            }
             e if e.is_away() => Self::Away,
             e => Self::Store(e.to_string()),
         }
@@ -164,7 +166,9 @@ impl AppError {
         match e {
             CommitError::Busy => Self::Busy,
             CommitError::Unknown => Self::Unknown,
-            e @ CommitError::Outdated { .. } => Self::Outdated(e.to_string()),
+            e @ (CommitError::Outdated { .. } | CommitError::Behind { .. }) => {
+                Self::Outdated(e.to_string())
+            }
             e if e.is_away() => Self::Away,
             CommitError::Unwritable(e) => Self::Invalid {
                 field: "body",

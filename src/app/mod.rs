@@ -19,6 +19,7 @@ mod crl;
 mod database;
 mod demand;
 mod deploy;
+pub mod doctor;
 mod edit;
 mod error;
 mod expected;
@@ -111,9 +112,12 @@ use crate::{
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// How often a decision is made again when what it rested on changed meanwhile.
 const DECISIONS: usize = 16;
+/// A store that is well answers within this: whoever asks whether it is does not wait for long.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A server as somebody acts in it.
 ///
@@ -183,6 +187,8 @@ pub struct Server {
     fence: fence::Fence,
     /// The backups that are made here.
     backups: backups::Backups,
+    /// The look at the whole installation.
+    doctor: doctor::Doctor,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.
@@ -209,9 +215,15 @@ pub enum NotReady {
     /// A later version has changed the store.
     #[error("a later version has changed the store, and this one may no longer write to it")]
     Outdated,
-    /// The store does not answer.
+    /// The store was brought back to the format of an earlier version.
+    #[error("the store has the format of an earlier version: `certctl migrate up` brings it up")]
+    Behind,
+    /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store says nothing.
+    #[error("the store did not answer within {ANSWER:?}")]
+    Silent,
 }
 
 impl App {
@@ -242,9 +254,16 @@ impl App {
         if let Some(name) = self.pulse.stalled() {
             return Err(NotReady::Loop(name));
         }
-        self.store.get::<RingRow>(&known("ring")).await?;
+        let ring = known("ring");
+        let asked = self.store.get::<RingRow>(&ring);
+        timeout(ANSWER, asked)
+            .await
+            .map_err(|_| NotReady::Silent)??;
         if self.store.is_outdated() {
             return Err(NotReady::Outdated);
+        }
+        if self.store.is_behind() {
+            return Err(NotReady::Behind);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! is under way can be written to its end, and reading goes on.
 
 use super::{App, AppError};
-use crate::sys::Room;
+use crate::{config::ServerConfig, sys::Room};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Of a small disk, this part at most is kept: a twentieth.
@@ -38,6 +38,11 @@ impl std::fmt::Display for LowDisk {
     }
 }
 
+/// What is kept of such a disk.
+pub(super) fn reserve_of(config: &ServerConfig, room: Room) -> u64 {
+    config.disk_reserve.min(room.total / PART)
+}
+
 impl App {
     /// Looks how much room is left.
     pub(crate) fn look_at_room(&self) {
@@ -68,7 +73,7 @@ impl App {
     }
 
     fn reserve(&self, room: Room) -> u64 {
-        self.config.disk_reserve.min(room.total / PART)
+        reserve_of(&self.config, room)
     }
 
     /// The room at the last look.

@@ -8,7 +8,7 @@ use crate::{
     crypt::{OsRng, RingCrypto},
     domain::{AuditEvent, Category, Principal},
     store::{
-        AUDIT, Committer, RingRow, Store, StoreError, Unit,
+        AUDIT, Committer, Engine, EngineError, RingRow, Store, StoreError, Unit,
         migrate::{Known, MigrateError, Migration, Migrator, Record},
     },
 };
@@ -31,7 +31,7 @@ pub enum Standing {
 
 impl Standing {
     /// What is known of a store.
-    fn of(known: &Known) -> Self {
+    pub(super) fn of(known: &Known) -> Self {
         let program = known.program_format();
         if known.min_reader() > program || known.min_writer() > program {
             Self::TooNew
@@ -179,7 +179,20 @@ impl Upkeep {
     /// # Errors
     /// [`StartError::InUse`] while one runs.
     pub async fn open(config: &ServerConfig) -> Result<Self, StartError> {
-        let store = start::machine_store(config, Committer::Inline, Box::new(|_| {})).await?;
+        Self::over(start::machine_engine(config).await?)
+    }
+
+    /// As [`open`](Self::open), and makes no store where there is none.
+    ///
+    /// # Errors
+    /// As there; and where there is none.
+    pub async fn find(config: &ServerConfig) -> Result<Self, StartError> {
+        Self::over(start::found_engine(config).await?)
+    }
+
+    fn over(engine: Arc<dyn Engine>) -> Result<Self, StartError> {
+        let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
+        let store = store.map_err(|e| EngineError::Io(e.to_string()))?;
         Ok(Self::of(store, Arc::new(SystemClock), Arc::new(OsRng)))
     }
 
@@ -271,6 +284,7 @@ impl Upkeep {
         before: impl Before,
         progress: &(dyn Fn(&str, u64) + Sync),
     ) -> Result<SchemaChange, StartError> {
+        let _held = self.store.hold().await?;
         let mut change = self.plan_up(to).await?;
         if !change.migrations.is_empty() && self.holds_data().await? {
             change.backup = before(&self.store).await.map_err(StartError::Backup)?;
@@ -302,22 +316,33 @@ impl Upkeep {
         before: impl Before,
         progress: &(dyn Fn(&str, u64) + Sync),
     ) -> Result<SchemaChange, StartError> {
+        let _held = self.store.hold().await?;
         let mut change = self.plan_down(to).await?;
-        let others = self.store.others().await?.len();
-        if others > 0 && !change.migrations.is_empty() {
-            return Err(StartError::OthersAtWork(others));
+        let something = !change.migrations.is_empty();
+        if something {
+            self.alone().await?;
         }
         if !change.hidden.is_empty() && !accept_data_loss {
             return Err(StartError::DataLoss(change.hidden));
         }
-        if !change.migrations.is_empty() && self.holds_data().await? {
+        if something && self.holds_data().await? {
             change.backup = before(&self.store).await.map_err(StartError::Backup)?;
+            // A backup takes a while.
+            self.alone().await?;
         }
         self.migrator(progress).down(to).await?;
         for migration in &change.migrations {
             tracing::info!(number = migration.number, name = migration.name, "undone");
         }
         Ok(change)
+    }
+
+    /// Refuses where others have the store open.
+    async fn alone(&self) -> Result<(), StartError> {
+        match self.store.others().await?.len() {
+            0 => Ok(()),
+            others => Err(StartError::OthersAtWork(others)),
+        }
     }
 
     /// Reads the ledger and every row of the collections that it names; gives how many rows of

@@ -24,7 +24,7 @@ use crate::{
     net::{AGENT_NAME, ServerIdentity},
     pki::San,
     store::{
-        CommitError, Committer, Engine, EngineError, OnFatal, Postgres, Redb, Store, StoreError,
+        CommitError, Committer, Engine, EngineError, Postgres, Redb, Store, StoreError,
         migrate::MigrateError,
     },
     sys::{Disk, FileError, Files, Reach, Rooms, Tasks, remove_temporaries},
@@ -85,7 +85,9 @@ impl Parts {
             tracing::error!(error = %e, "the store cannot be written: the process ends");
             std::process::exit(STORE_FAILED);
         };
-        let store = machine_store(&config, Committer::Thread, Box::new(on_fatal)).await?;
+        let engine = machine_engine(&config).await?;
+        let store = Store::start(engine, Committer::Thread, Box::new(on_fatal));
+        let store = store.map_err(|e| EngineError::Io(e.to_string()))?;
         Ok(Self {
             store,
             clock: Arc::new(SystemClock),
@@ -100,19 +102,8 @@ impl Parts {
     }
 }
 
-/// The store of this machine, made when it is missing: in the data directory, or in the database
-/// that the settings name.
-pub(super) async fn machine_store(
-    config: &ServerConfig,
-    mode: Committer,
-    on_fatal: OnFatal,
-) -> Result<Store, StartError> {
-    let engine = machine_engine(config).await?;
-    let store = Store::start(engine, mode, on_fatal);
-    Ok(store.map_err(|e| EngineError::Io(e.to_string()))?)
-}
-
-/// The engine of that store.
+/// The engine of this machine's store, made when it is missing: in the data directory, or in the
+/// database that the settings name.
 pub(super) async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
     let made = Disk.make_dir(&config.data_dir, 0o700);
     made.map_err(StartError::DataDir)?;
@@ -123,6 +114,20 @@ pub(super) async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engi
         }
         None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
     })
+}
+
+/// As [`machine_engine`], and makes nothing.
+pub(super) async fn found_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
+    if let Some(database) = &config.database {
+        let login = database::login(database, &Disk)?;
+        return Ok(Arc::new(Postgres::find(login, PATIENCE).await?));
+    }
+    let path = config.data_dir.join("certctl.redb");
+    if Disk.metadata(&path)?.is_none() {
+        let dir = config.data_dir.display().to_string();
+        return Err(EngineError::NoStore(dir).into());
+    }
+    Ok(Arc::new(Redb::open(&path)?))
 }
 
 /// The exit code when the store failed while the server ran (EX_IOERR of sysexits.h).
@@ -355,6 +360,7 @@ impl App {
             followed: Default::default(),
             fence: Default::default(),
             backups,
+            doctor: Default::default(),
             refusals: Throttle::default(),
             metrics,
             files,

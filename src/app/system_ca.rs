@@ -76,6 +76,11 @@ impl SystemCa {
         SpkiPin::of_spki(self.certificate.public_key().spki_der()).to_string()
     }
 
+    /// When the present leaf begins and ends.
+    pub(super) fn leaf_validity(&self) -> (Time, Time) {
+        *self.leaf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A fresh key and leaf for the server. They live in memory only: agents pin the CA.
     pub(super) async fn identity(
         &self,
@@ -149,8 +154,7 @@ impl App {
     /// Gives the server a new certificate of its own when a third of the present one is left, or
     /// when the clock was set back before its beginning.
     pub(crate) async fn renew_server_certificate(&self) -> Result<(), AppError> {
-        let leaf = self.system_ca.leaf.lock();
-        let (begin, end) = *leaf.unwrap_or_else(PoisonError::into_inner);
+        let (begin, end) = self.system_ca.leaf_validity();
         let now = self.now();
         if begin <= now && end.since(now) > LEAF_LIFETIME / 3 {
             return Ok(());

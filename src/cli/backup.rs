@@ -8,7 +8,10 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use zeroize::Zeroizing;
 
 /// How often a running backup is asked for.
@@ -43,7 +46,7 @@ pub struct Create {
     /// An age recipient (age1...) that can open it, beside this machine; may be repeated
     #[arg(long, value_name = "RECIPIENT", conflicts_with_all = ["passphrase_file", "without_keys"])]
     encrypt_to: Vec<String>,
-    /// File of a passphrase that opens it; one line end at its end is left out
+    /// File of a passphrase that opens it; line ends at its end are left out
     #[arg(long, value_name = "FILE", conflicts_with = "without_keys")]
     passphrase_file: Option<PathBuf>,
     /// Do not encrypt it, and leave out the key that opens its secrets: it can be restored only
@@ -118,7 +121,7 @@ impl Opens {
     pub fn keys(&self) -> Result<Keys, CliError> {
         let mut keys = Keys::default();
         if let Some(path) = &self.passphrase_file {
-            keys = keys.passphrase(host::read_secret(path)?);
+            keys = keys.passphrase(read_passphrase(path)?);
         }
         if let Some(path) = &self.identity {
             let text = host::read_secret(path)?;
@@ -127,6 +130,18 @@ impl Opens {
         }
         Ok(keys)
     }
+}
+
+/// Reads the file of a passphrase. Nothing is none: it would open the backup for everybody.
+fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, CliError> {
+    let passphrase = host::read_secret(path)?;
+    if passphrase.is_empty() {
+        let path = path.display();
+        return Err(CliError::Failed(format!(
+            "{path} holds no passphrase: write one into it, on one line"
+        )));
+    }
+    Ok(passphrase)
 }
 
 /// The settings of the server of this machine.
@@ -156,7 +171,7 @@ async fn create(
     env: &Environment,
 ) -> Result<(), CliError> {
     let passphrase = command.passphrase_file.as_deref();
-    let passphrase = passphrase.map(host::read_secret).transpose()?;
+    let passphrase = passphrase.map(read_passphrase).transpose()?;
     if passphrase.is_none() && command.encrypt_to.is_empty() && !command.without_keys {
         return Err(CliError::Usage(
             "a backup holds every secret: say who can open it, by --encrypt-to or \

@@ -12,6 +12,8 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (0, "it did what was asked"),
     (1, "it did not, or the server refused; the message says why"),
     (2, "the command line cannot be read"),
+    (3, "`doctor` found what will go wrong unless somebody acts"),
+    (4, "`doctor` found what is wrong"),
     (
         65,
         "a backup is damaged, cannot be opened, or does not prove itself",
@@ -45,6 +47,12 @@ pub enum CliError {
     /// It did not do what was asked.
     #[error("{0}")]
     Failed(String),
+    /// What was looked at will go wrong.
+    #[error("{0}")]
+    Ailing(String),
+    /// What was looked at is wrong.
+    #[error("{0}")]
+    Ill(String),
     /// The server refused.
     #[error("{message}")]
     Refused {
@@ -78,6 +86,7 @@ impl CliError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Usage(_) => "--help lists commands, arguments and flags",
+            Self::Ailing(_) | Self::Ill(_) => "do what each finding says, the gravest first",
             Self::Failed(_) => "what the message names is to be mended first; then try again",
             Self::Refused { status, .. } => match status {
                 401 => "set CERTCTL_API_KEY to a key that is valid there",
@@ -108,6 +117,8 @@ impl CliError {
         match self {
             Self::Failed(_) | Self::Refused { .. } => 1,
             Self::Usage(_) => 2,
+            Self::Ailing(_) => 3,
+            Self::Ill(_) => 4,
             Self::Damaged(_) => 65,
             Self::Unreachable(_) => 69,
             Self::Sink(_) => 73,

@@ -7,7 +7,7 @@ use crate::{
     api,
     app::{App, Parts, awaited_schema, passing_identity},
     clock::{Clock, SystemClock},
-    config::ServerConfig,
+    config::{ServerConfig, secret_text},
     crypt::{OsRng, RingCrypto},
     net::{
         AGENT_NAME, Dialer, Endpoint, Guard, HttpClient, HttpOptions, Limits, Listener, Probe,
@@ -353,14 +353,12 @@ pub fn read(path: &Path, max: usize) -> Result<Vec<u8>, CliError> {
         .map_err(|e| CliError::Storage(e.to_string()))
 }
 
-/// The secret in a file named on the command line; one line end at its end is left out.
+/// The secret in a file named on the command line; line ends at its end are left out.
 pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, CliError> {
     let bytes = Zeroizing::new(read(path, MAX_SECRET)?);
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| CliError::Failed(format!("{} is no text", path.display())))?;
-    let line = text.strip_suffix('\n').unwrap_or(text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    Ok(Zeroizing::new(line.to_owned()))
+    Ok(Zeroizing::new(secret_text(text).to_owned()))
 }
 
 /// A line of standard input, of `max` bytes at most; asks for it where somebody sits there.

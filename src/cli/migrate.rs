@@ -71,7 +71,11 @@ pub struct Down {
 /// Runs it.
 pub async fn run(command: Migrate, global: &Global, env: &Environment) -> Result<(), CliError> {
     let config = settings(global, env)?;
-    let upkeep = Upkeep::open(&config).await?;
+    // What only looks makes nothing; nor is there anything to undo where there is no store.
+    let upkeep = match &command {
+        Migrate::Up(up) if !up.dry_run => Upkeep::open(&config).await?,
+        _ => Upkeep::find(&config).await?,
+    };
     let done = match command {
         Migrate::Status => status(&upkeep, global.output).await,
         Migrate::Plan { to } => match upkeep.plan_up(to).await {

@@ -12,6 +12,7 @@ mod certs;
 mod certs_edit;
 mod client;
 mod config;
+mod doctor;
 mod documents;
 mod error;
 mod follow;
@@ -155,6 +156,8 @@ enum Command {
     Restore(restore::Restore),
     /// How things stand: certificates, what expires and fails, agents, jobs
     Status(status::Status),
+    /// Look at the whole installation, and say what is wrong and what mends it
+    Doctor(doctor::Doctor),
     /// Show and change the format of this machine's store
     #[command(subcommand)]
     Migrate(migrate::Migrate),
@@ -329,6 +332,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             env.sound()?;
             runtime(false, status::run(command, &global, &env))
         }
+        Command::Doctor(command) => runtime(false, doctor::run(command, &global, &env)),
         Command::Migrate(command) => {
             server_logging(&env, Some("warn"))?;
             runtime(false, migrate::run(command, &global, &env))

@@ -132,12 +132,12 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
             "sslrootcert" if value.starts_with('/') => ca_file = Some(PathBuf::from(value)),
             "sslrootcert" => faults
                 .push("sslrootcert is to name a PEM file by its whole path, from / on".to_owned()),
-            _ => {
-                let shown: String = key.chars().take(40).collect();
-                faults.push(format!(
-                    "there is no parameter {shown:?}; sslmode and sslrootcert may be given"
-                ));
-            }
+            // Where a password holds a ?, what follows is a part of it.
+            _ => faults.push(
+                "a parameter is neither sslmode nor sslrootcert, which may be given (a ? or & in \
+                 user or password is written %3F or %26)"
+                    .to_owned(),
+            ),
         }
     }
     if host.is_empty() {
@@ -198,6 +198,15 @@ fn ssl_mode(text: &str, faults: &mut Vec<String>) -> Option<SslMode> {
         _ => faults.push("sslmode is to be disable, require, verify-ca or verify-full".to_owned()),
     }
     None
+}
+
+impl std::fmt::Display for DatabaseHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Directory(dir) => dir.display().fmt(f),
+        }
+    }
 }
 
 impl DatabaseHost {

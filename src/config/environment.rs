@@ -265,7 +265,7 @@ impl Environment {
                 let path = PathBuf::from(path);
                 match reader(&path) {
                     Ok(text) => Given {
-                        text: text.trim_end_matches(['\n', '\r']).to_owned(),
+                        text: secret_text(&text).to_owned(),
                         source: Source::SecretFile(path),
                     },
                     Err(e) => {
@@ -324,6 +324,11 @@ impl Environment {
             message,
         });
     }
+}
+
+/// The secret in the text of a file: without the line ends that editors and `echo` leave.
+pub fn secret_text(text: &str) -> &str {
+    text.trim_end_matches(['\n', '\r'])
 }
 
 fn unknown(remedy: &str) -> String {

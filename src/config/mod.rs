@@ -18,7 +18,7 @@ pub use check::{
     S3Config, ServerConfig, data_dir, logging, public_host, s3, server,
 };
 pub use database::{DatabaseConfig, DatabaseHost, SslMode};
-pub use environment::{Environment, Reader, Shown, Source};
+pub use environment::{Environment, Reader, Shown, Source, secret_text};
 pub use fault::{ConfigError, Fault};
 pub use file::DEFAULT_FILE;
 pub use page::page;

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod certificate;
 pub mod deployment;
 pub mod fault;
+pub mod finding;
 pub mod found;
 pub mod issuer;
 pub mod job;
@@ -39,6 +40,7 @@ pub use certificate::{
 };
 pub use deployment::{Deployment, DeploymentState};
 pub use fault::Fault;
+pub use finding::{Finding, Grade};
 pub use found::Found;
 pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};

@@ -76,6 +76,15 @@ pub enum DatabaseDialError {
         /// What happened and what to do.
         reason: String,
     },
+    /// The connection ended before there was TLS, as one does through a proxy before a database
+    /// that starts.
+    #[error("the database at {host} did not begin TLS: {reason}")]
+    Cut {
+        /// The host.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
     /// The handshake took too long.
     #[error("the database at {host} completed no TLS handshake within {after:?}")]
     Timeout {
@@ -126,6 +135,11 @@ impl DatabaseDialer {
         })
     }
 
+    /// Whether the way there is encrypted.
+    pub fn encrypts(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// A connection on which the database's protocol may begin, within `limit`.
     ///
     /// # Errors
@@ -151,14 +165,18 @@ impl DatabaseDialer {
         };
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
             .map_err(|_| DatabaseDialError::Name(host.clone()))?;
-        let failed = |reason| DatabaseDialError::Tls {
-            host: format!("{host} port {port}"),
-            reason,
+        let failed = |cut, reason| {
+            let host = format!("{host} port {port}");
+            match cut {
+                true => DatabaseDialError::Cut { host, reason },
+                false => DatabaseDialError::Tls { host, reason },
+            }
         };
         let handshake = async {
-            Protocol::Postgres.begin(&mut tcp).await.map_err(failed)?;
+            let begun = Protocol::Postgres.begin(&mut tcp).await;
+            begun.map_err(|e| failed(e.cut, e.reason))?;
             let stream = tls.connect(name, tcp).await;
-            stream.map_err(|error| failed(tls_reason(&error)))
+            stream.map_err(|error| failed(is_cut(&error), tls_reason(&error)))
         };
         let late = |_| DatabaseDialError::Timeout {
             host: format!("{host} port {port}"),
@@ -167,6 +185,13 @@ impl DatabaseDialer {
         let stream = timeout(limit, handshake).await.map_err(late)??;
         Ok(Wire::Tls(Box::new(stream)))
     }
+}
+
+/// Whether a handshake ended with the connection, and not by what either side said of the other.
+fn is_cut(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_none_or(|cause| !cause.is::<rustls::Error>())
 }
 
 /// Has a peer that is gone without a word noticed: a machine that lost its power says nothing.

@@ -179,7 +179,8 @@ impl Probe for TlsProbe {
                 .dialer
                 .connect(&endpoint.host, endpoint.port, limit)
                 .await?;
-            endpoint.protocol.begin(&mut tcp).await.map_err(failed)?;
+            let begun = endpoint.protocol.begin(&mut tcp).await;
+            begun.map_err(|e| failed(e.reason))?;
             let stream = self.tls.connect(name, tcp).await;
             stream.map_err(|error| failed(tls_reason(&error)))
         };

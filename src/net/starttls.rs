@@ -61,6 +61,28 @@ const CALLER: &str = "certctl.internal";
 /// Length and code of PostgreSQL's `SSLRequest`: 8, 80877103.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
+/// Why a peer did not begin TLS.
+#[derive(Debug)]
+pub(super) struct Unbegun {
+    /// What it answered instead, and what to do.
+    pub reason: String,
+    /// The connection ended: it may begin the next time.
+    pub cut: bool,
+}
+
+impl From<String> for Unbegun {
+    fn from(reason: String) -> Self {
+        let cut = false;
+        Self { reason, cut }
+    }
+}
+
+impl From<&str> for Unbegun {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
 impl Protocol {
     /// Says what is to be said before the handshake. Whatever the server wrote beyond that is
     /// refused: somebody on the way may have put it there to have it read as if it came by TLS
@@ -68,7 +90,7 @@ impl Protocol {
     ///
     /// # Errors
     /// What the server answered instead, and what to do.
-    pub(super) async fn begin(self, stream: &mut TcpStream) -> Result<(), String> {
+    pub(super) async fn begin(self, stream: &mut TcpStream) -> Result<(), Unbegun> {
         let mut talk = Talk {
             stream,
             read: Vec::new(),
@@ -101,7 +123,7 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    async fn smtp(&mut self) -> Result<(), String> {
+    async fn smtp(&mut self) -> Result<(), Unbegun> {
         self.reply("220", "on connecting").await?;
         self.say(&format!("EHLO {CALLER}")).await?;
         let offers = self.reply("250", "EHLO").await?;
@@ -114,7 +136,7 @@ impl Talk<'_> {
     }
 
     /// The lines of one reply (RFC 5321, section 4.2.1), which must have this code.
-    async fn reply(&mut self, code: &str, to: &str) -> Result<Vec<String>, String> {
+    async fn reply(&mut self, code: &str, to: &str) -> Result<Vec<String>, Unbegun> {
         let mut lines = Vec::new();
         loop {
             let line = self.line().await?;
@@ -133,7 +155,7 @@ impl Talk<'_> {
         }
     }
 
-    async fn imap(&mut self) -> Result<(), String> {
+    async fn imap(&mut self) -> Result<(), Unbegun> {
         let greeting = self.line().await?;
         if !starts(&greeting, "* OK") {
             return Err(unexpected(&greeting, "on connecting"));
@@ -151,7 +173,7 @@ impl Talk<'_> {
         Err(endless())
     }
 
-    async fn pop3(&mut self) -> Result<(), String> {
+    async fn pop3(&mut self) -> Result<(), Unbegun> {
         for to in ["on connecting", "STLS"] {
             if to == "STLS" {
                 self.say(to).await?;
@@ -164,7 +186,7 @@ impl Talk<'_> {
         Ok(())
     }
 
-    async fn postgres(&mut self) -> Result<(), String> {
+    async fn postgres(&mut self) -> Result<(), Unbegun> {
         self.write(&SSL_REQUEST).await?;
         self.receive().await?;
         match self.read.remove(0) {
@@ -177,19 +199,19 @@ impl Talk<'_> {
         }
     }
 
-    async fn say(&mut self, line: &str) -> Result<(), String> {
+    async fn say(&mut self, line: &str) -> Result<(), Unbegun> {
         if !self.read.is_empty() {
             return Err("it answers before it is asked; check the port".into());
         }
         self.write(format!("{line}\r\n").as_bytes()).await
     }
 
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Unbegun> {
         self.stream.write_all(bytes).await.map_err(|e| broken(&e))
     }
 
     /// The next line, without its end.
-    async fn line(&mut self) -> Result<String, String> {
+    async fn line(&mut self) -> Result<String, Unbegun> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=end).collect();
@@ -203,10 +225,13 @@ impl Talk<'_> {
     }
 
     /// Waits for some more, at most a line's length.
-    async fn receive(&mut self) -> Result<(), String> {
+    async fn receive(&mut self) -> Result<(), Unbegun> {
         let mut some = [0; LINE];
         match self.stream.read(&mut some).await {
-            Ok(0) => Err("it closed the connection before TLS began; check the port".into()),
+            Ok(0) => Err(Unbegun {
+                reason: "it closed the connection before TLS began; check the port".into(),
+                cut: true,
+            }),
             Ok(n) => {
                 self.read.extend_from_slice(&some[..n]);
                 Ok(())
@@ -229,7 +254,7 @@ fn starts(line: &str, words: &str) -> bool {
     is(head, words) && (rest.is_empty() || rest.starts_with(' '))
 }
 
-fn unexpected(line: &str, to: &str) -> String {
+fn unexpected(line: &str, to: &str) -> Unbegun {
     let said: String = line
         .chars()
         .take(TOLD)
@@ -240,12 +265,16 @@ fn unexpected(line: &str, to: &str) -> String {
         command => format!("to {command}"),
     };
     format!("it answered \"{said}\" {when}; check the port and that TLS is enabled on the server")
+        .into()
 }
 
-fn endless() -> String {
+fn endless() -> Unbegun {
     "its answer before TLS has no end; check the port".into()
 }
 
-fn broken(error: &io::Error) -> String {
-    format!("the connection broke before TLS began: {error}")
+fn broken(error: &io::Error) -> Unbegun {
+    Unbegun {
+        reason: format!("the connection broke before TLS began: {error}"),
+        cut: true,
+    }
 }

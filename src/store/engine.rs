@@ -367,6 +367,9 @@ pub enum EngineError {
     /// A load into the store was begun and not ended.
     #[error("a restore into this store was cut short: remove the store and restore again")]
     HalfLoaded,
+    /// There is no store, and none was to be made.
+    #[error("{0} holds no store: a server makes one at its start")]
+    NoStore(String),
     /// A snapshot was held for longer than it said it would be.
     #[error("the snapshot was held too long and has ended: begin again")]
     SnapshotEnded,
@@ -378,6 +381,9 @@ impl EngineError {
         matches!(self, Self::Away(_))
     }
 }
+
+/// A store that is held; dropped, it is let go of.
+pub type Hold = Box<dyn Send + Sync>;
 
 /// A storage engine. Commits are strictly serial; a read sees the state after some whole commit.
 #[async_trait]
@@ -406,6 +412,16 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`EngineError::NotEmpty`] where something was ever committed, or a load was ended.
     async fn load(&self, part: Load) -> Result<(), EngineError>;
+
+    /// Waits until nobody else holds the store, and holds it until what is given is dropped:
+    /// whoever changes its format does. Where one process alone can open it there is nothing to
+    /// hold.
+    ///
+    /// # Errors
+    /// When the engine fails, or somebody else holds it for long.
+    async fn hold(&self) -> Result<Option<Hold>, EngineError> {
+        Ok(None)
+    }
 
     /// The formats of other programs that have the store open. Where one process alone can open
     /// it there are none.

@@ -81,6 +81,18 @@ pub enum CommitError {
         /// This program's.
         program: u16,
     },
+    /// The store has the format of an earlier version of the program.
+    #[error(
+        "the store has format {format}, that of an earlier version, and this one ({program}) may \
+         not write to it: stop it and start the earlier version, or bring the store up with \
+         `certctl migrate up`"
+    )]
+    Behind {
+        /// The store's format.
+        format: u16,
+        /// This program's.
+        program: u16,
+    },
 }
 
 /// Why a value cannot be stored.

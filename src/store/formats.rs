@@ -2,8 +2,8 @@
 //! it.
 
 use super::{
-    Answer, Batch, CommitError, Committed, Document, EngineError, Loaded, Query, Refusal, Row,
-    Store, StoreError, document,
+    Answer, Batch, CommitError, Committed, Document, EngineError, Hold, Loaded, Query, Refusal,
+    Row, Store, StoreError, document,
     migrate::{Known, Record, Schema},
     mismatch,
 };
@@ -59,6 +59,15 @@ impl Store {
         Ok(known)
     }
 
+    /// Waits until nobody else holds the store, and holds it for who changes its format, until
+    /// what is given is dropped.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn hold(&self) -> Result<Option<Hold>, StoreError> {
+        Ok(self.engine.hold().await?)
+    }
+
     /// The formats of other programs that have the store open.
     ///
     /// # Errors
@@ -77,22 +86,43 @@ impl Store {
         self.known.load().is_ahead()
     }
 
-    pub(super) fn outdated(&self) -> CommitError {
+    /// Whether the store has the format of an earlier version, as far as this process has noticed.
+    pub fn is_behind(&self) -> bool {
+        self.known.load().is_behind()
+    }
+
+    /// Why this program may not write.
+    fn unfit(&self) -> CommitError {
         let known = self.known.load();
-        CommitError::Outdated {
-            format: known.format(),
-            program: known.program_format(),
+        let (format, program) = (known.format(), known.program_format());
+        if known.is_behind() {
+            CommitError::Behind { format, program }
+        } else {
+            CommitError::Outdated { format, program }
         }
     }
 
-    /// Commits, also as a program that may write nothing but migrations. The batch asserts that
-    /// the store's format is as it is known here; one that changed is a conflict like any other,
-    /// and known from then on.
-    pub(super) async fn commit_migrating(
+    /// Commits, also as a program that may write nothing but migrations.
+    pub(super) async fn commit_migrating(&self, batch: Batch) -> Result<Committed, CommitError> {
+        self.commit_as_known(batch, |_| true).await
+    }
+
+    /// Commits where what is known of the store allows it. The batch asserts that the store's
+    /// format is as it is known here; one that changed is a conflict like any other, and known from
+    /// then on.
+    pub(super) async fn commit_as_known(
         &self,
         mut batch: Batch,
+        allows: fn(&Known) -> bool,
     ) -> Result<Committed, CommitError> {
-        let known = self.known.load_full();
+        let mut known = self.known.load_full();
+        // To take a store for one without a ledger is a guess that such a program cannot make.
+        if !known.is_certain() && known.format() < known.program_format() {
+            known = self.refreshed(true).await?;
+        }
+        if !allows(&known) {
+            return Err(self.unfit());
+        }
         let (coll, id, expect) = known.assertion();
         let written = batch.writes.iter().any(|w| (w.coll, &w.id) == (coll, &id));
         let asserted = batch.asserts.iter().any(|a| (a.0, &a.1) == (coll, &id));
@@ -113,7 +143,7 @@ impl Store {
         }
         let known = self.refreshed(true).await?;
         match again {
-            _ if !known.may_write() && own => Err(self.outdated()),
+            _ if !allows(&known) && own => Err(self.unfit()),
             Some(mut batch) => {
                 batch.asserts.pop();
                 batch.asserts.push(known.assertion());

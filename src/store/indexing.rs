@@ -47,6 +47,16 @@ impl Collection {
         self.coll
     }
 
+    /// Its indexes.
+    pub(super) const fn indexes(&self) -> &'static [Index] {
+        self.indexes
+    }
+
+    /// The index keys of one of its rows.
+    pub(super) fn keys(&self, known: &Known, row: Row) -> Result<Vec<IndexKey>, StoreError> {
+        (self.keys)(known, row)
+    }
+
     /// What its indexes are, in words that differ whenever the keys of a row may.
     fn layout(&self) -> Vec<String> {
         let words = |index: &Index| {
@@ -83,6 +93,13 @@ impl Document for Layout {
 }
 
 impl Store {
+    /// Whether a collection's rows stand in its indexes as this program derives them.
+    pub(super) async fn is_built(&self, collection: &Collection) -> Result<bool, StoreError> {
+        let layout = self.get::<Layout>(&row_of(collection.coll)?).await?;
+        let built = layout.as_ref().map_or(&[][..], |layout| &layout.built);
+        Ok(built == collection.layout())
+    }
+
     /// Builds the indexes of every collection that were last built otherwise, or not to the end;
     /// gives the number of rows that were indexed. Goes before all use of the store. Rows keep
     /// their versions, and the feed tells nothing. `commit_id` names commits.

@@ -7,6 +7,7 @@
 
 pub mod backup;
 mod batch;
+mod check;
 mod collections;
 mod commit;
 mod counting;
@@ -30,21 +31,22 @@ pub use batch::{
     Append, Batch, Committed, CounterChange, CounterOp, Doc, Expect, IndexKey, Invalid, Outcome,
     Refusal, Write,
 };
+pub use check::{Checked, Fault};
 pub use collections::*;
 pub use commit::{link, next_epoch};
 pub use counting::{Counting, Work};
 pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};
 pub use engine::{
-    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Index, Load, Query, Row, Scan,
-    Snapshot,
+    Answer, Change, Coll, Engine, EngineError, Entry, Feed, Hit, Hold, Index, Load, Query, Row,
+    Scan, Snapshot,
 };
 pub use error::{CommitError, StoreError, Unwritable, UnwritableReason};
 pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
-pub use postgres::{Login, Postgres, Replacement};
+pub use postgres::{Login, Ping, Postgres, Replacement};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
@@ -148,10 +150,8 @@ impl Store {
     /// Nothing changed, save with [`CommitError::Unknown`].
     pub async fn commit(&self, batch: Batch) -> Result<Committed, CommitError> {
         batch.validate()?;
-        if !self.known.load().may_write() {
-            return Err(self.outdated());
-        }
-        self.commit_migrating(batch).await
+        self.commit_as_known(batch, |known| known.may_write() && !known.is_behind())
+            .await
     }
 
     /// A row, if there is one.

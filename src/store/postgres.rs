@@ -1,6 +1,7 @@
 //! The engine of servers that share a PostgreSQL database (15 or later).
 
 mod commit;
+mod ping;
 mod places;
 mod pool;
 mod read;
@@ -11,28 +12,32 @@ mod sql;
 mod views;
 mod watch;
 
+pub use ping::Ping;
 pub use replace::Replacement;
 pub use session::Login;
 
 use super::{
     batch::{Batch, Outcome},
     commit::{LOADING, epoch_start},
-    engine::{Answer, Engine, EngineError, Load, Query, Snapshot},
+    engine::{Answer, Engine, EngineError, Hold, Load, Query, Snapshot},
 };
 use crate::sys::Tasks;
 use async_trait::async_trait;
 use commit::{Failure, Pending};
 use pool::Pool;
 use schema::Schema;
-use session::{Connector, Session, engine_error};
+use session::{Connector, Session, answered, engine_error};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, watch::Receiver},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 
 /// For a database that is away to come back and say what became of a commit.
 const RESOLVE: Duration = Duration::from_secs(15);
+/// Waits for whoever changes the store as a whole. Many rows may be on their way.
+const HOLD: &str = "SET statement_timeout = '10min'; SET idle_session_timeout = 0; \
+                    SELECT pg_advisory_lock(8443, 1)";
 /// Between attempts at that.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -54,13 +59,24 @@ impl Postgres {
     /// # Errors
     /// When it does not, refuses the login, or cannot be used.
     pub async fn open(login: Login, patience: Duration) -> Result<Self, EngineError> {
+        Self::opened(login, patience, true).await
+    }
+
+    /// As [`open`](Self::open), and makes nothing.
+    ///
+    /// # Errors
+    /// As there; [`EngineError::NoStore`] where there is none.
+    pub async fn find(login: Login, patience: Duration) -> Result<Self, EngineError> {
+        Self::opened(login, patience, false).await
+    }
+
+    async fn opened(login: Login, patience: Duration, new: bool) -> Result<Self, EngineError> {
         let tasks = Tasks::new();
-        let size = login.connections;
         let connector = Arc::new(Connector::new(login, tasks.clone()));
         let until = Instant::now() + patience;
         let mut told = false;
         loop {
-            match make(&connector).await {
+            match answered(make(&connector, new)).await {
                 Ok(()) => break,
                 Err(EngineError::Away(why)) if Instant::now() < until => {
                     if !told {
@@ -72,7 +88,10 @@ impl Postgres {
                 Err(e) => return Err(e),
             }
         }
-        make_views(&connector).await?;
+        if new {
+            answered(make_views(&connector)).await?;
+        }
+        let size = connector.connections();
         let (heard, hears) = tokio::sync::watch::channel(0);
         tasks.spawn("database watch", watch::watch(connector.clone(), heard));
         let mut store = Self::of(connector, size, tasks);
@@ -106,7 +125,7 @@ impl Postgres {
         loop {
             let found = async {
                 let session = self.connector.session_now().await?;
-                commit::took_place(&session, &pending).await
+                answered(commit::took_place(&session, &pending)).await
             };
             match found.await {
                 Ok(true) => return Ok(pending.outcomes),
@@ -131,11 +150,18 @@ impl Drop for Postgres {
     }
 }
 
-/// Makes the tables of a new store, as one durable step.
-async fn make(connector: &Connector) -> Result<(), EngineError> {
+/// Finds the tables, or makes those of a new store as one durable step.
+async fn make(connector: &Connector, new: bool) -> Result<(), EngineError> {
     let client = connector.client().await?;
     let schema = connector.schema();
     let is_there = schema.of(schema::FOUND);
+    if !new {
+        let found = client.query_one(&*is_there, &[]).await;
+        let found: bool = found.and_then(|row| row.try_get(0)).map_err(engine_error)?;
+        if !found {
+            return Err(EngineError::NoStore("the database".to_owned()));
+        }
+    }
     let made = async {
         let found: bool = client.query_one(&*is_there, &[]).await?.try_get(0)?;
         if found {
@@ -206,10 +232,11 @@ async fn seq(
 impl Engine for Postgres {
     async fn read(&self, questions: Vec<Query>) -> Result<Vec<Answer>, EngineError> {
         loop {
-            let lease = self.pool.lease().await?;
-            match read::answers(lease.session()?, &questions).await {
+            let lease = answered(self.pool.lease()).await?;
+            let session = lease.session()?;
+            match answered(read::answers(session, &questions)).await {
                 // It ended while nobody used it: a new one may do.
-                Err(EngineError::Away(_)) if lease.used => lease.give_up(),
+                Err(EngineError::Away(_)) if lease.used && session.is_gone() => lease.give_up(),
                 Err(e @ EngineError::Away(_)) => {
                     lease.give_up();
                     return Err(e);
@@ -239,7 +266,7 @@ impl Engine for Postgres {
                     return self.resolve(pending).await;
                 }
                 // Nothing was changed: it ended while nobody used it.
-                Err(Failure::Before(EngineError::Away(_))) if used => {}
+                Err(Failure::Before(EngineError::Away(_))) if used && session.is_gone() => {}
                 Err(Failure::Before(e)) => return Err(e),
             }
         }
@@ -278,6 +305,13 @@ impl Engine for Postgres {
         commit::load(&session, &part).await
     }
 
+    async fn hold(&self) -> Result<Option<Hold>, EngineError> {
+        let client = self.connector.client().await?;
+        // The lock ends with the session.
+        client.batch_execute(HOLD).await.map_err(engine_error)?;
+        Ok(Some(Box::new(client)))
+    }
+
     async fn others(&self) -> Result<Vec<u16>, EngineError> {
         self.connector.others().await
     }
@@ -303,12 +337,10 @@ impl Snapshot for Past {
         let session = held.as_ref().ok_or(EngineError::SnapshotEnded)?;
         let mut answers = Vec::with_capacity(questions.len());
         for question in &questions {
-            match read::answer(session, question).await {
-                Ok(answer) => answers.push(answer),
-                Err(_) if Instant::now() >= self.deadline => {
-                    return Err(EngineError::SnapshotEnded);
-                }
-                Err(e) => return Err(e),
+            match timeout_at(self.deadline, read::answer(session, question)).await {
+                Ok(Ok(answer)) => answers.push(answer),
+                Ok(Err(e)) if Instant::now() < self.deadline => return Err(e),
+                _ => return Err(EngineError::SnapshotEnded),
             }
         }
         Ok(answers)

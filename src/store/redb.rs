@@ -1,6 +1,7 @@
 //! The engine of a standalone server: one redb file.
 
 mod commit;
+mod look;
 mod read;
 mod tables;
 
@@ -90,6 +91,43 @@ impl Redb {
             .and_then(|d| d.sync_all())
             .map_err(failed)?;
         Ok(store)
+    }
+
+    /// Opens the store in the file at `path` to look at it, as it would be after recovery: whatever
+    /// is done with it, the file stays as it is. No other process can open it meanwhile. Blocks.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when there is none.
+    pub fn look(path: &Path) -> Result<Self, EngineError> {
+        let io = |e: io::Error| EngineError::Io(format!("{}: {e}", path.display()));
+        // Nothing is written: its lock is one that a reader cannot take.
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = FileBackend::new(file.map_err(io)?).map_err(engine_error)?;
+        let looked = look::Looked::new(file).map_err(io)?;
+        if looked.len().map_err(io)? == 0 {
+            return Err(EngineError::Corrupt("the file is empty".to_owned()));
+        }
+        Self::open_on(looked).map_err(|e| match e {
+            EngineError::InUse(_) => EngineError::InUse(path.display().to_string()),
+            e => e,
+        })
+    }
+
+    /// Reads every page and compares it with its checksum. Blocks. Of a store that was opened by
+    /// [`look`](Self::look) the file stays as it is; of another it is repaired.
+    ///
+    /// # Errors
+    /// [`EngineError::Corrupt`] when not every page is as it was written.
+    pub fn verify_pages(&mut self) -> Result<(), EngineError> {
+        let bad = || EngineError::Corrupt("not every page is as it was written".to_owned());
+        match catch_unwind(AssertUnwindSafe(|| self.db.check_integrity())) {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) | Err(_) => Err(bad()),
+            Ok(Err(e)) => Err(match engine_error(e) {
+                EngineError::Io(e) => EngineError::Corrupt(e),
+                e => e,
+            }),
+        }
     }
 
     fn open_file(file: File) -> Result<Self, EngineError> {

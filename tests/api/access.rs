@@ -147,6 +147,8 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /api/v1/metrics/prometheus", Needs(MetricsRead), 200),
     ("GET /api/v1/backups", Needs(BackupRead), 200),
     ("POST /api/v1/backups", Needs(BackupRun), 202),
+    ("GET /api/v1/doctor", Needs(DoctorRun), 200),
+    ("POST /api/v1/doctor", Needs(DoctorRun), 202),
     ("GET /api/v1/restore", Needs(BackupRead), 200),
     // No store here was restored.
     ("POST /api/v1/restore/unfence", Needs(BackupRun), 409),
@@ -733,9 +735,9 @@ async fn the_local_socket_acts_as_administrator_under_the_users_number() {
 
 #[test]
 fn the_catalogue_is_whole_and_its_names_are_read_back() {
-    assert_eq!(Permission::ALL.len(), 84);
+    assert_eq!(Permission::ALL.len(), 86);
     let names: BTreeSet<_> = Permission::ALL.iter().map(|p| p.as_str()).collect();
-    assert_eq!(names.len(), 84);
+    assert_eq!(names.len(), 86);
     for permission in Permission::ALL {
         assert_eq!(
             permission.as_str().parse::<Permission>().unwrap(),
@@ -757,13 +759,13 @@ fn the_catalogue_is_whole_and_its_names_are_read_back() {
 fn roles_hold_what_the_catalogue_says() {
     let sizes = Role::ALL.map(|role| (role.id(), role.permissions().iter().count()));
     let expected = [
-        ("r-admin", 84),
-        ("r-operator", 49),
+        ("r-admin", 86),
+        ("r-operator", 50),
         ("r-viewer", 20),
         // With `verification.run`, which an agent's deployment ends with.
         ("r-agent", 7),
         ("r-mcp", 33),
-        ("r-cli", 48),
+        ("r-cli", 49),
         ("r-auditor", 3),
     ];
     assert_eq!(sizes, expected);
@@ -785,7 +787,8 @@ fn roles_hold_what_the_catalogue_says() {
             ScepAdmin,
             EstAdmin,
             CaHierarchyManage,
-            BackupRun
+            BackupRun,
+            SecretsRotate
         ]
     );
     for permission in Role::Viewer.permissions().iter() {

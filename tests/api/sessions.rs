@@ -189,7 +189,7 @@ async fn who_one_is_and_what_there_is() {
         (&check["admin"], &check["admin_via_role"]),
         (&true.into(), &true.into())
     );
-    assert_eq!(check["effective_permissions"].as_array().unwrap().len(), 84);
+    assert_eq!(check["effective_permissions"].as_array().unwrap().len(), 86);
     let agent = app.agent("host").await;
     let me = app
         .call("GET", "/api/v1/auth/me")
@@ -201,7 +201,7 @@ async fn who_one_is_and_what_there_is() {
     );
     assert_eq!(me["effective_permissions"], serde_json::json!([]));
     let catalogue = app.get("/api/v1/auth/permissions").await;
-    assert_eq!(catalogue["permissions"].as_array().unwrap().len(), 84);
+    assert_eq!(catalogue["permissions"].as_array().unwrap().len(), 86);
     let first = serde_json::json!({"id": "p-cert-read", "name": "cert.read", "namespace": "cert"});
     assert_eq!(catalogue["permissions"][0], first);
 }

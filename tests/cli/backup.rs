@@ -201,6 +201,12 @@ fn each_failure_has_its_exit_code() {
     let usage = home.run(&format!("backup create --sink {sink}"));
     assert_eq!(usage.status.code(), Some(2), "{usage:?}");
     assert!(usage.stderr.contains("--without-keys"), "{usage:?}");
+    fs::write(home.beside("empty"), "\n").unwrap();
+    let empty = home.beside("empty").display().to_string();
+    let none = home.run(&format!(
+        "backup create --sink {sink} --passphrase-file {empty}"
+    ));
+    assert!(none.bad(1).contains("no passphrase"));
 
     // A file stands where the directory would be.
     fs::write(home.beside("file"), "").unwrap();

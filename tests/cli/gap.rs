@@ -33,7 +33,7 @@ async fn a_version_issued_after_the_backup_is_known_again_and_can_be_revoked() {
 
     let line = format!("restore {} --yes --reconcile", place.display());
     home.run(&line).good();
-    let server = home.server();
+    let _server = home.server();
     let api = home.api();
     let taken_up = |plan: &serde_json::Value| plan["found"][0]["version_id"].is_string();
     let plan = api.until("/restore", taken_up).await;

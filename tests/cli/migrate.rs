@@ -1,7 +1,7 @@
 //! `certctl migrate` and `server --migrate-only` of the ordinary program.
 
-use super::{home::Home, process::run};
-use crate::store::migrate::unpack;
+use super::{home::Home, postgres::url, process::run};
+use crate::{store::migrate::unpack, support::postgres::Cluster};
 use serde_json::json;
 use std::fs;
 
@@ -45,6 +45,30 @@ fn a_store_is_made_ready_without_any_other_setting_and_no_port_is_bound() {
     let in_use = home.run("migrate status").bad(74);
     assert!(in_use.contains("another certctl runs"), "{in_use}");
     drop(server);
+}
+
+#[test]
+fn what_only_looks_makes_no_store() {
+    let home = Home::new();
+    let database = Cluster::shared().database();
+    let url = url(&database);
+    for line in [
+        "migrate status",
+        "migrate plan",
+        "migrate verify",
+        "migrate up --dry-run",
+        "migrate down --to 1",
+    ] {
+        let refused = home.run(line).bad(74);
+        assert!(refused.contains("data holds no store"), "{refused}");
+        let mut elsewhere = home.command(line);
+        elsewhere.env("CERTCTL_DATABASE_URL", &url);
+        let refused = run(&mut elsewhere).bad(74);
+        assert!(refused.contains("the database holds no store"), "{refused}");
+    }
+    assert!(!home.data().exists());
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'certctl%'";
+    assert_eq!(database.sql(schemas), "0");
 }
 
 /// Each command of the page about upgrades, in the order of the page, on a store that was used.

@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod demand;
 mod disk;
+mod doctor;
 mod ending;
 mod faults;
 mod gap;

@@ -227,11 +227,15 @@ fn wrong_addresses_are_told_whole() {
             &[
                 "the password is not percent-encoded",
                 "sslmode is to be",
-                "\"nosuch\"",
+                "neither sslmode nor sslrootcert",
                 "whole path",
             ],
         ),
         ("postgres://u:hush/d@h/d", &["no number"]),
+        (
+            "postgres://u:ab?hush3cret@h/d",
+            &["neither sslmode nor sslrootcert", "%3F"],
+        ),
         ("postgres://u@%2Frun/d?sslmode=require", &["unix socket"]),
         (
             "postgres://u@h/d?sslmode=require&sslrootcert=/a.pem",

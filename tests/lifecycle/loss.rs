@@ -208,13 +208,13 @@ fn what_was_heard_is_to_be_written_until_it_is() {
     heard.hear(&id("a"), at(1));
     heard.hear(&id("b"), at(2));
     let all = [(id("a"), at(1)), (id("b"), at(2))];
-    assert_eq!(heard.unwritten(), all);
+    assert_eq!(heard.unwritten(Duration::ZERO), all);
     // The commit failed.
-    assert_eq!(heard.unwritten(), all);
+    assert_eq!(heard.unwritten(Duration::ZERO), all);
     heard.hear(&id("b"), at(3));
     heard.written(&all);
-    assert_eq!(heard.unwritten(), [(id("b"), at(3))]);
-    heard.written(&heard.unwritten());
-    assert_eq!(heard.unwritten(), []);
+    assert_eq!(heard.unwritten(Duration::ZERO), [(id("b"), at(3))]);
+    heard.written(&heard.unwritten(Duration::ZERO));
+    assert_eq!(heard.unwritten(Duration::ZERO), []);
     assert_eq!(heard.last(&id("a")), Some(at(1)));
 }

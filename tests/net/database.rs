@@ -11,8 +11,12 @@ use certctl::{
 };
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
+    thread,
+    time::Duration,
 };
 
 /// Puts a file in the cluster's directory that its user alone may read.
@@ -101,6 +105,39 @@ fn a_database_is_known_by_its_certificate() {
             .await
             .unwrap();
         open(&database, host, Secrecy::Encrypted).await.unwrap();
+    });
+}
+
+/// Listens, answers the first request of each connection so, and ends it.
+#[expect(clippy::disallowed_methods, reason = "a peer of the test")]
+fn ending(answer: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let _ = client.read(&mut [0; 8]);
+            let _ = client.write_all(answer);
+            // Only then is the end no reset.
+            let _ = client.read(&mut [0; 4096]);
+        }
+    });
+    port
+}
+
+#[test]
+fn a_connection_that_ends_before_tls_is_waited_for() {
+    run(async {
+        let database = Cluster::shared().database();
+        for (answer, waits) in [(&b""[..], true), (b"S", true), (b"N", false)] {
+            let place = DatabasePlace::Tcp("127.0.0.1".to_owned(), ending(answer));
+            let login = database.login_at(place, &Secrecy::Encrypted);
+            let refused = Postgres::open(login, Duration::ZERO).await.err().unwrap();
+            assert_eq!(
+                matches!(refused, EngineError::Away(_)),
+                waits,
+                "{answer:?}: {refused}"
+            );
+        }
     });
 }
 

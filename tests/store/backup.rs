@@ -176,11 +176,18 @@ fn only_its_keys_open_a_backup() {
         ));
         assert!(matches!(verify(b"", &keys()), Err(BackupError::NoBackup)));
         assert!(Keys::default().identities("# nothing").is_err());
-        assert!(
-            "age1nothing"
-                .parse::<certctl::store::backup::Recipient>()
-                .is_err()
-        );
+        use certctl::store::backup::Recipient;
+        let secret = age::x25519::Identity::generate().to_string();
+        let secret = age::secrecy::ExposeSecret::expose_secret(&secret);
+        for (text, said) in [
+            (secret, "an identity"),
+            (&secret[1..], "no recipient"),
+            ("age1nothing", "no recipient"),
+        ] {
+            let refused = text.parse::<Recipient>().err().unwrap().to_string();
+            assert!(refused.contains(said), "{refused}");
+            assert!(!refused.contains(&text[5..]), "{refused}");
+        }
     });
 }
 

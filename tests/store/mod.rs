@@ -1,10 +1,12 @@
 //! The store: one conformance suite for all engines, and what lies above them.
 
 mod backup;
+mod check;
 mod conformance;
 mod crash;
 pub mod disk;
 mod documents;
+mod faults;
 mod indexing;
 mod keys;
 mod lists;

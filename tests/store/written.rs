@@ -140,7 +140,9 @@ async fn restores_to_a_state_that_was(
             let keys = Keys::default();
             let read = bundles.iter().map(|bytes| Reader::new(&bytes[..], &keys));
             let last = |header: &Header| header.seq;
-            load(read, &*new, last, &mut |_| {}).await.unwrap();
+            load(futures_util::stream::iter(read), &*new, last, &mut |_| {})
+                .await
+                .unwrap();
             let n = whole_commits(&*new).await;
             assert!(
                 (before..=then + WRITERS).contains(&n),

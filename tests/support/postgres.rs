@@ -177,11 +177,18 @@ impl Cluster {
 
     /// Runs SQL as the superuser; gives the rows as lines, columns apart by `|`.
     pub fn sql(&self, database: &str, sql: &str) -> String {
+        succeeds(&mut self.psql(database, sql))
+            .trim_end()
+            .to_owned()
+    }
+
+    /// What does that.
+    pub fn psql(&self, database: &str, sql: &str) -> Command {
         let mut psql = Command::new(format!("{PROGRAMS}/psql"));
         psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-U", USER, "-h"])
             .arg(&self.dir)
             .args(["-d", database, "-c", sql]);
-        succeeds(&mut psql).trim_end().to_owned()
+        psql
     }
 
     /// A new, empty database.

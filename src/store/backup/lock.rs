@@ -24,10 +24,17 @@ pub struct Recipient(age::x25519::Recipient);
 impl std::str::FromStr for Recipient {
     type Err = BackupError;
     fn from_str(text: &str) -> Result<Self, BackupError> {
-        text.trim().parse().map(Self).map_err(|e: &str| {
-            let text: String = text.chars().take(80).collect();
-            BackupError::CannotLock(format!("{text:?} is no recipient (age1...): {e}"))
-        })
+        // Whoever takes an identity for its recipient has written a secret: it is not repeated.
+        let why = |e: &str| match text.trim().get(..15) {
+            Some(start) if start.eq_ignore_ascii_case("AGE-SECRET-KEY-") => {
+                "an identity, which opens backups, is given where its recipient (age1...) is \
+                 expected"
+                    .to_owned()
+            }
+            _ => format!("that is no recipient (age1...): {e}"),
+        };
+        let parsed = text.trim().parse().map(Self);
+        parsed.map_err(|e| BackupError::CannotLock(why(e)))
     }
 }
 

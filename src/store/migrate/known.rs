@@ -114,6 +114,12 @@ impl Known {
         self.format() > self.program_format()
     }
 
+    /// Whether the store, as it was read, lacks migrations of this program, which writes rows that
+    /// it has no ledger for.
+    pub fn is_behind(&self) -> bool {
+        self.certain && self.format() < self.program_format()
+    }
+
     /// The store's migrations.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
@@ -126,7 +132,7 @@ impl Known {
     }
 
     /// The store's migrations that do not say what they said when they were made, or not what this
-    /// program says of them.
+    /// program says of them; and those that the ledger lacks.
     pub fn altered(&self) -> Vec<u16> {
         let differs = |record: &&Record| {
             let number = record.migration.number;
@@ -134,8 +140,15 @@ impl Known {
             !record.is_sound()
                 || own.is_some_and(|own| own.checksum(&own.inverse()) != record.checksum)
         };
-        let altered = self.ledger.values().filter(differs);
-        altered.map(|record| record.migration.number).collect()
+        let differing = self.ledger.values().filter(differs);
+        let lacking = FIRST_FORMAT + 1..=self.format();
+        let lacking = lacking.filter(|number| !self.ledger.contains_key(number));
+        let mut altered: Vec<u16> = differing
+            .map(|record| record.migration.number)
+            .chain(lacking)
+            .collect();
+        altered.sort_unstable();
+        altered
     }
 
     /// Whether rows are still to be written in another format, up or down.

@@ -51,10 +51,10 @@ pub enum MigrateError {
     /// Reading or committing failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A migration in the ledger is not what was made, or not what this program knows.
+    /// A migration in the ledger is not what was made, not what this program knows, or gone.
     #[error(
-        "migration {0} in the store's ledger was altered, or is another than this program's: use \
-         the version that made it, or restore a backup"
+        "migration {0} in the store's ledger was altered, is another than this program's, or is \
+         missing: use the version that made it, or restore a backup"
     )]
     Altered(u16),
     /// There is no such format.
@@ -288,9 +288,7 @@ impl Migrator<'_> {
                 return Ok(rows);
             };
             let collection = &next.migration.collection;
-            rows += self
-                .sweep(collection, known.stored_format(collection))
-                .await?;
+            rows += self.sweep(collection, &known).await?;
             let mut unit = self.unit();
             let (_, schema, row) = known.assertion();
             unit.recall::<Schema>(&schema, version(row));
@@ -311,11 +309,16 @@ impl Migrator<'_> {
         }
     }
 
-    /// Writes the rows of a collection in one format.
-    async fn sweep(&self, collection: &str, target: u16) -> Result<u64, MigrateError> {
+    /// Writes the rows of a collection in the store's format, for as long as that is what it was
+    /// when this began.
+    async fn sweep(&self, collection: &str, began: &Known) -> Result<u64, MigrateError> {
         let (coll, mut after, mut done) = (named(collection), None, 0);
+        let target = began.stored_format(collection);
         loop {
             let known = self.store.known().await?;
+            if known.assertion() != began.assertion() {
+                return Ok(done);
+            }
             let rows = self.page(coll, after.clone()).await?;
             let Some(last) = rows.last().map(|row| row.id.clone()) else {
                 return Ok(done);

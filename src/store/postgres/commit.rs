@@ -5,7 +5,7 @@ use super::{
     places,
     read::{column, id, in_turn, link, signed, unsigned},
     schema::FORMAT,
-    session::{Session, engine_error},
+    session::{Session, answered, engine_error},
     sql::{ABOVE_ALL, Sql},
 };
 use crate::{
@@ -22,7 +22,8 @@ use crate::{
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Row, Statement, types::ToSql};
 
-/// Old commits are forgotten each time so many numbers were given out.
+/// Old commits are forgotten each time so many numbers were given out, and more of them at once
+/// than that.
 const FORGET_EVERY: u64 = 1 << 10;
 
 /// How a commit ended that has not simply been done.
@@ -51,7 +52,7 @@ impl From<EngineError> for Failure {
 
 /// Decides a group and commits what it changes.
 pub async fn commit(session: &Session, group: &[Batch]) -> Result<Vec<Outcome>, Failure> {
-    let facts = facts(session, &needs(group)).await?;
+    let facts = answered(facts(session, &needs(group))).await?;
     let before = facts.seq;
     let (changes, outcomes) = decide(group, facts);
     let Some(changes) = changes else {
@@ -65,10 +66,11 @@ pub async fn commit(session: &Session, group: &[Batch]) -> Result<Vec<Outcome>, 
         outcomes,
     };
     let writing = Writing::of(&changes)?;
-    match writing.commit(session, before, &pending).await {
-        Ok(()) => Ok(pending.outcomes),
-        Err(Some(e)) => Err(Failure::Before(e)),
-        Err(None) => Err(Failure::Lost(pending)),
+    let committed = async { Ok(writing.commit(session, before, &pending).await) };
+    match answered(committed).await {
+        Ok(Ok(())) => Ok(pending.outcomes),
+        Ok(Err(Some(e))) => Err(Failure::Before(e)),
+        Ok(Err(None)) | Err(_) => Err(Failure::Lost(pending)),
     }
 }
 

@@ -13,11 +13,11 @@ use crate::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::watch::Sender,
+    sync::Notify,
     time::{Instant, timeout},
 };
 use tokio_postgres::{
@@ -25,6 +25,8 @@ use tokio_postgres::{
     tls::NoTlsStream,
 };
 
+/// For an answer: longer than the database itself gives a statement, so that its word comes first.
+const ANSWER: Duration = Duration::from_secs(35);
 /// For a connection, and again for the database's greeting.
 const CONNECT: Duration = Duration::from_secs(5);
 /// After the first failure nobody tries again for so long; then twice as long each time,
@@ -139,6 +141,11 @@ impl Connector {
         &self.login.database
     }
 
+    /// Sessions for reading, at most.
+    pub fn connections(&self) -> usize {
+        self.login.connections
+    }
+
     /// The formats of other programs that have sessions of the database.
     pub async fn others(&self) -> Result<Vec<u16>, EngineError> {
         self.others_by(&self.client().await?).await
@@ -169,13 +176,13 @@ impl Connector {
     /// A session, whatever was found a moment ago. None is an outage, whatever the reason: the
     /// store was opened before, and somebody may be changing a password or a certificate.
     pub async fn session_now(&self) -> Result<Session, EngineError> {
-        let begun = async {
+        let begun = answered(async {
             let client = self.client().await?;
             let sql = Sql::prepare(&client, self.schema)
                 .await
                 .map_err(engine_error)?;
             Ok(Session { client, sql })
-        };
+        });
         match begun.await {
             Ok(session) => {
                 if self.outage().take().is_some() {
@@ -200,10 +207,10 @@ impl Connector {
     }
 
     /// A session that hears what others commit.
-    pub async fn listener(&self, heard: Sender<u64>) -> Result<Client, EngineError> {
+    pub async fn listener(&self, look: Arc<Notify>) -> Result<Client, EngineError> {
         let (client, connection) = self.connect().await?;
         self.tasks
-            .spawn("database notices", watch::hear(connection, heard));
+            .spawn("database notices", watch::hear(connection, look));
         prepare(&client).await?;
         let listen = client.batch_execute("LISTEN certctl").await;
         listen.map_err(engine_error)?;
@@ -263,6 +270,18 @@ impl Connector {
 
     fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the database answers, if it does: a machine that is frozen keeps its connections alive.
+pub async fn answered<T>(
+    asked: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    match timeout(ANSWER, asked).await {
+        Ok(answer) => answer,
+        Err(_) => Err(EngineError::Away(format!(
+            "it did not answer within {ANSWER:?}"
+        ))),
     }
 }
 

@@ -1,23 +1,27 @@
-//! Hearing what other processes commit: by NOTIFY, and by looking now and then where it was lost.
+//! Hearing what other processes commit: by looking, at a NOTIFY and now and then where it was lost.
 
 use super::session::{Connector, engine_error};
 use crate::net::Wire;
 use std::{future::poll_fn, sync::Arc, time::Duration};
-use tokio::{sync::watch::Sender, time::timeout};
+use tokio::{
+    sync::{Notify, watch::Sender},
+    time::{sleep, timeout},
+};
 use tokio_postgres::{AsyncMessage, Connection, tls::NoTlsStream};
 
 /// How often somebody looks.
 const LOOK: Duration = Duration::from_secs(5);
-/// For an answer to that.
+/// Between two looks at least, however many notices there are.
+const REST: Duration = Duration::from_millis(20);
+/// For an answer to a look.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Moves a session's messages until it ends, and passes on the numbers in its notices.
-pub async fn hear(mut connection: Connection<Wire, NoTlsStream>, heard: Sender<u64>) {
+/// Moves a session's messages until it ends. A notice, which any role of the database can write,
+/// says to look and nothing else.
+pub async fn hear(mut connection: Connection<Wire, NoTlsStream>, look: Arc<Notify>) {
     while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-        if let AsyncMessage::Notification(notice) = message
-            && let Ok(seq) = notice.payload().parse()
-        {
-            tell(&heard, seq);
+        if let AsyncMessage::Notification(_) = message {
+            look.notify_one();
         }
     }
 }
@@ -25,10 +29,11 @@ pub async fn hear(mut connection: Connection<Wire, NoTlsStream>, heard: Sender<u
 /// Listens and looks for as long as somebody wants to hear.
 pub async fn watch(connector: Arc<Connector>, heard: Sender<u64>) {
     let mut client = None;
+    let noticed = Arc::new(Notify::new());
     loop {
         let listener = match client.take() {
             Some(client) => Ok(client),
-            None => connector.listener(heard.clone()).await,
+            None => connector.listener(Arc::clone(&noticed)).await,
         };
         if let Ok(listener) = listener {
             let look = listener.query_one("SELECT seq FROM certctl_store.meta", &[]);
@@ -47,7 +52,13 @@ pub async fn watch(connector: Arc<Connector>, heard: Sender<u64>) {
         tokio::select! {
             biased;
             () = heard.closed() => return,
-            () = tokio::time::sleep(LOOK) => {}
+            () = sleep(REST) => {}
+        }
+        tokio::select! {
+            biased;
+            () = heard.closed() => return,
+            () = noticed.notified() => {}
+            () = sleep(LOOK) => {}
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Programs of different formats on one store at the same time.
 
-use super::{ALL, First, Second, additive, first, insert, migrator, notes, program};
-use crate::store::{id, run};
+use super::{ALL, First, Last, Second, additive, first, insert, migrator, notes, program, rows};
+use crate::store::{delete, id, run, writes};
 use certctl::store::{
-    CommitError, Engine, Memory, StoreError,
+    Coll, CommitError, Engine, Memory, StoreError,
     migrate::{Class, Edit, MigrateError, Migration},
 };
 use serde_json::json;
@@ -125,6 +125,71 @@ fn a_changed_migration_is_noticed() {
         let none = program(&engine, &[]);
         assert_eq!(none.known().await.unwrap().altered(), [0; 0]);
         migrator(&none).down(1).await.unwrap();
+    });
+}
+
+#[test]
+fn a_store_that_went_down_is_not_written_to_by_the_version_after_it() {
+    run(async {
+        let engine: Arc<dyn Engine> = Arc::new(Memory::new());
+        insert(&engine, &[json!({"_format": 1, "id": "a", "rank": 3})]).await;
+        let later = program(&engine, ALL);
+        let add = async |commit: u128, row: &str| {
+            let mut unit = later.unit(commit, super::NOW);
+            unit.insert(Last {
+                id: id(row),
+                name: "n".into(),
+                colour: "red".into(),
+                pinned: false,
+                origin: "here".into(),
+            });
+            unit.commit().await
+        };
+        let behind = |done: Result<_, CommitError>| {
+            let refused = done.err().unwrap();
+            let behind = matches!(
+                refused,
+                CommitError::Behind {
+                    format: 1,
+                    program: 9
+                }
+            );
+            assert!(behind, "{refused}");
+            assert!(later.is_behind());
+        };
+        behind(add(1, "b").await);
+        migrator(&later).up(9, None, true).await.unwrap();
+        add(2, "b").await.unwrap();
+        // It goes on running while somebody takes the store down.
+        migrator(&program(&engine, &[])).down(1).await.unwrap();
+        behind(add(3, "c").await);
+        behind(add(4, "d").await);
+        let formats: Vec<_> = notes(&engine).await.into_iter().map(|n| n.1).collect();
+        assert_eq!(formats.len(), 2, "{formats:?}");
+        assert!(formats.iter().all(|note| note["_format"] == 1));
+    });
+}
+
+#[test]
+fn a_migration_that_the_ledger_lacks_is_noticed() {
+    run(async {
+        let engine: Arc<dyn Engine> = Arc::new(Memory::new());
+        insert(&engine, &[json!({"_format": 1, "id": "a", "rank": 3})]).await;
+        let store = program(&engine, ALL);
+        migrator(&store).up(9, None, true).await.unwrap();
+        migrator(&store).verify().await.unwrap();
+        let ledger = rows(&engine, Coll("migration")).await;
+        let lost = ledger.iter().find(|row| row.id.as_str() == "m-00006");
+        let lost = lost.expect("it has one");
+        let gone = delete(Coll("migration"), "m-00006", lost.version);
+        engine.commit(&[writes(vec![gone])]).await.unwrap();
+        for migrations in [ALL, &[]] {
+            let store = program(&engine, migrations);
+            let refused = migrator(&store).verify().await.unwrap_err();
+            assert!(matches!(refused, MigrateError::Altered(6)), "{refused}");
+            let refused = migrator(&store).down(1).await.unwrap_err();
+            assert!(matches!(refused, MigrateError::Altered(6)), "{refused}");
+        }
     });
 }
 

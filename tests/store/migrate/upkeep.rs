@@ -1,7 +1,10 @@
 //! The gate before a store is served, and what is asked before its format is changed.
 
 use super::{ALL, Last, additive, first, migrator, notes, program};
-use crate::store::{id, run};
+use crate::{
+    store::{Ask, id, run},
+    support::postgres::Cluster,
+};
 use certctl::{
     app::{StartError, Upkeep},
     clock::{Clock, Rng, Time},
@@ -10,7 +13,7 @@ use certctl::{
     store::{AUDIT, Engine, Memory, RingRow, Store, migrate::Migration},
 };
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU32, Ordering},
 };
 
@@ -33,7 +36,12 @@ fn upkeep(engine: &Arc<dyn Engine>, migrations: &'static [Migration]) -> Upkeep 
 /// A store of the first format that a server has used.
 async fn used() -> Arc<dyn Engine> {
     let engine: Arc<dyn Engine> = Arc::new(Memory::new());
-    let store = program(&engine, &[]);
+    begin(&engine).await;
+    engine
+}
+
+async fn begin(engine: &Arc<dyn Engine>) {
+    let store = program(engine, &[]);
     let mut seed = [0; 32];
     OsRng.fill(&mut seed);
     let machine = MachineKey::generate(&OsRng);
@@ -45,7 +53,43 @@ async fn used() -> Arc<dyn Engine> {
     });
     unit.insert(first("a", "blue", 3));
     unit.commit().await.unwrap();
-    engine
+}
+
+/// Others that may open the store are kept away while its format is changed, or seen.
+#[test]
+fn the_format_of_a_database_is_changed_by_one_alone() {
+    run(async {
+        let database = Cluster::shared().database();
+        let engine: Arc<dyn Engine> = Arc::new(database.open().await);
+        begin(&engine).await;
+        let held = || {
+            database.sql(
+                "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                 WHERE d.datname = current_database() AND l.locktype = 'advisory' \
+                 AND l.classid = 8443 AND l.objid = 1 AND l.granted",
+            )
+        };
+        let backup = async |_: &Store| {
+            assert_eq!(held(), "1");
+            Ok(None)
+        };
+        let later = upkeep(&engine, ALL);
+        later.up(None, backup, NOTHING).await.unwrap();
+        assert_eq!(later.status().await.unwrap().format, 9);
+
+        // Somebody opens the store while the backup is made.
+        let other = OnceLock::new();
+        let backup = async |_: &Store| {
+            assert_eq!(held(), "1");
+            let engine = database.open().await;
+            Ask(&engine).row(super::NOTES, "a").await;
+            assert!(other.set(engine).is_ok());
+            Ok(None)
+        };
+        let refused = later.down(1, true, backup, NOTHING).await.unwrap_err();
+        assert!(matches!(refused, StartError::OthersAtWork(1)), "{refused}");
+        assert_eq!(later.status().await.unwrap().format, 9);
+    });
 }
 
 async fn actions(engine: &Arc<dyn Engine>) -> Vec<(String, String)> {

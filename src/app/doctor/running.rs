@@ -1,0 +1,154 @@
+//! The doctor of a running server, which looks at itself.
+
+use super::{Ground, around, within};
+use crate::{
+    access::Permission,
+    app::{App, AppError, backup::S3Access, require},
+    clock::Time,
+    domain::{Finding, Principal},
+};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What was found, and when.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// When the look began.
+    pub began: Time,
+    /// When it ended.
+    pub ended: Time,
+    /// Without what takes long.
+    pub quick: bool,
+    /// What was found, in the order of the checks.
+    pub findings: Vec<Finding>,
+}
+
+/// How the doctor stands.
+#[derive(Debug, Clone, Default)]
+pub struct DoctorState {
+    /// It looks, and has read so many rows.
+    pub running: Option<u64>,
+    /// What it found last.
+    pub last: Option<Report>,
+}
+
+/// The doctor of this process: one look at a time.
+#[derive(Default)]
+pub struct Doctor(Mutex<DoctorState>);
+
+impl Doctor {
+    fn with<T>(&self, use_it: impl FnOnce(&mut DoctorState) -> T) -> T {
+        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl App {
+    /// How the doctor stands.
+    pub fn doctor_state(&self, who: &Principal) -> Result<DoctorState, AppError> {
+        require(who, Permission::DoctorRun)?;
+        Ok(self.doctor.with(|state| state.clone()))
+    }
+
+    /// Begins a look, which goes on when the caller has gone.
+    ///
+    /// # Errors
+    /// [`AppError::Conflict`] while another goes on.
+    pub fn start_doctor(
+        self: &Arc<Self>,
+        who: &Principal,
+        quick: bool,
+    ) -> Result<DoctorState, AppError> {
+        require(who, Permission::DoctorRun)?;
+        let free = self.doctor.with(|state| {
+            let free = state.running.is_none();
+            state.running.get_or_insert(0);
+            free
+        });
+        if !free {
+            return Err(AppError::Conflict(
+                "the doctor looks already: wait for its end".into(),
+            ));
+        }
+        let (app, began) = (Arc::clone(self), self.now());
+        let runtime = tokio::runtime::Handle::current();
+        self.tasks.spawn("doctor", async move {
+            let looks = Arc::clone(&app);
+            // On a thread of its own: it reads all there is.
+            let looked = app
+                .tasks
+                .spawn_blocking("doctor", move || runtime.block_on(looks.examine(!quick)));
+            let findings = looked.await.unwrap_or_else(|e| {
+                let remedy = "see the server's log";
+                vec![Finding::error("doctor", "", e.to_string(), remedy)]
+            });
+            let ended = app.now();
+            app.doctor.with(|state| {
+                state.running = None;
+                state.last = Some(Report {
+                    began,
+                    ended,
+                    quick,
+                    findings,
+                });
+            });
+        });
+        Ok(self.doctor.with(|state| state.clone()))
+    }
+
+    async fn examine(&self, thorough: bool) -> Vec<Finding> {
+        let s3 = self.config.s3.as_ref();
+        let s3 = s3.and_then(|s3| S3Access::new(s3).ok());
+        let ground = Ground {
+            config: &self.config,
+            files: &*self.files,
+            rooms: &*self.rooms,
+            s3: s3.as_ref(),
+            now: self.now(),
+            thorough,
+        };
+        let mut findings = Vec::new();
+        around(&ground, &mut findings).await;
+        let reading = |_: &'static str, rows: u64| {
+            self.doctor.with(|state| {
+                if let Some(running) = &mut state.running {
+                    *running += rows;
+                }
+            });
+        };
+        within(&ground, &self.store, &reading, &mut findings).await;
+        findings.extend(self.last_backup());
+        findings.push(self.own_leaf());
+        findings
+    }
+
+    /// What became of the last backup that this server made.
+    fn last_backup(&self) -> Option<Finding> {
+        let last = self.backup_numbers().last?;
+        let (step, why) = last.outcome.err()?;
+        Some(Finding::error(
+            "backups",
+            last.sink,
+            format!(
+                "the last one, of {}, failed ({step}): {why}",
+                last.began.whole_seconds()
+            ),
+            "mend what it says; the next is made by itself",
+        ))
+    }
+
+    /// Whether the server's own certificate is renewed in time.
+    fn own_leaf(&self) -> Finding {
+        let (begin, end) = self.system_ca.leaf_validity();
+        let now = self.now();
+        let text = format!("the server's own certificate ends {}", end.whole_seconds());
+        if begin <= now && now < end {
+            Finding::ok("tls", text)
+        } else {
+            Finding::error(
+                "tls",
+                "",
+                format!("{text}: it is not good now"),
+                "see that the clock is right, then restart the server, which makes another",
+            )
+        }
+    }
+}
