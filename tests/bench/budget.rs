@@ -74,7 +74,7 @@ fn an_issuance_allocates_within_bounds() {
     let spent = allocation_counter::measure(|| {
         runtime.block_on(async { app.post(path, body).await.expect(201) });
     });
-    assert!(spent.count_total <= 1_100, "{spent:?}");
+    assert!(spent.count_total <= 1_120, "{spent:?}");
     assert!(spent.bytes_total <= 165_000, "{spent:?}");
 }
 
@@ -104,10 +104,10 @@ async fn a_renewal_by_an_agent() {
             // Of the job: its place in lists, by status, type, agent and certificate, its queue
             // and its cause. Of the order one, of the certificate two, of the presence one. One
             // read looks for retired agents on which something hangs, one for certificates that wait
-            // for an issuer, one for what is to be planned anew, one for requests whose outcome is to be
-            // forgotten, four for revocations, one for the key whose first use is written.
+            // for an issuer, one for what is to be planned anew, four for what is to be forgotten of
+            // requests, sessions, tokens and orders, four for revocations, one for the key whose first use is written.
             index_keys: 11,
-            reads: 19,
+            reads: 22,
             rows: 24,
         },
     );

@@ -53,7 +53,8 @@ async fn a_version_issued_after_the_backup_is_known_again_and_can_be_revoked() {
     let confirmed = |rows: &serde_json::Value| {
         let rows = rows["data"].as_array().unwrap();
         rows.iter().any(|row| {
-            row["deployment"]["state"] == "confirmed" && row["serial_number"] == second.as_str()
+            let deployment = &row["deployment"];
+            deployment["state"] == "confirmed" && deployment["serial_number"] == second.as_str()
         })
     };
     api.until("/certificates/www/deployments", confirmed).await;
