@@ -33,6 +33,7 @@ mod router;
 pub mod served;
 pub mod shapes;
 mod stats;
+mod storage;
 mod targets;
 mod teams;
 mod unread;

@@ -10,6 +10,7 @@ mod owners;
 mod policies;
 mod profiles;
 mod stats;
+mod storage;
 
 pub use super::body::{Edits, Ignored};
 pub use agents::*;
@@ -22,6 +23,7 @@ pub use owners::*;
 pub use policies::*;
 pub use profiles::*;
 pub use stats::*;
+pub use storage::*;
 
 use crate::{
     app::{

@@ -53,6 +53,7 @@ mod schema;
 mod sessions;
 mod start;
 mod stats;
+pub mod storage;
 mod system_ca;
 mod targets;
 pub mod views;
@@ -189,6 +190,8 @@ pub struct Server {
     backups: backups::Backups,
     /// The look at the whole installation.
     doctor: doctor::Doctor,
+    /// What was counted of the store.
+    storage: storage::Storage,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.

@@ -361,6 +361,7 @@ impl App {
             fence: Default::default(),
             backups,
             doctor: Default::default(),
+            storage: Default::default(),
             refusals: Throttle::default(),
             metrics,
             files,

@@ -33,6 +33,7 @@ mod roles;
 mod served;
 mod server;
 mod status;
+mod storage;
 mod targets;
 
 pub use error::{CliError, EXIT_CODES};
@@ -158,6 +159,8 @@ enum Command {
     Status(status::Status),
     /// Look at the whole installation, and say what is wrong and what mends it
     Doctor(doctor::Doctor),
+    /// Show how much room the store takes, and will take
+    Storage,
     /// Show and change the format of this machine's store
     #[command(subcommand)]
     Migrate(migrate::Migrate),
@@ -333,6 +336,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             runtime(false, status::run(command, &global, &env))
         }
         Command::Doctor(command) => runtime(false, doctor::run(command, &global, &env)),
+        Command::Storage => runtime(false, storage::run(&global, &env)),
         Command::Migrate(command) => {
             server_logging(&env, Some("warn"))?;
             runtime(false, migrate::run(command, &global, &env))

@@ -122,7 +122,7 @@ async fn a_renewal_by_an_agent() {
             commits: 4,
             documents: 12,
             // Of these, 16 by which jobs are listed.
-            index_keys: 42,
+            index_keys: 43,
             reads: 30,
             rows: 26,
         },

@@ -6,6 +6,7 @@ pub mod standalone;
 
 mod agents;
 mod backup;
+mod backup_page;
 mod commands;
 mod config;
 mod demand;
