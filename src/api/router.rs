@@ -3,7 +3,8 @@
 use super::{
     agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, doctor, ending,
     issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
-    renewal_policies, roles, served, shapes::StatusShape, stats, storage, targets, teams, unread,
+    renewal_policies, roles, secrets, served, shapes::StatusShape, stats, storage, targets, teams,
+    unread,
 };
 use crate::{
     app::{App, NotReady},
@@ -161,6 +162,9 @@ fn for_anyone() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(backups::state, backups::start))
         .routes(routes!(doctor::state, doctor::start))
         .routes(routes!(storage::state))
+        .routes(routes!(secrets::show))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(secrets::reseal))
         .routes(routes!(backups::plan))
         .routes(routes!(backups::unfence))
         .layer(middleware::from_fn(conditional::tagged))

@@ -9,6 +9,7 @@ mod issuers;
 mod owners;
 mod policies;
 mod profiles;
+mod secrets;
 mod stats;
 mod storage;
 
@@ -22,6 +23,7 @@ pub use issuers::*;
 pub use owners::*;
 pub use policies::*;
 pub use profiles::*;
+pub use secrets::*;
 pub use stats::*;
 pub use storage::*;
 
