@@ -275,6 +275,10 @@ impl Agent {
                         .look
                         .iter()
                         .for_each(|target| self.watcher.ask(target));
+                    answered
+                        .show
+                        .iter()
+                        .for_each(|target| self.watcher.show(target));
                     let jobs = answered.jobs.into_iter();
                     let taken = jobs.filter(|item| self.jobs.take(item)).count();
                     if taken == 0 {

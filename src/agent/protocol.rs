@@ -90,6 +90,9 @@ pub struct Work {
     /// Targets of this agent to look at at once, and to tell of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub look: Vec<Id>,
+    /// Targets to look at so, and to tell of with the certificates that are in place there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub show: Vec<Id>,
 }
 
 /// A job leased to this agent.
@@ -332,6 +335,9 @@ pub struct Observation {
     /// What each endpoint serves; for files, what is in their directory.
     #[serde(default)]
     pub served: Vec<Shown>,
+    /// The version that was put there with its chain, PEM; only where the server asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fullchain_pem: Option<String>,
 }
 
 /// What one endpoint serves now.

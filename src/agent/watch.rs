@@ -34,6 +34,8 @@ const MAX_SENTENCE: usize = 500;
 #[derive(Default)]
 pub struct Watcher {
     asked: Mutex<BTreeSet<Id>>,
+    /// Of those, the ones of which what is in place is shown.
+    shown: Mutex<BTreeSet<Id>>,
     wake: Notify,
 }
 
@@ -45,6 +47,12 @@ impl Watcher {
     pub fn ask(&self, target: &Id) {
         self.asked().insert(target.clone());
         self.wake.notify_one();
+    }
+
+    /// Has a target looked at soon, and told of with what is in place there.
+    pub fn show(&self, target: &Id) {
+        self.shown().insert(target.clone());
+        self.ask(target);
     }
 
     /// Looks and tells until the agent is retired; returns why. News that was not taken is not kept: the next
@@ -61,8 +69,23 @@ impl Watcher {
                 () = self.wake.notified() => Some(std::mem::take(&mut *self.asked())),
             };
             let now = Instant::now();
+            let mut shown = match asked {
+                Some(_) => std::mem::take(&mut *self.shown()),
+                None => BTreeSet::new(),
+            };
             let found = deployer.look(asked.as_ref()).await;
-            let found = found.into_iter().map(Observation::from);
+            // A target at which nothing could be seen now is shown the next time.
+            let seen = found.iter().map(|found| found.target.clone()).collect();
+            let unseen = shown.difference(&seen).cloned();
+            self.shown().extend(unseen);
+            shown.retain(|target| seen.contains(target));
+            let found = found.into_iter().map(|found| {
+                let fullchain_pem = found.fullchain.clone();
+                Observation {
+                    fullchain_pem: fullchain_pem.filter(|_| shown.contains(&found.target)),
+                    ..Observation::from(found)
+                }
+            });
             let every_one = asked.is_some() || now >= all_at;
             let news: Vec<Observation> = found
                 .filter(|found| every_one || told.get(&key(found)) != Some(found))
@@ -84,6 +107,10 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, BTreeSet<Id>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn asked(&self) -> MutexGuard<'_, BTreeSet<Id>> {
@@ -108,7 +135,17 @@ async fn tell(server: &Server, news: Vec<Observation>, told: &mut Told) -> Resul
         told.extend(
             some.observations
                 .into_iter()
-                .map(|found| (key(&found), found)),
+                .map(|found| (key(&found), found))
+                .map(|(key, found)| {
+                    let fullchain_pem = None;
+                    (
+                        key,
+                        Observation {
+                            fullchain_pem,
+                            ..found
+                        },
+                    )
+                }),
         );
     }
     Ok(())
@@ -135,6 +172,7 @@ impl From<deploy::Observation> for Observation {
             serial: found.version.serial.to_string(),
             drift: drift.map(|sentence| cut(sentence)).collect(),
             served: served.collect(),
+            fullchain_pem: None,
         }
     }
 }

@@ -34,6 +34,7 @@ mod secrets;
 pub mod served;
 pub mod shapes;
 mod stats;
+mod storage;
 mod targets;
 mod teams;
 mod unread;

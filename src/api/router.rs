@@ -3,7 +3,8 @@
 use super::{
     agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, doctor, ending,
     issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
-    renewal_policies, roles, secrets, served, shapes::StatusShape, stats, targets, teams, unread,
+    renewal_policies, roles, secrets, served, shapes::StatusShape, stats, storage, targets, teams,
+    unread,
 };
 use crate::{
     app::{App, NotReady},
@@ -160,6 +161,7 @@ fn for_anyone() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(metrics::text))
         .routes(routes!(backups::state, backups::start))
         .routes(routes!(doctor::state, doctor::start))
+        .routes(routes!(storage::state))
         .routes(routes!(secrets::show))
         .routes(routes!(secrets::rotate))
         .routes(routes!(secrets::reseal))

@@ -11,6 +11,7 @@ mod policies;
 mod profiles;
 mod secrets;
 mod stats;
+mod storage;
 
 pub use super::body::{Edits, Ignored};
 pub use agents::*;
@@ -24,6 +25,7 @@ pub use policies::*;
 pub use profiles::*;
 pub use secrets::*;
 pub use stats::*;
+pub use storage::*;
 
 use crate::{
     app::{

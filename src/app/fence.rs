@@ -5,9 +5,9 @@ use super::{App, AppError, audit, known, require};
 use crate::{
     access::Permission,
     clock::Time,
-    domain::{AuditEvent, Category, Certificate, Job, Principal, Restoration},
+    domain::{AuditEvent, Category, Certificate, Found, Job, Principal, Restoration},
     id::Id,
-    store::{CERT_DUE, CERT_UNFINISHED, Index, JOB_DUE, Key, Scan, StoreError},
+    store::{CERT_DUE, CERT_UNFINISHED, FOUND_AT, Index, JOB_DUE, Key, Loaded, Scan, StoreError},
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,11 +16,15 @@ const NAMED: usize = 100;
 
 /// Whether nothing may be done.
 #[derive(Default)]
-pub(super) struct Fence(AtomicBool);
+pub(super) struct Fence {
+    stands: AtomicBool,
+    /// Agents are asked for what was issued after the backup.
+    seeks: AtomicBool,
+}
 
 impl Fence {
     fn set(&self, fenced: bool) {
-        self.0.store(fenced, Ordering::SeqCst);
+        self.stands.store(fenced, Ordering::SeqCst);
     }
 }
 
@@ -35,6 +39,8 @@ pub struct RestorePlan {
     pub revoke: Vec<Id>,
     /// Jobs that it would hand out.
     pub jobs: Vec<Id>,
+    /// What agents have and the store did not know.
+    pub found: Vec<Found>,
     /// There are more than are named.
     pub more: bool,
 }
@@ -42,7 +48,12 @@ pub struct RestorePlan {
 impl App {
     /// Whether the store was restored and nobody has lifted the fence yet.
     pub fn is_fenced(&self) -> bool {
-        self.fence.0.load(Ordering::SeqCst)
+        self.fence.stands.load(Ordering::SeqCst)
+    }
+
+    /// Whether agents are asked for what was issued after the backup that the store came out of.
+    pub(super) fn seeks_the_unknown(&self) -> bool {
+        self.fence.seeks.load(Ordering::SeqCst)
     }
 
     /// Refuses what a restored server does not do yet.
@@ -58,8 +69,13 @@ impl App {
     pub(super) async fn know_fence(&self) -> Result<(), StoreError> {
         let id = known(Restoration::ID);
         let row = self.store.get::<Restoration>(&id).await?;
-        let fenced = row.is_some_and(|row| row.fenced);
+        let fenced = row.as_ref().is_some_and(|row| row.fenced);
+        let seeks = row.is_some_and(|row| row.reconcile);
         self.fence.set(fenced);
+        self.fence.seeks.store(seeks, Ordering::SeqCst);
+        if fenced && seeks {
+            self.ask_all_agents().await?;
+        }
         if fenced {
             tracing::warn!(
                 "the store was restored from a backup: nothing is issued or deployed before \
@@ -80,14 +96,18 @@ impl App {
         let revoke = self.due_ids::<Certificate>(CERT_UNFINISHED).await?;
         let jobs = self.store.scan::<Job>(Scan::all(JOB_DUE, NAMED)).await?;
         let jobs: Vec<Id> = jobs.iter().map(|job| job.id.clone()).collect();
+        let found = self.store.scan::<Found>(Scan::all(FOUND_AT, NAMED)).await?;
+        let found: Vec<Found> = found.into_iter().map(Loaded::into_value).collect();
         let more = [&renew, &revoke, &jobs]
             .iter()
-            .any(|ids| ids.len() >= NAMED);
+            .any(|ids| ids.len() >= NAMED)
+            || found.len() >= NAMED;
         Ok(Some(RestorePlan {
             restoration: row.into_value(),
             renew,
             revoke,
             jobs,
+            found,
             more,
         }))
     }

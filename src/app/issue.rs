@@ -288,7 +288,7 @@ impl App {
     }
 
     /// Puts an issued version into the unit, and what follows from it.
-    async fn record(
+    pub(super) async fn record(
         &self,
         unit: &mut Unit<'_>,
         who: &Principal,
@@ -297,25 +297,7 @@ impl App {
         issued: &pki::Chain,
         now: Time,
     ) -> Result<Version, AppError> {
-        let leaf = issued.leaf();
-        let chain = Chain::new(issued.chain_pem());
-        let version = Version {
-            id: self.new_id("ver"),
-            certificate: certificate.id.clone(),
-            holder: order.holder.clone(),
-            order: order.id.clone(),
-            issuer: order.issuer.clone(),
-            serial: leaf.serial().clone(),
-            not_before: leaf.not_before(),
-            not_after: leaf.not_after(),
-            fingerprint_sha256: leaf.fingerprint_sha256().to_owned(),
-            spki_sha256: leaf.spki_sha256().to_owned(),
-            key_algorithm: leaf.public_key().algorithm(),
-            sans: leaf.sans().to_vec(),
-            leaf_pem: leaf.pem(),
-            chain: chain.id.clone(),
-            created_at: now,
-        };
+        let version = self.version_of(order, issued, now);
         let current = Current {
             version: version.id.clone(),
             serial: version.serial.clone(),
@@ -337,9 +319,7 @@ impl App {
             version: version.id.clone(),
             at: now,
         };
-        if unit.load_opt::<Chain>(&chain.id).await?.is_none() {
-            unit.insert(chain);
-        }
+        put_chain(unit, issued).await?;
         audit(
             unit,
             &AuditEvent::new(
@@ -361,6 +341,54 @@ impl App {
         unit.insert(version.clone());
         Ok(version)
     }
+
+    /// Puts a version into the unit from which nothing follows.
+    pub(super) async fn put_version(
+        &self,
+        unit: &mut Unit<'_>,
+        order: &mut Order,
+        issued: &pki::Chain,
+        now: Time,
+    ) -> Result<Version, AppError> {
+        let version = self.version_of(order, issued, now);
+        order.state = OrderState::Issued {
+            version: version.id.clone(),
+            at: now,
+        };
+        put_chain(unit, issued).await?;
+        unit.insert(version.clone());
+        Ok(version)
+    }
+
+    fn version_of(&self, order: &Order, issued: &pki::Chain, now: Time) -> Version {
+        let leaf = issued.leaf();
+        let chain = Chain::new(issued.chain_pem());
+        Version {
+            id: self.new_id("ver"),
+            certificate: order.certificate.clone(),
+            holder: order.holder.clone(),
+            order: order.id.clone(),
+            issuer: order.issuer.clone(),
+            serial: leaf.serial().clone(),
+            not_before: leaf.not_before(),
+            not_after: leaf.not_after(),
+            fingerprint_sha256: leaf.fingerprint_sha256().to_owned(),
+            spki_sha256: leaf.spki_sha256().to_owned(),
+            key_algorithm: leaf.public_key().algorithm(),
+            sans: leaf.sans().to_vec(),
+            leaf_pem: leaf.pem(),
+            chain: chain.id.clone(),
+            created_at: now,
+        }
+    }
+}
+
+async fn put_chain(unit: &mut Unit<'_>, issued: &pki::Chain) -> Result<(), AppError> {
+    let chain = Chain::new(issued.chain_pem());
+    if unit.load_opt::<Chain>(&chain.id).await?.is_none() {
+        unit.insert(chain);
+    }
+    Ok(())
 }
 
 /// A version given to a requester.

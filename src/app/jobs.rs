@@ -3,23 +3,17 @@
 use super::{App, AppError, audit, need, require, work::executor_key};
 use crate::{
     access::Permission,
-    clock::Time,
     domain::{
         AuditEvent, Category, Ending, Executor, Job, JobKind, JobState, Principal,
         job::{WIRE_STATUSES, WIRE_TYPES},
     },
     id::Id,
     store::{
-        Facet, JOB_CERT, JOB_CREATED, JOB_ENDED, JOB_EXECUTOR, JOB_STATUS, JOB_TARGET, JOB_TYPE,
-        Key, List, Loaded, Scan,
+        Facet, JOB_CERT, JOB_CREATED, JOB_EXECUTOR, JOB_STATUS, JOB_TARGET, JOB_TYPE, Key, List,
+        Loaded,
     },
 };
-use std::{collections::BTreeMap, time::Duration};
-
-/// Jobs are kept this long after their end.
-pub const KEPT: Duration = Duration::from_secs(90 * 86_400);
-/// Ended jobs are forgotten this many at a time.
-const PAGE: usize = 256;
+use std::collections::BTreeMap;
 
 /// A job, and what it waits for.
 #[derive(Debug, Clone)]
@@ -242,38 +236,5 @@ impl App {
         };
         agents.insert(agent.clone(), says.clone());
         Ok(Some(says))
-    }
-
-    /// Forgets jobs that ended long ago; for the reconciler.
-    pub(crate) async fn forget_jobs(&self) -> Result<(), AppError> {
-        let by = self.now().minus(KEPT);
-        loop {
-            let scan = Scan {
-                below: Some(Key::new().time(by).bytes()),
-                ..Scan::all(JOB_ENDED, PAGE)
-            };
-            let old = self.store.scan::<Job>(scan).await?;
-            let last = old.len() < PAGE;
-            if !old.is_empty() {
-                self.forget(&old, by).await?;
-            }
-            if last || self.tasks.token().is_cancelled() {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn forget(&self, jobs: &[Loaded<Job>], by: Time) -> Result<(), AppError> {
-        self.decide(|mut unit| async move {
-            for job in jobs {
-                if let Some(job) = unit.load_opt::<Job>(&job.id).await?
-                    && job.ended_at().is_some_and(|at| at < by)
-                {
-                    unit.delete(job);
-                }
-            }
-            Ok((unit, ()))
-        })
-        .await
     }
 }

@@ -27,6 +27,7 @@ mod expected;
 mod export;
 mod fence;
 mod follow;
+mod gap;
 mod issue;
 mod issuers;
 mod jobs;
@@ -45,6 +46,7 @@ mod password;
 mod ping;
 mod replan;
 mod report;
+mod retention;
 mod retire;
 mod revoke;
 mod roles;
@@ -55,6 +57,7 @@ mod secrets;
 mod sessions;
 mod start;
 mod stats;
+pub mod storage;
 mod system_ca;
 mod targets;
 pub mod views;
@@ -86,6 +89,7 @@ pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
 pub use password::{PasswordChanged, PasswordError, rotate_password};
 pub use ping::{PingFailure, Pinged, ping_machine, rotate_machine_password};
+pub use retention::{Kept, RETENTION};
 pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
 pub use room::LowDisk;
@@ -198,6 +202,8 @@ pub struct Server {
     backups: backups::Backups,
     /// The look at the whole installation.
     doctor: doctor::Doctor,
+    /// What was counted of the store.
+    storage: storage::Storage,
     /// What agents are to look at, and when they did.
     pub watched: Watched,
     /// When the loops last looked.

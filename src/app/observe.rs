@@ -20,6 +20,8 @@ use std::time::Duration;
 const MOST_SAID: usize = 64;
 /// The most bytes of a text.
 const MAX_TEXT: usize = 2_048;
+/// The most bytes of a chain.
+const MAX_CHAIN: usize = 65_536;
 /// How long agents may take to look when somebody waits for it.
 const LOOKED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -113,6 +115,7 @@ impl App {
             }
         }
         for (one, serial) in checked {
+            self.close_gap(who, agent, one, &serial).await?;
             self.observe_one(who, agent, one, serial).await?;
         }
         Ok(())
@@ -443,7 +446,9 @@ fn check(found: &protocol::Observation) -> Result<Serial, AppError> {
     let plain = |text: &str| text.len() <= MAX_TEXT && !text.chars().any(char::is_control);
     let optional = |text: &Option<String>| text.as_deref().is_none_or(plain);
     let served = found.served.iter().map(|shown| &shown.served);
-    let bounded = found.drift.len() <= MOST_SAID && found.served.len() <= MOST_SAID;
+    let shown = found.fullchain_pem.as_ref().map_or(0, String::len);
+    let bounded =
+        found.drift.len() <= MOST_SAID && found.served.len() <= MOST_SAID && shown <= MAX_CHAIN;
     let printable = found.drift.iter().all(|sentence| plain(sentence))
         && served.into_iter().all(|served| {
             plain(&served.endpoint)
@@ -456,7 +461,7 @@ fn check(found: &protocol::Observation) -> Result<Serial, AppError> {
             "observations",
             format!(
                 "{MOST_SAID} sentences and {MOST_SAID} endpoints at most, in texts of up to \
-                 {MAX_TEXT} printable bytes"
+                 {MAX_TEXT} printable bytes, and a chain of {MAX_CHAIN} bytes"
             ),
         ));
     }

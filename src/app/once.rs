@@ -7,7 +7,7 @@ use crate::{
         Principal,
         once::{Once, Outcome},
     },
-    store::{Document, Key, Loaded, OUTCOME_UNTIL, Scan, Unit},
+    store::{Document, Loaded, Unit},
 };
 
 /// What a request made.
@@ -40,9 +40,6 @@ impl<T: Document> Made<T> {
         }
     }
 }
-
-/// Outcomes are forgotten this many at a time.
-const PAGE: usize = 256;
 
 impl App {
     /// As [`App::decide`], for what a caller makes. Under a name of the caller's it is made once:
@@ -110,31 +107,6 @@ impl App {
         let made = self.store.get::<T>(&outcome.made).await?;
         let gone = || reused(&format!("{} was made under it, and is gone", outcome.made));
         made.map(Loaded::into_value).ok_or_else(gone).map(Some)
-    }
-
-    /// Forgets what came of requests long ago; for the reconciler.
-    pub(crate) async fn forget_outcomes(&self) -> Result<(), AppError> {
-        let now = self.now();
-        loop {
-            let scan = Scan {
-                below: Some(Key::new().time(now).bytes()),
-                ..Scan::all(OUTCOME_UNTIL, PAGE)
-            };
-            let old = &self.store.scan::<Outcome>(scan).await?;
-            let forgotten = self.decide(|mut unit| async move {
-                for outcome in old {
-                    let outcome = unit.load_opt::<Outcome>(&outcome.id).await?;
-                    if let Some(outcome) = outcome.filter(|outcome| outcome.until < now) {
-                        unit.delete(outcome);
-                    }
-                }
-                Ok((unit, ()))
-            });
-            forgotten.await?;
-            if old.len() < PAGE || self.tasks.token().is_cancelled() {
-                return Ok(());
-            }
-        }
     }
 }
 

@@ -414,6 +414,7 @@ impl App {
             fence: Default::default(),
             backups,
             doctor: Default::default(),
+            storage: Default::default(),
             refusals: Throttle::default(),
             metrics,
             files,

@@ -47,7 +47,9 @@ impl App {
                 Vec::new()
             };
             let look = self.watched.take(agent);
-            let told = !jobs.is_empty() || !cancel.is_empty() || !look.is_empty();
+            let show = self.watched.take_shown(agent);
+            let told =
+                !jobs.is_empty() || !cancel.is_empty() || !look.is_empty() || !show.is_empty();
             if told || draining.is_cancelled() || tokio::time::Instant::now() >= deadline {
                 let count = jobs.len();
                 return Ok(Work {
@@ -55,6 +57,7 @@ impl App {
                     count,
                     cancel,
                     look,
+                    show,
                 });
             }
             let next = next.map(|at| tokio::time::Instant::now() + at.since(self.now()));

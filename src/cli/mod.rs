@@ -35,6 +35,7 @@ mod secrets;
 mod served;
 mod server;
 mod status;
+mod storage;
 mod targets;
 
 pub use error::{CliError, EXIT_CODES};
@@ -168,6 +169,8 @@ enum Command {
     Secrets(secrets::Secrets),
     /// Look at the whole installation, and say what is wrong and what mends it
     Doctor(doctor::Doctor),
+    /// Show how much room the store takes, and will take
+    Storage,
     /// Show and change the format of this machine's store
     #[command(subcommand)]
     Migrate(migrate::Migrate),
@@ -355,6 +358,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             runtime(false, secrets::run(command, &global, &env))
         }
         Command::Doctor(command) => runtime(false, doctor::run(command, &global, &env)),
+        Command::Storage => runtime(false, storage::run(&global, &env)),
         Command::Migrate(command) => {
             server_logging(&env, Some("warn"))?;
             runtime(false, migrate::run(command, &global, &env))

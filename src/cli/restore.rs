@@ -38,6 +38,13 @@ pub struct Restore {
     /// Of those, only the ones before this backup or sequence number
     #[arg(long, value_name = "BACKUP")]
     before: Option<String>,
+    /// When the server runs again, ask agents for what they have, and take up what was issued
+    /// after the backup
+    #[arg(
+        long,
+        conflicts_with_all = ["increments", "with_increments", "replay_journal"]
+    )]
+    reconcile: bool,
     /// Do all but the last step: nothing changes
     #[arg(long)]
     dry_run: bool,
@@ -120,7 +127,9 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     let keys = command.opens.keys()?;
     let bar = follow::spinner("restoring", global.output);
     let tell = &mut |done: u64| bar.set_message(format!("restoring: {done}"));
-    let restored = machine.restore(&places, keys, command.dry_run, tell).await;
+    let restored = machine
+        .restore(&places, keys, (command.dry_run, command.reconcile), tell)
+        .await;
     bar.finish_and_clear();
     let restored = restored?;
     if global.output == Output::Json {
@@ -184,6 +193,17 @@ fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {
         (at, false) => format!("The fence was lifted {}.", output::moment(at.as_deref())),
     };
     output::line(&fence);
+    for found in &plan.found {
+        let what = match (&found.version_id, &found.refused) {
+            (Some(version), _) => format!("taken up as {version}"),
+            (None, Some(why)) => format!("not taken up: {why}"),
+            (None, None) => "asked for".to_owned(),
+        };
+        output::line(&format!(
+            "Issued after the backup: {} serial {} on {}, {what}",
+            found.certificate_id, found.serial_number, found.target_id
+        ));
+    }
     if plan.fenced {
         for (what, ids) in [
             ("renew", &plan.renew),

@@ -56,7 +56,35 @@ pub struct ServerConfig {
     pub s3: Option<S3Config>,
     /// The backups that it makes by itself.
     pub backup: Option<BackupConfig>,
+    /// How long what has ended is kept.
+    pub keep: KeepConfig,
 }
+
+/// How long what has ended is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepConfig {
+    /// Jobs.
+    pub jobs: Duration,
+    /// Orders, and the deployments they led to.
+    pub orders: Duration,
+    /// Sessions.
+    pub sessions: Duration,
+    /// Join tokens.
+    pub join_tokens: Duration,
+}
+
+impl Default for KeepConfig {
+    fn default() -> Self {
+        Self {
+            jobs: 90 * DAY,
+            orders: 400 * DAY,
+            sessions: DAY,
+            join_tokens: 90 * DAY,
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Backups that a server makes by itself.
 #[derive(Debug, Clone)]
@@ -124,6 +152,7 @@ impl ServerConfig {
             trusted_proxies: Networks::default(),
             s3: None,
             backup: None,
+            keep: KeepConfig::default(),
             disk_reserve: 0,
             migrations_via_hook: false,
         }
@@ -210,11 +239,31 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .unwrap_or_default(),
         s3: s3(env)?,
         backup: backup(env)?,
+        keep: keep_config(env)?,
         disk_reserve: bytes(env.or_default("CERTCTL_DISK_RESERVE")).unwrap_or_default(),
         migrations_via_hook: switch(env.or_default("CERTCTL_MIGRATIONS_VIA_HOOK"))
             .unwrap_or_default(),
     };
     Ok((config, log))
+}
+
+fn keep_config(env: &Environment) -> Result<KeepConfig, ConfigError> {
+    // What is given was checked; the defaults are good.
+    let of = |setting| interval(env.or_default(setting)).unwrap_or(DAY);
+    // What is asked again within a day is answered as the first time.
+    let a_day = |setting| match of(setting) {
+        time if time >= DAY => Ok(time),
+        _ => Err(ConfigError::of(
+            setting,
+            "a day at least is expected, e.g. 30d",
+        )),
+    };
+    Ok(KeepConfig {
+        jobs: a_day("CERTCTL_KEEP_JOBS")?,
+        orders: a_day("CERTCTL_KEEP_ORDERS")?,
+        sessions: of("CERTCTL_KEEP_SESSIONS"),
+        join_tokens: of("CERTCTL_KEEP_JOIN_TOKENS"),
+    })
 }
 
 fn backup(env: &Environment) -> Result<Option<BackupConfig>, ConfigError> {

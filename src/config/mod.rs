@@ -14,8 +14,8 @@ mod schedule;
 mod settings;
 
 pub use check::{
-    BackupConfig, Flags, JournalConfig, KeyList, KeySource, LogConfig, Rates, ReadKeys, S3Config,
-    ServerConfig, data_dir, logging, public_host, s3, server,
+    BackupConfig, Flags, JournalConfig, KeepConfig, KeyList, KeySource, LogConfig, Rates, ReadKeys,
+    S3Config, ServerConfig, data_dir, logging, public_host, s3, server,
 };
 pub use database::{Binding, DatabaseConfig, DatabaseHost, SslMode};
 pub use environment::{Environment, Reader, Shown, Source, secret_text};

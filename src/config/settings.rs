@@ -296,6 +296,30 @@ pub const SETTINGS: &[Setting] = &[
         "while less is left on the disk of the data directory, or less than a twentieth of a small one, nothing new is begun: no certificate is made or renewed until there is room again; reads are answered, and what is under way goes on; 0 begins as long as anything can be written",
     ),
     public(
+        "CERTCTL_KEEP_JOBS",
+        Kind::Interval,
+        "90d",
+        "how long jobs are kept after their end, a day at least",
+    ),
+    public(
+        "CERTCTL_KEEP_ORDERS",
+        Kind::Interval,
+        "400d",
+        "how long orders are kept after their end, with the deployments they led to, a day at least; those of versions in force are kept longer",
+    ),
+    public(
+        "CERTCTL_KEEP_SESSIONS",
+        Kind::Interval,
+        "1d",
+        "how long sessions of browsers are kept after their end",
+    ),
+    public(
+        "CERTCTL_KEEP_JOIN_TOKENS",
+        Kind::Interval,
+        "90d",
+        "how long join tokens are kept after they let nobody in any more",
+    ),
+    public(
         "CERTCTL_MIGRATIONS_VIA_HOOK",
         Kind::Switch,
         "false",

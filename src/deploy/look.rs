@@ -24,6 +24,8 @@ pub struct Observation {
     pub drift: Vec<String>,
     /// What is served.
     pub served: Vec<Shown>,
+    /// The version with its chain, PEM; nothing where its files are gone.
+    pub fullchain: Option<String>,
 }
 
 /// What one endpoint serves.
@@ -97,6 +99,7 @@ impl Deployer {
                 version,
                 drift: vec![lost],
                 served: Vec::new(),
+                fullchain: None,
             });
         };
         let (config, leaf) = (&journal.target, pair.chain().leaf());
@@ -136,6 +139,7 @@ impl Deployer {
             version,
             drift,
             served,
+            fullchain: Some(pair.chain().fullchain_pem()),
         })
     }
 

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod deployment;
 pub mod fault;
 pub mod finding;
+pub mod found;
 pub mod issuer;
 pub mod job;
 pub mod key;
@@ -40,6 +41,7 @@ pub use certificate::{
 pub use deployment::{Deployment, DeploymentState};
 pub use fault::Fault;
 pub use finding::{Finding, Grade};
+pub use found::Found;
 pub use issuer::{CaNode, Issuer, IssuerKind, IssuerTest};
 pub use job::{Executor, Job, JobKind, JobState, Lease};
 pub use key::{

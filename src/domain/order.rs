@@ -165,6 +165,14 @@ impl Order {
         matches!(self.state, OrderState::Open)
     }
 
+    /// When it ended.
+    pub fn ended_at(&self) -> Option<Time> {
+        match &self.state {
+            OrderState::Open => None,
+            OrderState::Issued { at, .. } | OrderState::Failed { at, .. } => Some(*at),
+        }
+    }
+
     /// Ends it without a version. `hint` is the issuer's own word on when to come back, `retry`
     /// the renewal policy's.
     pub fn fail(

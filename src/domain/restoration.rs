@@ -19,6 +19,9 @@ pub struct Restoration {
     pub fenced: bool,
     /// When the fence was lifted.
     pub unfenced_at: Option<Time>,
+    /// Agents are asked for versions that were issued after the backup.
+    #[serde(default)]
+    pub reconcile: bool,
     /// The link of the newest audit event in the backup.
     pub audit_head: String,
     /// That of the store that was replaced; empty where there was none or it could not be read.

@@ -182,6 +182,8 @@ impl Heard {
 /// What agents are to look at, and when they last looked.
 pub struct Watched {
     asked: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
+    /// Targets of which an agent is to show what is in place.
+    shown: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
     /// Targets at which a look is awaited by who hears of it by what is written down.
     elsewhere: Mutex<BTreeSet<Id>>,
     /// When, and the how manieth look of all that was.
@@ -193,6 +195,7 @@ impl Default for Watched {
     fn default() -> Self {
         Self {
             asked: Mutex::default(),
+            shown: Mutex::default(),
             elsewhere: Mutex::default(),
             looked: Mutex::default(),
             looks: watch::channel(0).0,
@@ -214,6 +217,21 @@ impl Watched {
     pub fn take(&self, agent: &Id) -> Vec<Id> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.remove(agent).into_iter().flatten().collect()
+    }
+
+    /// An agent is to look at a target and to show what is in place there.
+    pub fn show(&self, agent: &Id, target: &Id) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown
+            .entry(agent.clone())
+            .or_default()
+            .insert(target.clone());
+    }
+
+    /// The targets of which an agent is to show what is in place and was not told.
+    pub fn take_shown(&self, agent: &Id) -> Vec<Id> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.remove(agent).into_iter().flatten().collect()
     }
 
     /// Another process awaits a look at a target.

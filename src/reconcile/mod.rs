@@ -80,6 +80,15 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     leading(app, "outcomes of requests", JOBS_EVERY, |app| async move {
         app.forget_outcomes().await
     });
+    leading(app, "ended sessions", JOBS_EVERY, |app| async move {
+        app.forget_sessions().await
+    });
+    leading(app, "ended join tokens", JOBS_EVERY, |app| async move {
+        app.forget_tokens().await
+    });
+    leading(app, "ended orders", JOBS_EVERY, |app| async move {
+        app.forget_orders().await
+    });
     leading(app, "rates", RATES_EVERY, |app| async move {
         app.forget_rates().await
     });
@@ -145,6 +154,9 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
         deployments(Arc::clone(&app)).await;
         app.forget_jobs().await?;
         app.forget_outcomes().await?;
+        app.forget_sessions().await?;
+        app.forget_tokens().await?;
+        app.forget_orders().await?;
         app.forget_rates().await?;
         app.trim_feed(FEED_KEPT).await?;
         app.refresh_crls().await?;

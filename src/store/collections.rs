@@ -10,7 +10,7 @@ use crate::{
     crypt::RingDoc,
     domain::{
         Agent, ApiKey, Attempt, CaNode, Certificate, Chain, CustomRole, Deployment,
-        DeploymentState, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Leader, Look,
+        DeploymentState, Found, Holder, Issuer, IssuerTest, Job, JoinToken, KeyUse, Leader, Look,
         Observation, Order, OrderState, Owner, Plan, PolicyRule, Presence, Profile, RenewalPolicy,
         Replan, Restoration, Revocation, Session, Target, Team, Version, job::JobKind,
         once::Outcome,
@@ -269,11 +269,16 @@ document!(
 
 /// Orders that have not ended: (certificate, holder). At most one each.
 pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
+/// Orders that have ended: (time).
+pub const ORDER_ENDED: Index = Index::new(Order::COLL, "order.ended");
 document!(
     Order,
     "order",
-    [ORDER_OPEN],
+    [ORDER_OPEN, ORDER_ENDED],
     |self, keys| {
+        if let Some(at) = self.ended_at() {
+            keys.put(ORDER_ENDED, Key::new().time(at));
+        }
         if self.is_open() {
             keys.put(
                 ORDER_OPEN,
@@ -720,6 +725,12 @@ document!(RingRow, "ring", [], |self, _keys| {});
 
 document!(Restoration, "restoration", [], |self, _keys| {});
 
+/// What agents had and a restored store did not know: (time).
+pub const FOUND_AT: Index = Index::new(Found::COLL, "found.at");
+document!(Found, "found", [FOUND_AT], |self, keys| {
+    keys.put(FOUND_AT, Key::new().time(self.at));
+});
+
 document!(Leader, "leader", [], |self, _keys| {});
 
 document!(Look, "look", [], |self, _keys| {});
@@ -762,6 +773,7 @@ pub const COLLECTIONS: &[Collection] = &[
     Collection::of::<Outcome>(),
     Collection::of::<RingRow>(),
     Collection::of::<Restoration>(),
+    Collection::of::<Found>(),
     Collection::of::<Leader>(),
     Collection::of::<Look>(),
     Collection::of::<Schema>(),

@@ -153,7 +153,7 @@ fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time)
 }
 
 /// A size for people.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         ..10_240 => format!("{bytes} bytes"),
         10_240..10_485_760 => format!("{} KiB", bytes >> 10),

@@ -7,11 +7,13 @@ mod attempt;
 mod backups;
 mod certificate;
 mod certificates;
+mod charts;
 mod ending;
 mod failure;
 mod moment;
 mod served;
 mod signin;
+mod storage;
 mod targets;
 
 pub use failure::{failure, wants_page};
@@ -51,6 +53,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/agents", get(agents::page))
         .route("/agents/{id}", get(agents::one))
         .route("/backups", get(backups::page))
+        .route("/storage", get(storage::page))
         .route("/targets", get(targets::page))
         .route("/targets/fragment", get(targets::fragment))
         .route("/targets/{id}/test", post(targets::test))

@@ -147,6 +147,7 @@ const ROUTES: &[(&str, Door, u16)] = &[
     ("GET /api/v1/metrics/prometheus", Needs(MetricsRead), 200),
     ("GET /api/v1/backups", Needs(BackupRead), 200),
     ("POST /api/v1/backups", Needs(BackupRun), 202),
+    ("GET /api/v1/storage", Needs(MetricsRead), 200),
     ("GET /api/v1/secrets", Needs(SecretsRotate), 200),
     ("POST /api/v1/secrets/rotate", Needs(SecretsRotate), 200),
     ("POST /api/v1/secrets/reseal", Needs(SecretsRotate), 200),

@@ -79,6 +79,7 @@ async fn what_a_server_made_meanwhile_is_not_replaced() {
             name: &name,
             into: &into,
             dry_run: false,
+            reconcile: false,
             who: &who,
         };
         let files = Meanwhile(file);

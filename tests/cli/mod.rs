@@ -6,6 +6,7 @@ pub mod standalone;
 
 mod agents;
 mod backup;
+mod backup_page;
 mod commands;
 mod config;
 mod demand;
@@ -13,6 +14,7 @@ mod disk;
 mod doctor;
 mod ending;
 mod faults;
+mod gap;
 mod govern;
 mod journal;
 mod keys;

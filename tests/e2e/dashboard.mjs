@@ -194,7 +194,7 @@ async function everyLook() {
       await page.getByRole("rowheader").getByRole("link").first().click();
       await page.getByRole("heading", { name: "Open jobs" }).waitFor();
       await look(page, `agent-${colorScheme}-${width}`);
-      for (const place of ["certificates/localhost", "certificates/localhost/end", "targets", "backups"]) {
+      for (const place of ["certificates/localhost", "certificates/localhost/end", "targets", "backups", "storage"]) {
         await page.goto(`${url}/${place}`);
         await page.getByRole("heading", { level: 1 }).waitFor();
         await look(page, `${place.replaceAll("/", "-")}-${colorScheme}-${width}`);

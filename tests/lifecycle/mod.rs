@@ -12,6 +12,7 @@ mod loss;
 mod observation;
 mod outdated;
 mod renewal;
+mod retention;
 mod retirement;
 mod revocation;
 mod room;

@@ -9,6 +9,7 @@ mod files;
 mod html;
 mod outcomes;
 mod signin;
+mod storage;
 
 use axum::{Router, body::Body};
 use certctl::{

@@ -1,6 +1,7 @@
 //! Backups and restores on the wire.
 
 use crate::app::{BackupState, JournalState, LastBackup, RestorePlan, backup::Stored};
+use crate::domain::Found;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -236,6 +237,45 @@ pub struct RestoreShape {
     pub jobs: Vec<String>,
     /// There are more than are named.
     pub more: bool,
+    /// Agents are asked for what was issued after the backup.
+    pub reconcile: bool,
+    /// What they have and the restored store did not know.
+    pub found: Vec<FoundShape>,
+}
+
+/// A version that was issued after the backup.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = FoundVersion)]
+pub struct FoundShape {
+    /// The certificate.
+    pub certificate_id: String,
+    /// The agent that has it.
+    pub agent_id: String,
+    /// The target where it was found first.
+    pub target_id: String,
+    /// Its serial number, lower hex.
+    pub serial_number: String,
+    /// When it was found.
+    #[schema(format = DateTime)]
+    pub found_at: String,
+    /// The version that it became.
+    pub version_id: Option<String>,
+    /// Why it became none.
+    pub refused: Option<String>,
+}
+
+impl From<Found> for FoundShape {
+    fn from(found: Found) -> Self {
+        Self {
+            certificate_id: found.certificate.to_string(),
+            agent_id: found.agent.to_string(),
+            target_id: found.target.to_string(),
+            serial_number: found.serial.to_string(),
+            found_at: found.at.to_string(),
+            version_id: found.version.map(|id| id.to_string()),
+            refused: found.refused,
+        }
+    }
 }
 
 impl From<Option<RestorePlan>> for RestoreShape {
@@ -251,6 +291,8 @@ impl From<Option<RestorePlan>> for RestoreShape {
                 revoke: Vec::new(),
                 jobs: Vec::new(),
                 more: false,
+                reconcile: false,
+                found: Vec::new(),
             };
         };
         let names = |ids: Vec<crate::id::Id>| ids.iter().map(ToString::to_string).collect();
@@ -265,6 +307,8 @@ impl From<Option<RestorePlan>> for RestoreShape {
             revoke: names(plan.revoke),
             jobs: names(plan.jobs),
             more: plan.more,
+            reconcile: restoration.reconcile,
+            found: plan.found.into_iter().map(FoundShape::from).collect(),
         }
     }
 }

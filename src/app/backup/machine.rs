@@ -284,7 +284,7 @@ impl Machine {
     }
 
     /// Puts a base and the increments that follow it in the place of the store, or does all but
-    /// that.
+    /// that; agents may be asked then for what was issued after the backup.
     ///
     /// # Errors
     /// When a server runs or they are not good; nothing has changed.
@@ -292,7 +292,7 @@ impl Machine {
         &self,
         places: &[Place],
         keys: Keys,
-        dry_run: bool,
+        (dry_run, reconcile): (bool, bool),
         progress: Progress<'_>,
     ) -> Result<Restored, BackupFailure> {
         // One that is there and cannot be read is not replaced by the backup's.
@@ -303,6 +303,7 @@ impl Machine {
             name,
             into: &self.config.data_dir,
             dry_run,
+            reconcile,
             who: &who,
         };
         let bundles = self.open(places, keys).await?;

@@ -32,6 +32,8 @@ pub struct Restore<'a> {
     pub into: &'a Path,
     /// All but the last step.
     pub dry_run: bool,
+    /// Agents are asked for what was issued after the backup.
+    pub reconcile: bool,
     /// Who does it.
     pub who: &'a Principal,
 }
@@ -311,6 +313,7 @@ async fn write_down(
         restored_at: now,
         fenced: true,
         unfenced_at: None,
+        reconcile: wanted.reconcile,
         audit_head: header.audit_head.clone(),
         replaced_head: old.head.clone(),
     };

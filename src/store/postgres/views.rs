@@ -372,6 +372,20 @@ const VIEWS: &[View] = &[
             ("unfenced_at", Time, ""),
             ("audit_head", Text, ""),
             ("replaced_head", Text, ""),
+            ("reconcile", Flag, ""),
+        ],
+    ),
+    view(
+        "found_versions",
+        "found",
+        &[
+            ("certificate_id", Text, "certificate"),
+            ("agent_id", Text, "agent"),
+            ("target_id", Text, "target"),
+            ("serial", Text, ""),
+            ("at", Time, ""),
+            ("version_id", Text, "version"),
+            ("refused", Text, ""),
         ],
     ),
     view(

@@ -1,0 +1,313 @@
+//! Closing the gap between a backup and its restore: agents show what was issued meanwhile.
+
+use super::{App, AppError, audit, known, need};
+use crate::{
+    agent::protocol,
+    domain::{
+        AuditEvent, CaNode, Category, Certificate, Found, Holder, Issuer, IssuerKind, Job, Order,
+        Plan, Principal, Profile, Restoration, Target, Version, certificate::HolderState,
+        job::JobKind, order::Cause,
+    },
+    id::Id,
+    pki::{self, Serial},
+    store::{
+        JOB_OPEN, Key, Loaded, Scan, StoreError, TARGET_AGENT, Unit, VERSION_SERIAL, open_job_key,
+    },
+};
+
+/// Targets that are read at a time.
+const PAGE: usize = 256;
+/// Attempts at one cause that are looked through for a free number.
+const MOST_ATTEMPTS: u32 = 1_000;
+
+impl App {
+    /// Has agents look at all their targets, and tell, where a restored store is to learn what
+    /// they have.
+    pub(super) async fn ask_all_agents(&self) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self
+                .store
+                .page::<Target>(Scan {
+                    after,
+                    ..Scan::all(TARGET_AGENT, PAGE)
+                })
+                .await?;
+            for target in &page.rows {
+                self.watched.ask(&target.agent, &target.id);
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes up a version that an agent has in place and the restored store does not know: it is
+    /// asked for, and is a version of ours once it was seen to come from a CA of ours.
+    pub(super) async fn close_gap(
+        &self,
+        who: &Principal,
+        agent: &Id,
+        shown: &protocol::Observation,
+        serial: &Serial,
+    ) -> Result<(), AppError> {
+        if !self.seeks_the_unknown() {
+            return Ok(());
+        }
+        let certificate = self.store.get::<Certificate>(&shown.certificate_id).await?;
+        let target = self.store.get::<Target>(&shown.target_id).await?;
+        let (Some(certificate), Some(target)) = (certificate, target) else {
+            return Ok(());
+        };
+        if target.agent != *agent || !certificate.targets.contains(&target.id) {
+            return Ok(());
+        }
+        let issuers = self.store.every::<Issuer>().await?;
+        for issuer in &issuers {
+            let key = Key::new()
+                .text(issuer.id.as_str())
+                .text(&serial.to_string());
+            let version = self.store.first::<Version>(VERSION_SERIAL, key).await?;
+            if version.is_some_and(|version| version.certificate == certificate.id) {
+                return Ok(());
+            }
+        }
+        let found = &Found {
+            id: Found::id_of(&certificate.id, agent, serial),
+            certificate: certificate.id.clone(),
+            agent: agent.clone(),
+            target: target.id.clone(),
+            serial: serial.clone(),
+            at: self.now(),
+            version: None,
+            refused: None,
+        };
+        let Some(pem) = &shown.fullchain_pem else {
+            self.watched.show(agent, &target.id);
+            self.doorbell.ring(agent);
+            return self.write_found(who, found).await;
+        };
+        match self.signer_of(&certificate, &issuers, serial, pem).await? {
+            Ok((issuer, chain)) => self.adopt(who, found, &issuer, &chain).await,
+            Err(refused) => {
+                let found = Found {
+                    refused: Some(refused),
+                    ..found.clone()
+                };
+                self.write_found(who, &found).await
+            }
+        }
+    }
+
+    /// The issuer whose CA has signed a leaf, which must be as one of the certificate; else why
+    /// it is none of ours.
+    async fn signer_of(
+        &self,
+        certificate: &Certificate,
+        issuers: &[Loaded<Issuer>],
+        serial: &Serial,
+        pem: &str,
+    ) -> Result<Result<(Id, pki::Chain), String>, AppError> {
+        let chain = match pki::Chain::from_pem(pem) {
+            Ok(chain) => chain,
+            Err(e) => return Ok(Err(format!("what the agent shows is no certificate: {e}"))),
+        };
+        let leaf = chain.leaf();
+        if leaf.serial() != serial {
+            let shown = leaf.serial();
+            return Ok(Err(format!("the agent shows serial {shown} instead")));
+        }
+        let mut signer = None;
+        for issuer in issuers {
+            let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
+            let node = self.store.get::<CaNode>(issuing_node).await?;
+            let node = node.and_then(|n| pki::Certificate::from_pem(&n.certificate_pem).ok());
+            if node.is_some_and(|node| leaf.is_issued_by(&node)) {
+                signer = Some(issuer.id.clone());
+                break;
+            }
+        }
+        let Some(signer) = signer else {
+            return Ok(Err("no CA of this store has signed it".to_owned()));
+        };
+        let profile = self.store.get::<Profile>(&certificate.profile_id).await?;
+        let expected = pki::check::Expected {
+            public_key: leaf.public_key(),
+            sans: &certificate.sans,
+            ekus: profile.as_ref().map_or(&[], |profile| &profile.ekus),
+            not_after_cap: leaf.not_after(),
+            anchor: None,
+        };
+        let checked = pki::check::returned(&chain, &expected, self.now());
+        Ok(match checked {
+            Ok(()) => Ok((signer, chain)),
+            Err(e) => Err(format!("it is not as the certificate wants it: {e}")),
+        })
+    }
+
+    /// Writes down that something was found, where that is news.
+    async fn write_found(&self, who: &Principal, found: &Found) -> Result<(), AppError> {
+        self.decide(|mut unit| async move {
+            note(&mut unit, who, found.clone()).await?;
+            Ok((unit, ()))
+        })
+        .await
+    }
+
+    /// Makes what an agent has a version, as if its order had been answered now. Where the store
+    /// has issued since it was restored, the line stays as it is.
+    async fn adopt(
+        &self,
+        who: &Principal,
+        found: &Found,
+        issuer: &Id,
+        chain: &pki::Chain,
+    ) -> Result<(), AppError> {
+        let agent = &found.agent;
+        self.decide(|mut unit| async move {
+            let now = self.now();
+            let mut certificate: Loaded<Certificate> =
+                need(&mut unit, "certificate", &found.certificate).await?;
+            let restored = unit.peek::<Restoration>(&known(Restoration::ID)).await?;
+            let Some(restored) = restored else {
+                return Ok((unit, ()));
+            };
+            let holder = Holder::Agent(agent.clone());
+            let line = certificate.holders.get(&holder);
+            let current = line.and_then(|line| line.current.clone());
+            let newer = match &current {
+                Some(current) => {
+                    let version: Loaded<Version> =
+                        need(&mut unit, "version", &current.version).await?;
+                    version.created_at >= restored.restored_at
+                }
+                None => false,
+            };
+            let open = match line.map(|line| &line.plan) {
+                Some(Plan::InFlight { order }) if !newer => Some(order.clone()),
+                _ => None,
+            };
+            let mut order = match &open {
+                Some(order) => {
+                    self.withdraw_issuance(&mut unit, order).await?;
+                    need::<Order>(&mut unit, "order", order).await?.into_value()
+                }
+                None => {
+                    let cause = current.map_or(Cause::First, |c| Cause::Replaces(c.serial));
+                    let id = certificate.id.clone();
+                    free_order(&mut unit, id, holder.clone(), issuer, cause, now).await?
+                }
+            };
+            order.issuer = issuer.clone();
+            let version =
+                if newer || certificate.ended().is_some() || line_ended(&certificate, &holder) {
+                    let version = self.put_version(&mut unit, &mut order, chain, now).await?;
+                    if let Some(revoked) = &mut certificate.revoked {
+                        // It is revoked with the others.
+                        revoked.unfinished = true;
+                        unit.put(certificate);
+                    }
+                    version
+                } else {
+                    let version = self
+                        .record(&mut unit, who, &mut order, &mut certificate, chain, now)
+                        .await?;
+                    unit.put(certificate);
+                    version
+                };
+            match unit.load_opt::<Order>(&order.id).await? {
+                Some(row) => unit.put(row.map(|_| order)),
+                None => unit.insert(order),
+            }
+            let found = Found {
+                version: Some(version.id),
+                ..found.clone()
+            };
+            note(&mut unit, who, found).await?;
+            Ok((unit, ()))
+        })
+        .await?;
+        tracing::info!(certificate = %found.certificate, serial = %found.serial,
+            "a version that was issued after the backup was taken up");
+        self.doorbell.ring(agent);
+        Ok(())
+    }
+
+    /// Ends the job of an order that is answered already.
+    async fn withdraw_issuance(&self, unit: &mut Unit<'_>, order: &Id) -> Result<(), AppError> {
+        let kind = JobKind::Issue {
+            order: order.clone(),
+            first: false,
+        };
+        if let Some(job) = unit
+            .first::<Job>(JOB_OPEN, open_job_key(&kind, None))
+            .await?
+        {
+            let mut job: Loaded<Job> = need(unit, "job", &job.id).await?;
+            job.cancel("the agent has the version already".to_owned(), self.now());
+            unit.put(job);
+        }
+        Ok(())
+    }
+}
+
+fn line_ended(certificate: &Certificate, holder: &Holder) -> bool {
+    let line: Option<&HolderState> = certificate.holders.get(holder);
+    line.is_none_or(|line| line.ended_at.is_some())
+}
+
+/// An order for a cause under the first number that no attempt has.
+async fn free_order(
+    unit: &mut Unit<'_>,
+    certificate: Id,
+    holder: Holder,
+    issuer: &Id,
+    cause: Cause,
+    now: crate::clock::Time,
+) -> Result<Order, AppError> {
+    for attempt in 1..MOST_ATTEMPTS {
+        let (cause, holder) = (cause.clone(), holder.clone());
+        let id = Order::id_of(&certificate, &holder, &cause, attempt);
+        if unit.load_opt::<Order>(&id).await?.is_none() {
+            let issuer = issuer.clone();
+            return Ok(Order::open(
+                certificate,
+                holder,
+                issuer,
+                cause,
+                attempt,
+                now,
+            ));
+        }
+    }
+    Err(AppError::Busy)
+}
+
+/// Writes what was found into the unit, and tells of it, where that is news.
+async fn note(unit: &mut Unit<'_>, who: &Principal, found: Found) -> Result<(), AppError> {
+    let old = unit.load_opt::<Found>(&found.id).await?;
+    let says = |found: &Found| (found.version.clone(), found.refused.clone());
+    if old.as_ref().is_some_and(|old| says(old) == says(&found)) {
+        return Ok(());
+    }
+    let action = match (&found.version, &found.refused) {
+        (Some(_), _) => "version_taken_up",
+        (None, Some(_)) => "version_not_taken_up",
+        (None, None) => "unknown_version_found",
+    };
+    let resource = ("certificate", found.certificate.as_str());
+    let event = AuditEvent::new(who, Category::CertLifecycle, action, resource, found.at)
+        .with("serial", &found.serial)
+        .with("target", &found.target);
+    let event = match &found.refused {
+        Some(why) => event.with("reason", why),
+        None => event,
+    };
+    audit(unit, &event);
+    match old {
+        Some(old) => unit.put(old.map(|_| found)),
+        None => unit.insert(found),
+    }
+    Ok(())
+}
