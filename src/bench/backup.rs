@@ -58,7 +58,7 @@ pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Resul
     line(&mut report, "verify --restore", begin.elapsed(), &quiet);
     let begin = Instant::now();
     machine
-        .restore(&[at], Keys::default(), false, &mut |_| {})
+        .restore(&[at], Keys::default(), (false, false), &mut |_| {})
         .await?;
     line(&mut report, "restore", begin.elapsed(), &quiet);
 
