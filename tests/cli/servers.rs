@@ -441,7 +441,7 @@ async fn three_servers_enforce_one_cap_where_they_count_in_the_database_and_thre
             for _ in 0..4 {
                 let api = home.api_by_tls(None);
                 calls.spawn(async move {
-                    let (mut passed, mut lost) = (0, 0);
+                    let (mut passed, mut lost): (usize, usize) = (0, 0);
                     for _ in 0..BURST / 3 {
                         let call = api.call(Method::GET, "/api/v1/version", &Value::Null);
                         match call.await {

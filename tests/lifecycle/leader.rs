@@ -7,7 +7,7 @@ use certctl::{
     reconcile,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::time::advance;
+use tokio::{task::JoinSet, time::advance};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -129,7 +129,8 @@ async fn a_leader_that_was_paused_commits_nothing_and_steps_down() {
     let before = orders(&a).await;
     // It has decided, and is paused at the last moment.
     let mut held = a.hold_next_commit();
-    let paused = tokio::spawn({
+    let mut paused = JoinSet::new();
+    paused.spawn({
         let app = Arc::clone(&a.app);
         async move { reconcile::look(&app).await }
     });
@@ -137,7 +138,7 @@ async fn a_leader_that_was_paused_commits_nothing_and_steps_down() {
     until_leads(&b, &[]).await;
     assert_eq!(orders(&b).await, before + 1);
     held.release();
-    paused.await.unwrap().unwrap();
+    paused.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(orders(&b).await, before + 1, "it was opened twice");
     assert!(!leads(&a) && leads(&b));
     run(30, &[&a, &b]).await;
