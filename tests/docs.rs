@@ -8,7 +8,8 @@ fn every_command_line_can_be_read() {
     let mut lines = 0;
     let agents = fs::read_to_string("docs/agents.md").expect("docs/agents.md");
     let backup = fs::read_to_string("docs/backup.md").expect("docs/backup.md");
-    let pages = [readme(), agents, backup];
+    let operations = fs::read_to_string("docs/operations.md").expect("docs/operations.md");
+    let pages = [readme(), agents, backup, operations];
     for line in pages.iter().flat_map(|page| code(page)) {
         // One that goes on over several lines is no command of ours.
         let Some(words) = shlex::split(&line) else {

@@ -19,6 +19,7 @@ mod net;
 mod nginx;
 mod pki;
 mod promises;
+mod secrets;
 mod sim;
 mod store;
 mod support;

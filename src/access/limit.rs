@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -19,6 +19,8 @@ pub struct Rate {
 
 /// Callers that are remembered, in each of two generations.
 const REMEMBERED: usize = 20_000;
+/// A burst is handed out in so many slices.
+const SLICES: u32 = 32;
 
 /// Limits each caller to a rate: the generic cell rate algorithm (ITU-T I.371), which keeps one
 /// moment a caller. Memory is bounded: when the younger generation of callers is full it becomes
@@ -29,26 +31,55 @@ pub struct Limiter<K> {
     interval: Duration,
     /// By so much the moment of a caller may lie ahead.
     ahead: Duration,
-    callers: Mutex<Callers<K>>,
+    /// The moments at which callers will have made up for what they did.
+    callers: Mutex<Callers<K, Instant>>,
 }
 
-/// The moments at which callers will have made up for what they did.
-struct Callers<K> {
-    young: BTreeMap<K, Instant>,
-    old: BTreeMap<K, Instant>,
+/// What is remembered of callers.
+struct Callers<K, V> {
+    young: BTreeMap<K, V>,
+    old: BTreeMap<K, V>,
+}
+
+impl<K: Ord + Clone, V: Clone> Callers<K, V> {
+    fn new() -> Self {
+        Self {
+            young: BTreeMap::new(),
+            old: BTreeMap::new(),
+        }
+    }
+
+    fn get(&self, caller: &K) -> Option<&V> {
+        self.young.get(caller).or_else(|| self.old.get(caller))
+    }
+
+    fn put(&mut self, caller: &K, value: V) {
+        if self.young.len() >= REMEMBERED && !self.young.contains_key(caller) {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(caller.clone(), value);
+    }
+
+    fn entry(&mut self, caller: &K, new: impl FnOnce() -> V) -> V {
+        let value = self.get(caller).cloned().unwrap_or_else(new);
+        self.put(caller, value.clone());
+        value
+    }
+}
+
+/// From one to the next.
+fn interval(rate: Rate) -> Duration {
+    Duration::from_secs_f64(1.0 / rate.per_second.clamp(1e-6, 1e9))
 }
 
 impl<K: Ord + Clone> Limiter<K> {
     /// One for this rate.
     pub fn new(rate: Rate) -> Self {
-        let interval = Duration::from_secs_f64(1.0 / rate.per_second.clamp(1e-6, 1e9));
+        let interval = interval(rate);
         Self {
             interval,
             ahead: interval.saturating_mul(rate.burst.saturating_sub(1)),
-            callers: Mutex::new(Callers {
-                young: BTreeMap::new(),
-                old: BTreeMap::new(),
-            }),
+            callers: Mutex::new(Callers::new()),
         }
     }
 
@@ -70,24 +101,121 @@ impl<K: Ord + Clone> Limiter<K> {
 
     fn at(&self, caller: &K, now: Instant, count: bool) -> Result<(), Duration> {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = callers
-            .young
-            .get(caller)
-            .or_else(|| callers.old.get(caller));
-        let made_up = known.copied().map_or(now, |at| at.max(now));
+        let known = callers.get(caller).copied();
+        let made_up = known.map_or(now, |at| at.max(now));
         let wait = (made_up - now).saturating_sub(self.ahead);
         if !wait.is_zero() {
             return Err(wait);
         }
         if count {
-            if callers.young.len() >= REMEMBERED && !callers.young.contains_key(caller) {
-                callers.old = mem::take(&mut callers.young);
-            }
-            callers
-                .young
-                .insert(caller.clone(), made_up + self.interval);
+            callers.put(caller, made_up + self.interval);
         }
         Ok(())
+    }
+}
+
+/// What this process holds of rates that several share. Who calls here is given a slice of what a
+/// shared bucket holds, so that not every call asks for a token; slices are small beside the burst,
+/// so that what lies about unused in one process is not missed in another. Memory is bounded as that
+/// of a [`Limiter`].
+pub struct Slices<K> {
+    /// From one to the next.
+    interval: Duration,
+    burst: u32,
+    callers: Mutex<Callers<K, Arc<tokio::sync::Mutex<Held>>>>,
+}
+
+/// What is held for one caller.
+#[derive(Default)]
+struct Held {
+    left: u32,
+    /// From then on nothing is left.
+    until: Option<Instant>,
+    /// Until then nobody asks again.
+    refused: Option<Instant>,
+}
+
+/// Tokens to be taken from a shared bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// How many.
+    pub tokens: u32,
+    /// In this time one comes back.
+    pub per: Duration,
+    /// The bucket's size.
+    pub burst: u32,
+}
+
+impl<K: Ord + Clone> Slices<K> {
+    /// Those of this rate.
+    pub fn new(rate: Rate) -> Self {
+        Self {
+            interval: interval(rate),
+            burst: rate.burst.max(1),
+            callers: Mutex::new(Callers::new()),
+        }
+    }
+
+    /// Counts one more; where nothing is held, `ask` takes a slice from the bucket, or says how long
+    /// to wait for one. Of calls of one caller one asks at a time.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub async fn take<F>(&self, caller: &K, ask: impl FnOnce(Slice) -> F) -> Result<(), Duration>
+    where
+        F: Future<Output = Result<(), Duration>>,
+    {
+        let held = {
+            let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+            callers.entry(caller, Arc::default)
+        };
+        let mut held = held.lock().await;
+        let now = Instant::now();
+        if let Some(until) = held.refused.filter(|until| *until > now) {
+            return Err(until - now);
+        }
+        if held.left > 0 && held.until.is_some_and(|until| until > now) {
+            held.left -= 1;
+            return Ok(());
+        }
+        let slice = Slice {
+            tokens: (self.burst / SLICES).max(1),
+            per: self.interval,
+            burst: self.burst,
+        };
+        match ask(slice).await {
+            Ok(()) => {
+                *held = Held {
+                    left: slice.tokens - 1,
+                    // Then the bucket is full again: what is left is not had beside it.
+                    until: Some(now + self.interval.saturating_mul(self.burst)),
+                    refused: None,
+                };
+                Ok(())
+            }
+            Err(wait) => {
+                *held = Held {
+                    refused: Some(now + wait),
+                    ..Held::default()
+                };
+                Err(wait)
+            }
+        }
+    }
+
+    /// Whether nobody was told to wait, as far as this process knows. Counts nothing.
+    ///
+    /// # Errors
+    /// How long to wait.
+    pub fn room(&self, caller: &K) -> Result<(), Duration> {
+        let callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        // One who is asking is told of it by the answer.
+        let held = callers.get(caller).and_then(|held| held.try_lock().ok());
+        let now = Instant::now();
+        match held.and_then(|held| held.refused) {
+            Some(until) if until > now => Err(until - now),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -24,16 +24,13 @@ pub async fn state(
     Ok(Json(app.doctor_state(&who)?.into()))
 }
 
-/// Begins a look, which changes nothing. What it found is answered by a `GET` of the same path.
+/// Begins a look, which changes nothing; while another goes on, that is the one. What it found is answered by a `GET` of the same path.
 #[utoipa::path(
     post,
     path = "/doctor",
     operation_id = "start_doctor",
     request_body = LookShape,
-    responses(
-        (status = 202, body = DoctorStateShape),
-        (status = 409, description = "The doctor looks already"),
-    ),
+    responses((status = 202, body = DoctorStateShape)),
     security(("key" = ["doctor.run"])),
 )]
 pub async fn start(

@@ -28,7 +28,7 @@ impl FromRequestParts<Arc<App>> for Caller {
         let credential = credential(parts)?;
         // Boxed: a call that waits holds no room for this.
         let who = Box::pin(app.authenticate(credential, limit::address(parts))).await?;
-        app.admit_key(&who)?;
+        Box::pin(app.admit_key(&who)).await?;
         // Before the body is read: what is wrong with it is told to those who may send one.
         let route = parts.extensions.get::<MatchedPath>();
         let needed = route.and_then(|route| openapi::needed_to_send(&parts.method, route.as_str()));

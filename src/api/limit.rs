@@ -11,7 +11,10 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use futures_util::future::{Either, ready};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Either, ready},
+};
 use std::{net::IpAddr, sync::Arc};
 
 /// Probes of those that watch over the process; a refusal would have it restarted.
@@ -24,61 +27,65 @@ pub struct Client(pub IpAddr);
 /// Notes from where a call comes, and refuses it when there were too many from there.
 pub fn by_address(
     State(app): State<Arc<App>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> impl Future<Output = Response> + Send {
-    let probe = PROBES.contains(&request.uri().path());
-    let admit = |client| {
-        if probe {
-            Ok(())
-        } else {
-            app.admit_address(client)
-        }
+    let as_whom = match PROBES.contains(&request.uri().path()) {
+        true => As::Probe,
+        false => As::Anybody,
     };
-    let refusal = refusal(&app, &mut request, admit);
-    answer(refusal, request, next)
+    answer(app, as_whom, request, next)
 }
 
 /// As [`by_address`], for what agents alone call: those that show an agent's credential are let
 /// past as long as few from there were wrong.
 pub fn of_agents(
     State(app): State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> impl Future<Output = Response> + Send {
-    let agent = extract::is_agent(request.headers());
-    let admit = |client| match agent {
-        true => app.admit_agent(client),
-        false => app.admit_address(client),
-    };
-    let refusal = refusal(&app, &mut request, admit);
-    answer(refusal, request, next)
-}
-
-/// Not an async function: one would hold the request twice for as long as the call waits.
-fn answer(
-    refusal: Option<Response>,
     request: Request,
     next: Next,
 ) -> impl Future<Output = Response> + Send {
-    match refusal {
-        Some(refusal) => Either::Left(ready(refusal)),
-        None => Either::Right(next.run(request)),
-    }
+    let as_whom = match extract::is_agent(request.headers()) {
+        true => As::Agent,
+        false => As::Anybody,
+    };
+    answer(app, as_whom, request, next)
 }
 
-fn refusal(
-    app: &App,
-    request: &mut Request,
-    admit: impl Fn(IpAddr) -> Result<(), AppError>,
-) -> Option<Response> {
-    if let Some(client) = client(app, request) {
+/// As what a call is counted.
+#[derive(Clone, Copy)]
+enum As {
+    Probe,
+    Agent,
+    Anybody,
+}
+
+/// Not an async function: one would hold the request twice for as long as the call waits. What
+/// counts the call is gone by then.
+fn answer(
+    app: Arc<App>,
+    as_whom: As,
+    mut request: Request,
+    next: Next,
+) -> impl Future<Output = Response> + Send {
+    let client = client(&app, &request);
+    if let Some(client) = client {
         request.extensions_mut().insert(Client(client));
-        if let Err(e) = admit(client) {
-            return Some(Problem::from(e).into_response());
-        }
     }
-    fence::refusal(app, request)
+    let fenced = fence::refusal(&app, &request);
+    let counted: BoxFuture<'static, Result<(), AppError>> = Box::pin(async move {
+        match (client, as_whom) {
+            (None, _) | (_, As::Probe) => Ok(()),
+            (Some(client), As::Agent) => app.admit_agent(client).await,
+            (Some(client), As::Anybody) => app.admit_address(client).await,
+        }
+    });
+    counted.then(move |admitted| {
+        let refused = admitted.err().map(|e| Problem::from(e).into_response());
+        match refused.or(fenced) {
+            Some(refusal) => Either::Left(ready(refusal)),
+            None => Either::Right(next.run(request)),
+        }
+    })
 }
 
 fn client(app: &App, request: &Request) -> Option<IpAddr> {

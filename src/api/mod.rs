@@ -30,6 +30,7 @@ mod profiles;
 mod renewal_policies;
 mod roles;
 mod router;
+mod secrets;
 pub mod served;
 pub mod shapes;
 mod stats;

@@ -3,7 +3,7 @@
 use super::{
     agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, doctor, ending,
     issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
-    renewal_policies, roles, served, shapes::StatusShape, stats, targets, teams, unread,
+    renewal_policies, roles, secrets, served, shapes::StatusShape, stats, targets, teams, unread,
 };
 use crate::{
     app::{App, NotReady},
@@ -160,6 +160,9 @@ fn for_anyone() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(metrics::text))
         .routes(routes!(backups::state, backups::start))
         .routes(routes!(doctor::state, doctor::start))
+        .routes(routes!(secrets::show))
+        .routes(routes!(secrets::rotate))
+        .routes(routes!(secrets::reseal))
         .routes(routes!(backups::plan))
         .routes(routes!(backups::unfence))
         .layer(middleware::from_fn(conditional::tagged))

@@ -9,6 +9,7 @@ mod issuers;
 mod owners;
 mod policies;
 mod profiles;
+mod secrets;
 mod stats;
 
 pub use super::body::{Edits, Ignored};
@@ -21,6 +22,7 @@ pub use issuers::*;
 pub use owners::*;
 pub use policies::*;
 pub use profiles::*;
+pub use secrets::*;
 pub use stats::*;
 
 use crate::{

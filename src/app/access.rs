@@ -69,7 +69,7 @@ impl App {
             Err(
                 wrong
                 @ (AppError::Unauthenticated(_) | AppError::SessionEnded(SessionEnd::Unknown)),
-            ) => Err(self.guessed(from, wrong)),
+            ) => Err(self.guessed(from, wrong).await),
             other => other,
         }
     }

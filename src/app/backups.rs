@@ -17,12 +17,10 @@ use crate::{
     domain::{AuditEvent, Category, Principal},
     store::backup::Since,
 };
-use secrecy::ExposeSecret;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use zeroize::Zeroizing;
 
 /// After one that failed, the next is made no sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
@@ -146,16 +144,8 @@ impl Backups {
         };
         let sink = config.sink.parse();
         let sink = sink.map_err(|e| bad("CERTCTL_BACKUP_SINK", e))?;
-        let locking = match &config.passphrase {
-            Some(text) => Locking::Passphrase(Zeroizing::new(text.expose_secret().to_owned())),
-            None => {
-                let recipients = config.encrypt_to.iter().map(|text| text.parse());
-                let recipients = recipients.collect::<Result<_, _>>();
-                let recipients =
-                    recipients.map_err(|e| bad("CERTCTL_BACKUP_ENCRYPT_TO", format!("{e}")))?;
-                Locking::Recipients(recipients)
-            }
-        };
+        let locking = Locking::configured(config);
+        let locking = locking.map_err(|e| bad("CERTCTL_BACKUP_ENCRYPT_TO", e.to_string()))?;
         let [daily, weekly, monthly] = config.keep;
         let journal = config.journal.as_ref().map(|journal| {
             let sink = journal.sink.parse();
@@ -362,7 +352,7 @@ impl App {
         keep: Option<Keep>,
     ) -> Result<Stored, BackupFailure> {
         let began = self.now();
-        let machine = machine_key(&*self.files, &self.config.data_dir)?;
+        let machine = machine_key(&*self.files, &self.config)?;
         let machine = machine.ok_or_else(|| {
             BackupFailure::Refused("the machine.key is not in the data directory".to_owned())
         })?;
@@ -370,7 +360,7 @@ impl App {
         let ways = self.ways(s3.as_ref());
         let source = Source {
             store: &self.store,
-            machine: &machine,
+            machine: Some(&machine),
             ways,
             clock: &*self.clock,
         };
@@ -392,6 +382,9 @@ impl App {
             self.backups.state().base_wanted = false;
             let all = sink.list(ways).await?;
             for stored in expired(&all, keep) {
+                if !self.still_leads() {
+                    break;
+                }
                 sink.remove(ways, &stored.name).await?;
             }
             self.prune_journal(&stored, ways).await?;

@@ -7,17 +7,18 @@ use crate::{
     access::Role,
     ca::local,
     clock::{Rng, Time},
-    crypt::{Crypto, KeyRing, MachineKey, Place, PrivateKey, Sealed, secret},
+    crypt::{Crypto, KeyRing, MachineKey, Place, PrivateKey, RingDoc, RingError, Sealed, secret},
     domain::{
         ApiKey, AuditEvent, CaNode, Category, Grant, Issuer, IssuerKind, Principal, Profile,
         RenewalPolicy,
     },
     id::Id,
     pki::{Certificate, Eku, KeyAlgorithm},
-    store::{AUDIT, COLLECTIONS, KEY_NAME, Key, RingRow, Scan, Store, StoreError, Unit},
+    store::{AUDIT, COLLECTIONS, CommitError, KEY_NAME, Key, RingRow, Scan, Store, Unit},
     sys::Files,
 };
-use std::{path::Path, sync::Arc, time::Duration};
+use secrecy::{ExposeSecret, SecretString};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 /// No clock that is set says an earlier time: 2025-01-01.
 pub(super) const EARLIEST: Time = Time::from_seconds(1_735_689_600);
@@ -46,17 +47,34 @@ pub struct Birth<'a> {
     pub now: Time,
 }
 
+/// Where the machine key is.
+#[derive(Clone, Copy)]
+pub struct KeyPlace<'a> {
+    /// The key itself, where it is configured.
+    pub given: Option<&'a SecretString>,
+    /// The file that holds it otherwise.
+    pub file: &'a Path,
+}
+
+impl fmt::Display for KeyPlace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.given {
+            Some(_) => f.write_str("CERTCTL_MACHINE_KEY"),
+            None => self.file.display().fmt(f),
+        }
+    }
+}
+
 impl Birth<'_> {
     fn unit(&self) -> Unit<'_> {
         self.store.unit(u128::from_be_bytes(self.seed()), self.now)
     }
 
     /// Indexes as this program derives them, before anything is looked up by them.
-    pub async fn indexes(&self) -> Result<u64, StoreError> {
+    pub async fn indexes(&self) -> Result<u64, StartError> {
         let commit_id = || u128::from_be_bytes(self.seed());
-        self.store
-            .build_indexes(COLLECTIONS, self.now, commit_id)
-            .await
+        let built = self.store.build_indexes(COLLECTIONS, self.now, commit_id);
+        Ok(built.await?)
     }
 
     fn audit(&self, unit: &mut Unit<'_>, category: Category, action: &str, resource: (&str, &str)) {
@@ -69,29 +87,44 @@ impl Birth<'_> {
 
     /// Opens the key ring, or makes machine key and ring. The key is on disk before the ring that
     /// needs it is in the store. `beside` is a file that the end of every start leaves.
+    ///
+    /// # Errors
+    /// Also when another server made a ring meanwhile; no machine key is left behind then.
     pub async fn keyring(
         &self,
         files: &dyn Files,
-        path: &Path,
+        key: KeyPlace<'_>,
         beside: &Path,
-    ) -> Result<KeyRing, StartError> {
+    ) -> Result<(RingDoc, KeyRing), StartError> {
+        let path = key.file;
         let stored = self.store.get::<RingRow>(&known(RING_ID)).await?;
-        let machine = match files.read(path, 1024) {
-            Ok(text) => Some(
-                MachineKey::from_text(&String::from_utf8_lossy(&text))
-                    .map_err(|e| StartError::MachineKeyUnreadable(path.display().to_string(), e))?,
-            ),
-            Err(e) if e.is_not_found() => None,
-            Err(e) => return Err(e.into()),
+        let unreadable = |e| StartError::MachineKeyUnreadable(key.to_string(), e);
+        let machine = match key.given {
+            Some(text) => Some(MachineKey::from_text(text.expose_secret()).map_err(unreadable)?),
+            None => match files.read(path, 1024) {
+                Ok(text) => Some(
+                    MachineKey::from_text(&String::from_utf8_lossy(&text)).map_err(unreadable)?,
+                ),
+                Err(e) if e.is_not_found() => None,
+                Err(e) => return Err(e.into()),
+            },
         };
+        let shared = self.store.is_shared();
         match (stored, machine) {
-            (Some(row), Some(machine)) => Ok(KeyRing::open_ring(&row.ring, &machine)?),
-            (Some(_), None) => Err(StartError::MachineKeyMissing(path.display().to_string())),
+            (Some(row), Some(machine)) => match KeyRing::open_ring(&row.ring, &machine) {
+                Err(RingError::WrongKey) if shared => {
+                    Err(StartError::MachineKeyOther(key.to_string()))
+                }
+                opened => Ok((row.into_value().ring, opened?)),
+            },
+            (Some(_), None) if shared => Err(StartError::MachineKeyElsewhere(key.to_string())),
+            (Some(_), None) => Err(StartError::MachineKeyMissing(key.to_string())),
             (None, _) if files.read(beside, MAX_PEM).is_ok() => {
                 let dir = path.parent().unwrap_or(path);
                 Err(StartError::StoreMissing(dir.display().to_string()))
             }
             (None, machine) => {
+                let known_before = machine.is_some();
                 let machine = match machine {
                     Some(machine) => machine,
                     None => {
@@ -110,10 +143,18 @@ impl Birth<'_> {
                 );
                 unit.insert(RingRow {
                     id: known(RING_ID),
-                    ring: doc,
+                    ring: doc.clone(),
                 });
-                unit.commit().await?;
-                Ok(ring)
+                match unit.commit().await {
+                    Ok(_) => Ok((doc, ring)),
+                    Err(e) => {
+                        if e.is_conflict() && !known_before {
+                            // It opens nothing.
+                            files.remove(path)?;
+                        }
+                        Err(e.into())
+                    }
+                }
             }
         }
     }
@@ -273,7 +314,7 @@ impl Birth<'_> {
     }
 
     /// The administrator's first key. It is on disk before it is good for anything; a start that
-    /// was cut between the two makes another.
+    /// was cut between the two makes another. Where another server was first, its key is the one.
     pub async fn first_key(
         &self,
         files: &dyn Files,
@@ -312,8 +353,15 @@ impl Birth<'_> {
             expires_at: None,
             created_at: self.now,
         });
-        unit.commit().await?;
-        Ok(Some(key.to_string()))
+        match unit.commit().await {
+            Ok(_) => Ok(Some(key.to_string())),
+            Err(CommitError::Refused(_)) => {
+                // This one is good for nothing.
+                files.remove(path)?;
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 }
 

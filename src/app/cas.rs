@@ -5,7 +5,7 @@ use crate::{
     access::Permission,
     ca::local::{CreateError, Hierarchy, NewNode},
     clock::Time,
-    crypt::PrivateKey,
+    crypt::{KeyRing, PrivateKey},
     domain::{AuditEvent, CaNode, Category, Issuer, IssuerKind, Principal, once::Once},
     id::Id,
     pki::{Certificate, Chain, KeyAlgorithm, San, issue::Subtrees, subordinate},
@@ -81,8 +81,9 @@ impl App {
                 if let Some(id) = &new.id {
                     free::<Issuer>(&mut unit, "issuer", id).await?;
                 }
-                let above = self.node_of(root, None, now);
-                let node = self.node_of(issuing, Some(above.id.clone()), now);
+                let ring = self.sealing(&mut unit).await?;
+                let above = self.node_of(&ring, root, None, now);
+                let node = self.node_of(&ring, issuing, Some(above.id.clone()), now);
                 let issuer = self.issuer_of(new.id.clone(), &new.name, &node, now);
                 announce(
                     &mut unit,
@@ -125,10 +126,10 @@ impl App {
         made.await.map_err(failed)
     }
 
-    fn node_of(&self, made: &NewNode, parent: Option<Id>, now: Time) -> CaNode {
+    fn node_of(&self, ring: &KeyRing, made: &NewNode, parent: Option<Id>, now: Time) -> CaNode {
         let id = node_id(&made.certificate);
         let place = key_place(id.as_str());
-        let sealed = self.keyring.seal(place, made.key.pkcs8_der(), &*self.rng);
+        let sealed = ring.seal(place, made.key.pkcs8_der(), &*self.rng);
         CaNode {
             parent,
             certificate_pem: made.certificate.pem(),
@@ -194,7 +195,8 @@ impl App {
                     )));
                 }
                 let place = key_place(node.id.as_str());
-                let sealed = self.keyring.seal(place, key.pkcs8_der(), &*self.rng);
+                let ring = self.sealing(&mut unit).await?;
+                let sealed = ring.seal(place, key.pkcs8_der(), &*self.rng);
                 let issuer = self.issuer_of(new.id.clone(), &new.name, &node, now);
                 announce(&mut unit, who, &issuer, "issuer_imported", certificate, now);
                 unit.insert(CaNode {

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{
     clock::Time,
-    domain::{KeyUse, Presence, Restoration},
+    domain::{KeyUse, Leader, Look, Presence, Restoration},
+    id::Id,
     store::{AUDIT, Document, Feed, StoreError, backup::Since},
 };
 use std::{
@@ -282,6 +283,9 @@ impl App {
     /// What came since; `None` where the store does not know any more.
     async fn news_since(&self, since: Since) -> Result<Option<News>, StoreError> {
         let slow = [Presence::COLL.0, KeyUse::COLL.0];
+        // Which server leads, and who waits for a look, is nothing to be kept.
+        let passing = [Leader::COLL.0, Look::COLL.0];
+        let kept = |row: &&(String, Id)| !passing.contains(&row.0.as_str());
         let newest = self.store.tail(AUDIT, u64::MAX, 1).await?;
         let told = newest.first().map_or(0, |entry| entry.number) > since.audit_entries;
         let mut after = since.seq;
@@ -291,12 +295,15 @@ impl App {
                 Feed::Changes(changes) => changes,
                 Feed::Trimmed { .. } => return Ok(None),
             };
-            let mut rows = changes.iter().flat_map(|change| &change.rows);
+            let rows = changes.iter().flat_map(|change| &change.rows);
+            let mut rows = rows.filter(kept);
             if told || rows.any(|(coll, _)| !slow.contains(&coll.as_str())) {
                 return Ok(Some(News::Some));
             }
             // Forgetting is a commit, too, of which nothing is left.
-            let touched = changes.iter().find(|change| !change.rows.is_empty());
+            let touched = changes
+                .iter()
+                .find(|change| change.rows.iter().any(|row| kept(&row)));
             first = first.or(touched.map(|change| change.at));
             let Some(last) = changes.last() else { break };
             after = last.seq;
@@ -352,7 +359,7 @@ impl App {
         // On a thread of its own: it compresses, encrypts and waits for the disk.
         let made = self.tasks.spawn_blocking("journal", move || {
             runtime.block_on(async {
-                let machine = machine_key(&*app.files, &app.config.data_dir)?;
+                let machine = machine_key(&*app.files, &app.config)?;
                 let machine = machine.ok_or_else(|| {
                     let why = "the machine.key is not in the data directory";
                     BackupFailure::Refused(why.to_owned())
@@ -360,7 +367,7 @@ impl App {
                 let s3 = app.s3()?;
                 let source = Source {
                     store: &app.store,
-                    machine: &machine,
+                    machine: Some(&machine),
                     ways: app.ways(s3.as_ref()),
                     clock: &*app.clock,
                 };

@@ -304,8 +304,14 @@ impl App {
         tracing::warn!("{TAKEN_OVER}");
     }
 
+    /// Whether what is done here is still its to do: it is no leader's work, or this server leads
+    /// in the term that it was begun in.
+    pub(super) fn still_leads(&self) -> bool {
+        self.term.is_none() || self.term == self.lead.term()
+    }
+
     /// Hands on the lead; this server does not take it again.
-    pub(super) async fn resign(&self) {
+    pub async fn resign(&self) {
         let was = std::mem::replace(&mut *self.lead.state(), State::Resigned);
         let State::Leading { term, .. } = was else {
             return;

@@ -4,14 +4,15 @@
 use super::{App, AppError};
 use crate::{
     access::{
-        limit::{Limiter, Rate},
+        limit::{Limiter, Rate, Slice, Slices},
         proxies::{Caller, Networks},
     },
     config::ServerConfig,
     domain::Principal,
     id::Id,
+    store::{CommitError, Key, Refusal},
 };
-use std::{net::IpAddr, time::Duration};
+use std::{fmt::Display, net::IpAddr, time::Duration};
 
 /// Wrong credentials from one address: ten a minute, twenty at once. Keys made here have 256 random
 /// bits, which nobody guesses; those of the configuration are of the operator's choice.
@@ -20,24 +21,57 @@ const GUESSES: Rate = Rate {
     burst: 20,
 };
 
-/// The limits of this process. Each process counts for itself.
+/// Shared counters that nobody took from for so long are forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(3_600);
+/// So many are looked at, at once.
+const PAGE: usize = 500;
+
+/// The limits of this process. Each process counts for itself, or those of one database in counters
+/// that they share.
 pub(super) struct Limits {
     proxies: Networks,
     of: Option<Limiters>,
 }
 
 struct Limiters {
-    address: Limiter<Caller>,
-    key: Limiter<Id>,
-    guesses: Limiter<Caller>,
+    address: Limit<Caller>,
+    key: Limit<Id>,
+    guesses: Limit<Caller>,
+}
+
+/// A limit for each of many.
+struct Limit<K> {
+    /// What the shared counters are called.
+    name: &'static str,
+    /// Counts here; with shared counters, while the store is away.
+    here: Limiter<K>,
+    shared: Option<Slices<K>>,
+}
+
+impl<K: Ord + Clone> Limit<K> {
+    fn new(name: &'static str, rate: Rate, shared: bool) -> Self {
+        Self {
+            name,
+            here: Limiter::new(rate),
+            shared: shared.then(|| Slices::new(rate)),
+        }
+    }
+
+    /// Whether one more would be within the rate, as far as this process knows.
+    fn room(&self, caller: &K) -> Result<(), Duration> {
+        match &self.shared {
+            Some(slices) => slices.room(caller),
+            None => self.here.room(caller),
+        }
+    }
 }
 
 impl Limits {
     pub fn new(config: &ServerConfig) -> Self {
         let of = config.rates.map(|rates| Limiters {
-            address: Limiter::new(rates.address),
-            key: Limiter::new(rates.key),
-            guesses: Limiter::new(GUESSES),
+            address: Limit::new("address", rates.address, rates.shared),
+            key: Limit::new("key", rates.key, rates.shared),
+            guesses: Limit::new("guesses", GUESSES, rates.shared),
         });
         Self {
             proxies: config.trusted_proxies.clone(),
@@ -61,11 +95,11 @@ impl App {
     ///
     /// # Errors
     /// When there were too many.
-    pub fn admit_address(&self, address: IpAddr) -> Result<(), AppError> {
+    pub async fn admit_address(&self, address: IpAddr) -> Result<(), AppError> {
         let Some(limits) = &self.limits.of else {
             return Ok(());
         };
-        let taken = limits.address.take(&address.into());
+        let taken = self.take(&limits.address, &address.into()).await;
         taken.map_err(|wait| too_many("calls from this address", wait))
     }
 
@@ -75,10 +109,10 @@ impl App {
     ///
     /// # Errors
     /// When there were too many.
-    pub fn admit_agent(&self, address: IpAddr) -> Result<(), AppError> {
+    pub async fn admit_agent(&self, address: IpAddr) -> Result<(), AppError> {
         match self.may_guess(Some(address)) {
             Ok(()) => Ok(()),
-            Err(_) => self.admit_address(address),
+            Err(_) => self.admit_address(address).await,
         }
     }
 
@@ -87,11 +121,11 @@ impl App {
     ///
     /// # Errors
     /// When there were too many.
-    pub fn admit_key(&self, who: &Principal) -> Result<(), AppError> {
+    pub async fn admit_key(&self, who: &Principal) -> Result<(), AppError> {
         let (Some(limits), Some(key)) = (&self.limits.of, &who.key) else {
             return Ok(());
         };
-        let taken = limits.key.take(key);
+        let taken = self.take(&limits.key, key).await;
         taken.map_err(|wait| too_many("calls with this key", wait))
     }
 
@@ -106,15 +140,91 @@ impl App {
     }
 
     /// Counts a wrong credential: what is answered in the place of `wrong` when there were too many.
-    pub(super) fn guessed(&self, from: Option<IpAddr>, wrong: AppError) -> AppError {
+    pub(super) async fn guessed(&self, from: Option<IpAddr>, wrong: AppError) -> AppError {
         let (Some(limits), Some(from)) = (&self.limits.of, from) else {
             return wrong;
         };
-        match limits.guesses.take(&from.into()) {
+        match self.take(&limits.guesses, &from.into()).await {
             Ok(()) => wrong,
             Err(wait) => too_many("wrong credentials from this address", wait),
         }
     }
+
+    /// Counts one more.
+    async fn take<K>(&self, limit: &Limit<K>, caller: &K) -> Result<(), Duration>
+    where
+        K: Ord + Clone + Display + Sync,
+    {
+        match &limit.shared {
+            None => limit.here.take(caller),
+            Some(slices) => {
+                let ask = |slice| self.take_slice(limit, caller, slice);
+                slices.take(caller, ask).await
+            }
+        }
+    }
+
+    async fn take_slice<K>(
+        &self,
+        limit: &Limit<K>,
+        caller: &K,
+        slice: Slice,
+    ) -> Result<(), Duration>
+    where
+        K: Ord + Clone + Display + Sync,
+    {
+        let now = self.now();
+        let bucket = shared_counters().text(limit.name).text(&caller.to_string());
+        let mut unit = self.unit();
+        unit.take(bucket, slice.tokens, slice.per, slice.burst, now);
+        match unit.commit().await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Refused(Refusal::Exhausted {
+                retry_at: Some(at), ..
+            })) => Err(at.since(now).max(Duration::from_millis(1))),
+            Err(error) => {
+                tracing::debug!(%error, "calls are counted here while the store takes none");
+                (0..slice.tokens).try_for_each(|_| limit.here.take(caller))
+            }
+        }
+    }
+
+    /// Forgets the shared counters of callers who have not called for long: their buckets are full,
+    /// as those of callers who never called. For the reconciler.
+    pub(crate) async fn forget_rates(&self) -> Result<(), AppError> {
+        let shared = self.config.rates.is_some_and(|rates| rates.shared);
+        let (mut after, old) = (None, self.now().minus(FORGOTTEN).micros());
+        while shared {
+            let found = self
+                .store
+                .counters_under(shared_counters(), after, PAGE)
+                .await?;
+            let more = found.len() == PAGE;
+            after = found.last().map(|(name, _)| name.clone());
+            let mut unit = self.unit();
+            for (name, until) in found {
+                if until < old {
+                    unit.forget_counter(name, until);
+                }
+            }
+            if !unit.changes_nothing() {
+                match unit.commit().await {
+                    // One of them calls again: the rest is forgotten the next time.
+                    Ok(_) | Err(CommitError::Refused(Refusal::Exhausted { .. })) => {}
+                    Err(e) => return Err(self.refused(e)),
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of the names of shared counters.
+fn shared_counters() -> Key {
+    Key::new().text("rate")
 }
 
 fn too_many(what: &str, wait: Duration) -> AppError {

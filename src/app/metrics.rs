@@ -220,6 +220,14 @@ impl App {
         let backups = self.backup_numbers();
         write_backups(&mut sheet, &backups, numbers.now);
         write_journal(&mut sheet, &backups, (numbers.now, self.started_at));
+        let keys = super::secrets::data_keys(&self.store).await?;
+        let sealed = keys.iter();
+        let sealed = sealed.map(|key| labelled("key", &key.name, key.values));
+        sheet.gauges(
+            "certctl_sealed_values",
+            "Secrets in the store, by the data key that seals them.",
+            &sealed.collect::<Vec<_>>(),
+        );
         write_usage(&mut sheet, &Usage::now(), self.started_at);
         sheet.gauge(
             "certctl_leader",

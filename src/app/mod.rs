@@ -13,6 +13,7 @@ mod birth;
 mod bulk;
 mod cas;
 mod certificates;
+mod compact;
 mod configuration;
 mod configured;
 mod crl;
@@ -40,6 +41,8 @@ mod metrics;
 mod nodes;
 mod observe;
 mod once;
+mod password;
+mod ping;
 mod replan;
 mod report;
 mod retire;
@@ -48,6 +51,7 @@ mod roles;
 mod room;
 mod rules;
 mod schema;
+mod secrets;
 mod sessions;
 mod start;
 mod stats;
@@ -63,6 +67,7 @@ pub use backups::{BackupState, InSink, LastBackup, WantedBackup};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
 pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
+pub use compact::{CompactError, Compacted, compact_machine};
 pub use configuration::{Change, Configuration};
 pub use crl::Crl;
 pub use database::login;
@@ -79,6 +84,8 @@ pub use journal::JournalState;
 pub use keys::{KeyMade, KeyView, MAX_OVERLAP, NewGrant, NewKey};
 pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
+pub use password::{PasswordChanged, PasswordError, rotate_password};
+pub use ping::{PingFailure, Pinged, ping_machine, rotate_machine_password};
 pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
 pub use room::LowDisk;
@@ -87,6 +94,7 @@ pub use schema::{
     Before, HiddenValues, MigrationView, SchemaChange, SchemaStatus, Standing, Upkeep,
     awaited_schema, backup_before_migration,
 };
+pub use secrets::{DataKey, Resealed, SecretsDone, SecretsWork, secrets_of_machine};
 pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,
@@ -100,7 +108,7 @@ use crate::{
     access::Permission,
     clock::{Clock, Rng, Time},
     config::ServerConfig,
-    crypt::{Crypto, KeyRing},
+    crypt::Crypto,
     domain::{AuditEvent, Principal, PrincipalKind, Scope},
     id::Id,
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
@@ -157,7 +165,7 @@ pub struct Server {
     /// Starts tasks.
     pub tasks: Tasks,
     /// Opens what is sealed.
-    pub keyring: KeyRing,
+    pub keyring: secrets::Ring,
     /// The CAs whose keys we hold, those that were opened.
     pub nodes: nodes::Nodes,
     /// Their revocation lists.

@@ -1,5 +1,5 @@
-//! The CAs whose keys we hold. A node never changes once it is made, so one that was opened stays
-//! open.
+//! The CAs whose keys we hold. A node's key never changes once it is made, only how it is sealed,
+//! so one that was opened stays open.
 
 use super::{App, AppError, birth::key_place};
 use crate::{
@@ -70,7 +70,7 @@ impl App {
         let certificate =
             Certificate::from_pem(&node.certificate_pem).map_err(|e| bad(e.to_string()))?;
         let sealed: Sealed = node.sealed_key.parse().map_err(|e| bad(format!("{e}")))?;
-        let key = self.keyring.open(key_place(id.as_str()), &sealed);
+        let key = self.unseal(key_place(id.as_str()), &sealed).await;
         let key = key.map_err(|e| bad(e.to_string()))?;
         let key = PrivateKey::from_pkcs8_der(&key).map_err(|e| bad(e.to_string()))?;
         if key.public_key() != certificate.public_key() {

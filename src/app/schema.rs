@@ -451,7 +451,7 @@ fn audit(unit: &mut Unit<'_>, now: Time, migration: &Migration, up: bool) {
     unit.append(AUDIT, &event.with("migration", &migration.name));
 }
 
-/// Makes the backup that goes before a migration, in the data directory, and reads it to its end.
+/// Makes the backup that goes before a migration: where backups go, or in the data directory.
 ///
 /// # Errors
 /// When no backup could be made.

@@ -74,12 +74,12 @@ impl App {
     pub async fn sign_in(&self, key: &str, browser: &Browser) -> Result<String, AppError> {
         let key = match self.key_shown(key.trim(), browser.address).await {
             Err(wrong @ AppError::Unauthenticated(_)) => {
-                return Err(self.guessed(browser.address, wrong));
+                return Err(self.guessed(browser.address, wrong).await);
             }
             shown => &shown?,
         };
         let who = &key.principal(PrincipalKind::User);
-        self.admit_key(who)?;
+        self.admit_key(who).await?;
         let cookie = &secret::generate(SESSION, &*self.rng);
         self.decide(|mut unit| async move {
             let now = self.now();

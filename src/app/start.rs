@@ -3,8 +3,9 @@
 
 use super::{
     App, Server, SystemCa,
+    backup::{MACHINE_KEY, remove_left},
     backups::Backups,
-    birth::{Birth, ISSUING_NODE, ROOT_NODE, SYSTEM_NODE},
+    birth::{Birth, ISSUING_NODE, KeyPlace, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
     database,
@@ -47,6 +48,9 @@ const LOCAL_ROOT_FILE: &str = "tls/local-root-ca.pem";
 
 /// For a database that does not answer yet when the server starts.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A step of a start is done so often, at most.
+const STARTS: usize = 16;
 
 /// What a control plane is made of, apart from what it stores.
 pub struct Parts {
@@ -109,17 +113,22 @@ pub async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, St
     made.map_err(StartError::DataDir)?;
     Ok(match &config.database {
         Some(database) => {
-            let login = database::login(database, &Disk)?;
+            let login = database::login(database, &disk())?;
             Arc::new(Postgres::open(login, PATIENCE).await?)
         }
         None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
     })
 }
 
+/// This machine's files.
+pub(super) fn disk() -> Arc<dyn Files> {
+    Arc::new(Disk)
+}
+
 /// As [`machine_engine`], and makes nothing.
 pub(super) async fn found_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
     if let Some(database) = &config.database {
-        let login = database::login(database, &Disk)?;
+        let login = database::login(database, &disk())?;
         return Ok(Arc::new(Postgres::find(login, PATIENCE).await?));
     }
     let path = config.data_dir.join("certctl.redb");
@@ -227,6 +236,19 @@ pub enum StartError {
         "{0} is missing, and the store beside it was sealed with it: put it back from your backup"
     )]
     MachineKeyMissing(String),
+    /// The machine key is with another server.
+    #[error(
+        "{0} is missing, and the store in this database was sealed by another server: copy its \
+         machine.key there from that server's data directory or from your backup, or give its \
+         content by CERTCTL_MACHINE_KEY or CERTCTL_MACHINE_KEY_FILE, then start again"
+    )]
+    MachineKeyElsewhere(String),
+    /// The machine key is another one than other servers have.
+    #[error(
+        "{0} is not the machine key that the store in this database was sealed with: put in its \
+         place the machine.key of a server that runs on this database, or that of your backup"
+    )]
+    MachineKeyOther(String),
     /// The store is gone: there is only what lies beside it.
     #[error(
         "{0} holds no store, but what a server left beside one: put certctl.redb back from your \
@@ -247,6 +269,33 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl StartError {
+    /// Whether something else was committed meanwhile.
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Store(e) => e.is_conflict(),
+            Self::Commit(e) => e.is_conflict(),
+            Self::Migrate(MigrateError::Store(e)) => e.is_conflict(),
+            _ => false,
+        }
+    }
+}
+
+/// Does a step of a start, and does it again when a server that starts at the same time was first:
+/// then it finds what that one made.
+async fn again<T, F>(step: impl Fn() -> F) -> Result<T, StartError>
+where
+    F: Future<Output = Result<T, StartError>>,
+{
+    for _ in 1..STARTS {
+        match step().await {
+            Err(e) if e.is_conflict() => {}
+            done => return done,
+        }
+    }
+    step().await
 }
 
 fn hidden(values: &[HiddenValues]) -> String {
@@ -288,30 +337,31 @@ impl App {
         let configured = configured.map_err(StartError::Keys)?;
         let backups = Backups::new(config.backup.as_ref())?;
         let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
-        upkeep
-            .admit(config.migrations_via_hook, async |store: &Store| {
-                backup_before_migration(&config, store).await
+        let settings = &config;
+        let admitted = || {
+            upkeep.admit(settings.migrations_via_hook, async |store: &Store| {
+                backup_before_migration(settings, store).await
             })
-            .await?;
+        };
+        again(admitted).await?;
         let birth = Birth {
             store: &store,
             rng: &*rng,
             crypto: &*crypto,
             now: clock.now(),
         };
-        let rows = birth.indexes().await?;
+        let rows = again(|| birth.indexes()).await?;
         if rows > 0 {
             tracing::info!(rows, "indexes were built");
         }
-        let keyring = birth
-            .keyring(
-                &*files,
-                &config.data_dir.join("machine.key"),
-                &config.data_dir.join(SYSTEM_CA_FILE),
-            )
-            .await?;
-        birth.records().await?;
-        birth.cas(&keyring).await?;
+        let key = KeyPlace {
+            given: config.machine_key.as_ref(),
+            file: &config.data_dir.join(MACHINE_KEY),
+        };
+        let beside = &config.data_dir.join(SYSTEM_CA_FILE);
+        let (ring, keyring) = again(|| birth.keyring(&*files, key, beside)).await?;
+        again(|| birth.records()).await?;
+        again(|| birth.cas(&keyring)).await?;
         let admin_key = birth
             .first_key(&*files, &config.data_dir.join(FIRST_START))
             .await?;
@@ -324,6 +374,9 @@ impl App {
             if let Err(error) = remove_temporaries(&*files, dir, Reach::Directory) {
                 tracing::warn!(%error, "what a crash left half written was not removed");
             }
+        }
+        if let Err(error) = remove_left(&*files, &config.data_dir) {
+            tracing::warn!(%error, "what a crash left of a scratch store was not removed");
         }
         files.make_dir(&trust, 0o755)?;
         for (name, ca) in [(SYSTEM_CA_FILE, &system), (LOCAL_ROOT_FILE, &root)] {
@@ -347,7 +400,7 @@ impl App {
             rng,
             crypto,
             tasks,
-            keyring,
+            keyring: super::secrets::Ring::new(ring, keyring),
             nodes: Nodes::with(super::known(ISSUING_NODE), local),
             crls: Crls::default(),
             rules: Rules::default(),

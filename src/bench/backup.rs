@@ -69,10 +69,10 @@ pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Resul
 
 /// Makes a backup.
 async fn backup(place: &Place, store: &Store, sink: &Sink) -> Result<(Stored, Duration)> {
-    let machine = machine_key(&Disk, place.path())?.context("no machine key")?;
+    let machine = machine_key(&Disk, &place.config(place.path()))?.context("no machine key")?;
     let source = Source {
         store,
-        machine: &machine,
+        machine: Some(&machine),
         ways: Ways {
             files: &Disk,
             s3: None,

@@ -52,11 +52,14 @@ pub async fn run(command: Doctor, global: &Global, env: &Environment) -> Result<
     let quick = command.quick;
     let began = SystemClock.now();
     let report = match client.post("/doctor", &LookShape { quick }).await {
-        Ok(state) => by_server(&client, state, &bar).await?,
-        // Somebody else has it look.
-        Err(CliError::Refused { status: 409, .. }) => {
-            let state = client.get("/doctor").await?;
-            by_server(&client, state, &bar).await?
+        Ok(state) => {
+            let mut report = by_server(&client, state, &bar).await?;
+            // Somebody else had it look, and for less.
+            while report.quick && !quick {
+                let state = client.post("/doctor", &LookShape { quick }).await?;
+                report = by_server(&client, state, &bar).await?;
+            }
+            report
         }
         Err(CliError::Unreachable(_)) if !named => {
             let read = AtomicU64::new(0);

@@ -138,6 +138,8 @@ impl Host {
     /// Ends everything that runs and closes the store.
     pub async fn stop(self) {
         notify::stopping();
+        // Others need not wait for what is still going on here.
+        self.app.resign().await;
         let late = self.tasks.shutdown(GRACE).await;
         if !late.is_empty() {
             tracing::warn!(?late, "cut at the end of the drain");

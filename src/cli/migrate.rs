@@ -96,7 +96,7 @@ pub async fn rollback(command: Down, global: &Global, env: &Environment) -> Resu
 }
 
 /// `certctl server --migrate-only`: brings the store up, with what every store must hold, and ends.
-pub async fn only(config: &ServerConfig) -> Result<(), CliError> {
+pub async fn only(config: &ServerConfig, no_backup: bool) -> Result<(), CliError> {
     let mut tries = 0;
     let upkeep = loop {
         match Upkeep::open(config).await {
@@ -108,7 +108,8 @@ pub async fn only(config: &ServerConfig) -> Result<(), CliError> {
             opened => break opened?,
         }
     };
-    let change = upkeep.up(None, backup(config, false), &|_, _| {}).await;
+    let before = backup(config, no_backup);
+    let change = upkeep.up(None, before, &|_, _| {}).await;
     let seeded = match change {
         Ok(change) => upkeep.seed().await.map(|()| change),
         Err(e) => Err(e),

@@ -12,6 +12,7 @@ mod certs;
 mod certs_edit;
 mod client;
 mod config;
+mod db;
 mod doctor;
 mod documents;
 mod error;
@@ -30,6 +31,7 @@ mod quickstart;
 mod renewal_policies;
 mod restore;
 mod roles;
+mod secrets;
 mod served;
 mod server;
 mod status;
@@ -156,6 +158,14 @@ enum Command {
     Restore(restore::Restore),
     /// How things stand: certificates, what expires and fails, agents, jobs
     Status(status::Status),
+    /// Try the way to the database, and change its password
+    #[command(subcommand)]
+    Db(db::Db),
+    /// Give back space that the store holds and does not use
+    Compact(db::Compact),
+    /// See and renew the keys that seal what is secret in the store
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// Look at the whole installation, and say what is wrong and what mends it
     Doctor(doctor::Doctor),
     /// Show and change the format of this machine's store
@@ -331,6 +341,18 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Status(command) => {
             env.sound()?;
             runtime(false, status::run(command, &global, &env))
+        }
+        Command::Db(command) => {
+            env.sound()?;
+            runtime(false, db::run(command, &global, &env))
+        }
+        Command::Compact(command) => {
+            env.sound()?;
+            runtime(false, db::compact(command, &global, &env))
+        }
+        Command::Secrets(command) => {
+            env.sound()?;
+            runtime(false, secrets::run(command, &global, &env))
         }
         Command::Doctor(command) => runtime(false, doctor::run(command, &global, &env)),
         Command::Migrate(command) => {

@@ -26,6 +26,9 @@ pub struct Server {
     /// listener
     #[arg(long)]
     migrate_only: bool,
+    /// Go on without a backup
+    #[arg(long, requires = "migrate_only")]
+    no_backup: bool,
 }
 
 /// Runs it until the process is told to end.
@@ -37,7 +40,7 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
     };
     let (config, _) = config::server(env, flags)?;
     if command.migrate_only {
-        return migrate::only(&config).await;
+        return migrate::only(&config, command.no_backup).await;
     }
     let mut names = command.names;
     if let Some(host) = config::public_host(env)? {
@@ -51,6 +54,12 @@ pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<
     tracing::info!(address = %host.address, "ready");
     if first_start.exists() && host.app.has_first_key().await {
         tracing::info!(file = %first_start.display(), "the first admin key is in this file");
+    }
+    if !first_start.exists() && host.app.leads().is_some() && host.app.has_first_key().await {
+        tracing::info!(
+            "the first admin key was made by another server: it is in {FIRST_START} of that one's \
+             data directory, unless somebody took it"
+        );
     }
     notify::ready();
     host.told_to_end().await;

@@ -28,6 +28,8 @@ use std::{
 pub struct ServerConfig {
     /// Where its data lie.
     pub data_dir: PathBuf,
+    /// The machine key; `None`: a file among its data holds it.
+    pub machine_key: Option<SecretString>,
     /// The database that holds the store; `None`: a file among its data does.
     pub database: Option<DatabaseConfig>,
     /// Where it listens.
@@ -100,6 +102,8 @@ pub struct Rates {
     pub address: Rate,
     /// With one key.
     pub key: Rate,
+    /// The servers of one database share them.
+    pub shared: bool,
 }
 
 impl ServerConfig {
@@ -109,6 +113,7 @@ impl ServerConfig {
         Self {
             socket: data_dir.join(SOCKET_NAME),
             data_dir,
+            machine_key: None,
             database: None,
             listen,
             public_url: None,
@@ -186,6 +191,9 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         listen: flags.listen.unwrap_or(SocketAddr::new(host, port)),
         data_dir,
         socket,
+        machine_key: env
+            .get("CERTCTL_MACHINE_KEY")
+            .map(|text| text.to_owned().into()),
         database: database(env),
         public_url: env
             .get("CERTCTL_PUBLIC_URL")
@@ -279,6 +287,8 @@ fn database(env: &Environment) -> Option<DatabaseConfig> {
     if let Some(password) = env.get("CERTCTL_DATABASE_PASSWORD") {
         config.password = Some(password.to_owned().into());
     }
+    let file = env.secret_file("CERTCTL_DATABASE_PASSWORD");
+    config.password_file = file.map(ToOwned::to_owned);
     config.connections = count(env.or_default("CERTCTL_DATABASE_MAX_CONNS")).unwrap_or(1);
     let seconds = count(env.or_default("CERTCTL_DATABASE_TIMEOUT")).unwrap_or(15);
     config.timeout = Duration::from_secs(seconds.into());
@@ -302,7 +312,12 @@ fn rates(env: &Environment) -> Option<Rates> {
             .and_then(count)
             .unwrap_or(address.burst),
     };
-    (on != Some(false)).then_some(Rates { address, key })
+    let shared = env.get("CERTCTL_RATE_LIMIT_BACKEND") == Some("postgres");
+    (on != Some(false)).then_some(Rates {
+        address,
+        key,
+        shared,
+    })
 }
 
 fn key_sources(env: &Environment) -> Vec<KeySource> {

@@ -18,6 +18,8 @@ pub struct DatabaseConfig {
     pub user: String,
     /// The password, where one is given.
     pub password: Option<SecretString>,
+    /// The file that the password was read from, and is read from again.
+    pub password_file: Option<PathBuf>,
     /// The database.
     pub name: String,
     /// What must be known of the server.
@@ -191,6 +193,7 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
         port,
         user,
         password: password.map(SecretString::from),
+        password_file: None,
         name,
         ssl,
         ca_file,

@@ -94,6 +94,7 @@ impl Environment {
             settings.check(setting);
         }
         settings.check_password();
+        settings.check_rate_backend();
         settings
     }
 
@@ -315,6 +316,17 @@ impl Environment {
             Some(Err(_)) => return,
         };
         self.fault(PASSWORD, None, message.to_owned());
+    }
+
+    /// Notes calls that are to be counted in a database that there is not.
+    fn check_rate_backend(&mut self) {
+        const BACKEND: &str = "CERTCTL_RATE_LIMIT_BACKEND";
+        let shared = self.get(BACKEND) == Some("postgres");
+        if shared && self.get("CERTCTL_DATABASE_URL").is_none() {
+            let message = "postgres counts in the database of CERTCTL_DATABASE_URL, which is not \
+                           given: give it, or take memory";
+            self.fault(BACKEND, None, message.to_owned());
+        }
     }
 
     fn fault(&mut self, setting: &str, file: Option<&Path>, message: String) {

@@ -65,6 +65,10 @@ pub enum Kind {
     Networks,
     /// The address of a database.
     Database,
+    /// 64 hexadecimal digits.
+    MachineKey,
+    /// `memory` or `postgres`.
+    RateBackend,
     /// Keys, each an administrator's.
     Keys,
     /// Keys with names and roles.
@@ -105,6 +109,11 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Path,
         "/var/lib/certctl",
         "directory of the server's data: storage, machine key, socket",
+    ),
+    secret(
+        "CERTCTL_MACHINE_KEY",
+        Kind::MachineKey,
+        "key that opens what is sealed in the store, 64 hexadecimal digits, instead of machine.key in the data directory; servers of one database share it; `openssl rand -hex 32` makes one",
     ),
     secret(
         "CERTCTL_DATABASE_URL",
@@ -269,6 +278,12 @@ pub const SETTINGS: &[Setting] = &[
         "calls at once with one key; as CERTCTL_RATE_LIMIT_BURST when not set",
     ),
     public(
+        "CERTCTL_RATE_LIMIT_BACKEND",
+        Kind::RateBackend,
+        "memory",
+        "where calls are counted: memory, by each server for itself, or postgres, where the servers of one database share one cap",
+    ),
+    public(
         "CERTCTL_TRUSTED_PROXIES",
         Kind::Networks,
         "",
@@ -378,6 +393,8 @@ impl Kind {
             Self::Bytes => "size",
             Self::Networks => "list of networks",
             Self::Database => "postgres URL",
+            Self::MachineKey => "64 hexadecimal digits",
+            Self::RateBackend => "memory or postgres",
             Self::Keys => "list of keys",
             Self::NamedKeys => "list of name:key:role",
             Self::LogLevel => "log level",
@@ -420,6 +437,10 @@ impl Kind {
             }
             Self::Schedule => return text.parse::<Schedule>().map(drop),
             Self::Keep => return keep(text).map(drop),
+            Self::MachineKey if !is_machine_key(text) => "64 hexadecimal digits are expected",
+            Self::RateBackend if !["memory", "postgres"].contains(&text) => {
+                "memory or postgres is expected"
+            }
             Self::Database => return DatabaseConfig::parse(text).map(drop),
             Self::Keys => return admin_keys(text).map(drop),
             Self::NamedKeys => return named_keys(text).map(drop),
@@ -439,6 +460,11 @@ fn is_service(text: &str) -> bool {
         .strip_prefix("https://")
         .or(text.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && text.parse::<http::Uri>().is_ok())
+}
+
+/// Whether it is a machine key, as the file of one holds it.
+fn is_machine_key(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Yes or no.

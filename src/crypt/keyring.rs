@@ -187,9 +187,7 @@ impl KeyRing {
             key
         };
         let (ring_key, data_key) = (fresh(), fresh());
-        let mut name = [0; 4];
-        rng.fill(&mut name);
-        let name = format!("k-{}", HEXLOWER.encode(&name));
+        let name = data_key_name(rng);
         let wrapped = seal_under(&machine.0, MACHINE, ring_place(RING), &*ring_key, rng);
         let sealed_key = seal_under(&ring_key, RING, ring_place(&name), &*data_key, rng);
         let ring = Self(Arc::new(Keys {
@@ -204,6 +202,38 @@ impl KeyRing {
             created_at: now,
         };
         (doc, ring)
+    }
+
+    /// The ring as it is stored, with a new data key, which seals from then on.
+    ///
+    /// # Errors
+    /// When the machine key does not open it.
+    pub fn rotated(
+        doc: &RingDoc,
+        machine: &MachineKey,
+        rng: &dyn Rng,
+    ) -> Result<RingDoc, RingError> {
+        let ring_key = ring_key(doc, machine)?;
+        let mut keys = Self::open_ring(doc, machine)?.0.by_name.clone();
+        let mut data_key = Zeroizing::new([0; 32]);
+        rng.fill(&mut *data_key);
+        let name = loop {
+            let name = data_key_name(rng);
+            if !keys.contains_key(&name) {
+                break name;
+            }
+        };
+        let mut doc = doc.clone();
+        let sealed = seal_under(&ring_key, RING, ring_place(&name), &*data_key, rng);
+        doc.keys.insert(name.clone(), sealed);
+        keys.insert(name.clone(), data_key);
+        doc.writes.clone_from(&name);
+        let ring = Self(Arc::new(Keys {
+            by_name: keys,
+            writes: name,
+        }));
+        doc.canary = ring.seal(ring_place("canary"), CANARY, rng);
+        Ok(doc)
     }
 
     /// Opens a ring by the machine key.
@@ -259,6 +289,12 @@ impl KeyRing {
         let key = self.0.by_name.get(&sealed.key).ok_or(RingError::Value)?;
         open_under(key, &sealed.key, place, sealed).ok_or(RingError::Value)
     }
+}
+
+fn data_key_name(rng: &dyn Rng) -> String {
+    let mut name = [0; 4];
+    rng.fill(&mut name);
+    format!("k-{}", HEXLOWER.encode(&name))
 }
 
 /// The ring key, by whichever slot the machine key opens.

@@ -30,6 +30,8 @@ const SERVER_CERTIFICATE_EVERY: Duration = Duration::from_secs(60);
 const ENDS_EVERY: Duration = Duration::from_secs(86_400);
 /// Jobs that ended long ago, and what came of requests, are looked for this often.
 const JOBS_EVERY: Duration = Duration::from_secs(3600);
+/// Shared counters of callers who are gone are forgotten this often.
+const RATES_EVERY: Duration = Duration::from_secs(300);
 /// The change feed is trimmed this often.
 const FEED_EVERY: Duration = Duration::from_secs(60);
 /// The change feed remembers this long.
@@ -77,6 +79,9 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     });
     leading(app, "outcomes of requests", JOBS_EVERY, |app| async move {
         app.forget_outcomes().await
+    });
+    leading(app, "rates", RATES_EVERY, |app| async move {
+        app.forget_rates().await
     });
     leading(app, "feed", FEED_EVERY, |app| async move {
         app.trim_feed(FEED_KEPT).await
@@ -140,6 +145,7 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
         deployments(Arc::clone(&app)).await;
         app.forget_jobs().await?;
         app.forget_outcomes().await?;
+        app.forget_rates().await?;
         app.trim_feed(FEED_KEPT).await?;
         app.refresh_crls().await?;
         app.due_backup().await?;
@@ -306,21 +312,28 @@ fn every<F>(
     app.clone().tasks.spawn(name, async move {
         let stop = app.tasks.token();
         while !rest(&stop, Instant::now() + period).await {
-            // A loop outlives its faults: what it did not do is found by the next look.
-            let work = AssertUnwindSafe(async { work(Arc::clone(&app)).await });
-            let began = Instant::now();
-            let outcome = work.catch_unwind().await;
-            let well = matches!(outcome, Ok(Ok(()) | Err(AppError::NotLeading)));
-            app.metrics.looked(name, began.elapsed(), well);
-            match outcome {
-                Ok(Ok(())) => {}
-                Ok(Err(e @ AppError::NotLeading)) => tracing::info!(loop_name = name, "{e}"),
-                Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
-                Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
-            }
+            turn(&app, name, async { work(Arc::clone(&app)).await }).await;
             app.pulse.beat(name, period);
         }
     });
+}
+
+/// One look of a loop. A loop outlives its faults: what it did not do is found by the next look.
+async fn turn(
+    app: &App,
+    name: &'static str,
+    look: impl Future<Output = Result<(), AppError>> + Send,
+) {
+    let began = Instant::now();
+    let outcome = AssertUnwindSafe(look).catch_unwind().await;
+    let well = matches!(outcome, Ok(Ok(()) | Err(AppError::NotLeading)));
+    app.metrics.looked(name, began.elapsed(), well);
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(e @ AppError::NotLeading)) => tracing::info!(loop_name = name, "{e}"),
+        Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
+        Err(_) => tracing::error!(loop_name = name, "a fault of the program"),
+    }
 }
 
 /// Follows what other servers of the store commit: promptly by its notices, and by a look now and
@@ -342,12 +355,7 @@ fn following(app: &Arc<App>) {
                 Ok(()) = news.changed() => {}
                 () = sleep_until(Instant::now() + FOLLOW_EVERY) => {}
             }
-            let began = Instant::now();
-            let outcome = app.follow().await;
-            app.metrics.looked(NAME, began.elapsed(), outcome.is_ok());
-            if let Err(e) = outcome {
-                tracing::error!(loop_name = NAME, error = %e, "left for later");
-            }
+            turn(&app, NAME, app.follow()).await;
             app.pulse.beat(NAME, FOLLOW_EVERY);
             // Many commits are followed by one look.
             if rest(&stop, Instant::now() + FOLLOW_REST).await {

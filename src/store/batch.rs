@@ -110,6 +110,11 @@ pub enum CounterOp {
         /// The caller's clock.
         now: Time,
     },
+    /// Forgets the counter, which is as one at 0 then; refused when it has another value.
+    Forget {
+        /// The value that it must have.
+        value: i64,
+    },
 }
 
 /// A new entry of an append-only stream.
@@ -331,6 +336,7 @@ impl CounterOp {
     fn is_sound(self) -> bool {
         match self {
             Self::Add { n, .. } => n != 0,
+            Self::Forget { .. } => true,
             Self::Take {
                 cost, per, burst, ..
             } => cost >= 1 && burst >= 1 && per >= Duration::from_micros(1),

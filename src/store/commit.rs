@@ -209,8 +209,8 @@ pub struct Changes {
     pub rows: BTreeMap<(Coll, Id), RowChange>,
     /// What is to be added to counts, where that is not 0. A count that becomes 0 is removed.
     pub counts: BTreeMap<Count, i64>,
-    /// Counters' new values.
-    pub counters: BTreeMap<Vec<u8>, i64>,
+    /// Counters' new values; `None`: it is forgotten.
+    pub counters: BTreeMap<Vec<u8>, Option<i64>>,
     /// The feed's new rows, in order.
     pub feed: Vec<Change>,
     /// The feed forgets commits up to this number, 0 for none.
@@ -417,7 +417,8 @@ impl State {
         }
         for (change, value) in batch.counters.iter().zip(&counters) {
             self.facts.counters.insert(change.key.clone(), *value);
-            self.changes.counters.insert(change.key.clone(), *value);
+            let kept = (!matches!(change.op, CounterOp::Forget { .. })).then_some(*value);
+            self.changes.counters.insert(change.key.clone(), kept);
         }
         for append in &batch.append {
             let head = self.facts.heads.entry(append.stream).or_default();
@@ -525,6 +526,8 @@ fn count(op: CounterOp, value: i64) -> Result<i64, Option<Time>> {
             Some(sum) if sum <= max && (n > 0 || sum >= 0) => Ok(sum),
             _ => Err(None),
         },
+        CounterOp::Forget { value: known } if known == value => Ok(0),
+        CounterOp::Forget { .. } => Err(None),
         CounterOp::Take {
             cost,
             per,

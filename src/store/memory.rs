@@ -380,7 +380,12 @@ impl State {
                 }
             }
         }
-        self.counters.extend(changes.counters);
+        for (name, value) in changes.counters {
+            match value {
+                None => self.counters.remove(&name),
+                Some(value) => self.counters.insert(name, value),
+            };
+        }
         let feed = changes.feed.into_iter().map(|change| (change.seq, change));
         self.feed.extend(feed);
         if changes.trim > self.trimmed {

@@ -46,7 +46,7 @@ pub use indexing::Collection;
 pub use key::{Key, MAX_KEY};
 pub use list::{Facet, List, Listed};
 pub use memory::Memory;
-pub use postgres::{Login, LoginBinding, Ping, Postgres, Replacement};
+pub use postgres::{Login, LoginBinding, Passwords, Ping, Postgres, Replacement, TableSize};
 pub use queue::{Committer, OnFatal};
 pub use unit::Unit;
 
@@ -269,6 +269,27 @@ impl Store {
     pub async fn counter(&self, key: Key) -> Result<i64, StoreError> {
         match self.ask(Query::Counter(key.bytes())).await? {
             Answer::Counter(value) => Ok(value),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// Counters whose names begin with `under`, ascending by name after `after`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub async fn counters_under(
+        &self,
+        under: Key,
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
+        let under = under.bytes();
+        let after = Some(after.unwrap_or_else(|| under.clone()));
+        match self.ask(Query::EveryCounter { after, limit }).await? {
+            Answer::EveryCounter(mut found) => {
+                found.retain(|(name, _)| name.starts_with(&under));
+                Ok(found)
+            }
             _ => Err(mismatch()),
         }
     }

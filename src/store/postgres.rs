@@ -10,12 +10,14 @@ mod schema;
 mod secured;
 mod session;
 mod sql;
+mod upkeep;
 mod views;
 mod watch;
 
 pub use ping::Ping;
 pub use replace::Replacement;
-pub use session::{Login, LoginBinding};
+pub use session::{Login, LoginBinding, Passwords};
+pub use upkeep::TableSize;
 
 use super::{
     batch::{Batch, Outcome},
@@ -75,7 +77,13 @@ impl Postgres {
         let until = Instant::now() + patience;
         let mut told = false;
         loop {
-            match connector.answer(make(&connector, new)).await {
+            let there = async {
+                match new {
+                    true => make(&connector).await,
+                    false => find(&connector).await,
+                }
+            };
+            match connector.answer(there).await {
                 Ok(()) => break,
                 Err(EngineError::Away(why)) if Instant::now() < until => {
                     if !told {
@@ -150,18 +158,21 @@ impl Drop for Postgres {
     }
 }
 
-/// Finds the tables, or makes those of a new store as one durable step.
-async fn make(connector: &Connector, new: bool) -> Result<(), EngineError> {
+/// Refuses a database that holds no store.
+async fn find(connector: &Connector) -> Result<(), EngineError> {
+    let client = connector.client().await?;
+    let found = client.query_one(schema::FOUND, &[]).await;
+    match found.and_then(|row| row.try_get(0)).map_err(engine_error)? {
+        true => make(connector).await,
+        false => Err(EngineError::NoStore("the database".to_owned())),
+    }
+}
+
+/// Makes the tables of a new store, as one durable step.
+async fn make(connector: &Connector) -> Result<(), EngineError> {
     let client = connector.client().await?;
     let schema = connector.schema();
     let is_there = schema.of(schema::FOUND);
-    if !new {
-        let found = client.query_one(&*is_there, &[]).await;
-        let found: bool = found.and_then(|row| row.try_get(0)).map_err(engine_error)?;
-        if !found {
-            return Err(EngineError::NoStore("the database".to_owned()));
-        }
-    }
     let made = async {
         let found: bool = client.query_one(&*is_there, &[]).await?.try_get(0)?;
         if found {

@@ -113,6 +113,22 @@ impl Redb {
         })
     }
 
+    /// Gives back the space of the file at `path` that is not used. Each step is a durable commit.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the file cannot be written.
+    pub fn compact(path: &Path) -> Result<(), EngineError> {
+        let mut store = Self::open(path)?;
+        let compact = || {
+            // Each call goes as far as it can; it says whether another may go further.
+            while store.db.compact().map_err(engine_error)? {}
+            Ok(())
+        };
+        catch_unwind(AssertUnwindSafe(compact))
+            .unwrap_or_else(|_| Err(EngineError::Corrupt("it cannot be compacted".to_owned())))
+    }
+
     /// Reads every page and compares it with its checksum. Blocks. Of a store that was opened by
     /// [`look`](Self::look) the file stays as it is; of another it is repaired.
     ///

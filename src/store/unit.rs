@@ -155,6 +155,13 @@ impl<'a> Unit<'a> {
         );
     }
 
+    /// Forgets a counter, by the name and value that [`Store::counters_under`] gave; the commit is
+    /// refused when it has changed.
+    pub fn forget_counter(&mut self, name: Vec<u8>, value: i64) {
+        let op = CounterOp::Forget { value };
+        self.batch.counters.push(CounterChange { key: name, op });
+    }
+
     /// Appends an entry to a stream.
     pub fn append(&mut self, stream: &'static str, entry: &impl Serialize) {
         match document::encode_entry(stream, entry) {

@@ -5,7 +5,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown},
     path::{Path, PathBuf},
 };
 
@@ -89,6 +89,18 @@ pub trait Files: Send + Sync {
             io::ErrorKind::Unsupported.into(),
         ))
     }
+    /// Makes a directory for its owner alone, durable. Its parent is there; whatever is at `path`
+    /// is left, and refused.
+    fn make_own_dir(&self, path: &Path) -> Result<(), FileError> {
+        Err(at("make directory", path)(
+            io::ErrorKind::Unsupported.into(),
+        ))
+    }
+    /// Gives a file or directory to a user and group, durable; a link is not followed.
+    fn give(&self, path: &Path, owner: Owner) -> Result<(), FileError> {
+        let _ = owner;
+        Err(at("give away", path)(io::ErrorKind::Unsupported.into()))
+    }
     /// Opens a regular file that is too long to be held in memory.
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, FileError> {
         Err(at("read in parts", path)(io::ErrorKind::Unsupported.into()))
@@ -161,6 +173,11 @@ pub struct FileError {
 }
 
 impl FileError {
+    /// Whether something was at the path that was to be new.
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
+
     /// Whether nothing was at the path.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
@@ -268,6 +285,18 @@ impl Files for Disk {
         let file = begun.map_err(at("write", path))?;
         let path = path.to_owned();
         Ok(Box::new(Begun { file, path }))
+    }
+
+    fn make_own_dir(&self, path: &Path) -> Result<(), FileError> {
+        let made = fs::DirBuilder::new().mode(0o700).create(path);
+        made.and_then(|()| sync_parent(path))
+            .map_err(at("make directory", path))
+    }
+
+    fn give(&self, path: &Path, Owner { uid, gid }: Owner) -> Result<(), FileError> {
+        lchown(path, Some(uid), Some(gid))
+            .and_then(|()| File::open(path)?.sync_all())
+            .map_err(at("give away", path))
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, FileError> {

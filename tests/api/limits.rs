@@ -22,6 +22,7 @@ fn limited(config: &mut ServerConfig) {
             per_second: 1.0,
             burst: 3,
         },
+        shared: false,
     });
     config.trusted_proxies = "10.0.0.0/8".parse().unwrap();
     config.keys = vec![KeySource {

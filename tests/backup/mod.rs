@@ -1,8 +1,10 @@
 //! Backups as the control plane makes and proves them.
 
+mod before;
 mod cut;
 mod journal;
 mod keep;
+mod meanwhile;
 mod replaced;
 mod s3;
 mod schedule;
@@ -26,8 +28,7 @@ pub struct Scene {
 impl Scene {
     pub async fn new() -> Self {
         let app = TestApp::start().await;
-        let data = app.app.config.data_dir.clone();
-        let machine = machine_key(&Disk, &data).unwrap().unwrap();
+        let machine = machine_key(&Disk, &app.app.config).unwrap().unwrap();
         let dir = tempfile::tempdir().unwrap();
         Self { app, machine, dir }
     }
@@ -43,7 +44,7 @@ impl Scene {
     pub fn source<'a>(&'a self, files: &'a dyn Files) -> Source<'a> {
         Source {
             store: &self.app.app.store,
-            machine: &self.machine,
+            machine: Some(&self.machine),
             ways: self.ways(files),
             clock: &*self.app.app.clock,
         }

@@ -2,10 +2,16 @@
 
 use super::{home::Home, process::run};
 use age::secrecy::ExposeSecret;
+use certctl::sys::Lock;
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, chown, symlink},
+    path::PathBuf,
+    process::Command,
+};
 
 /// A recipient, and the file of the identity that opens what it gets.
 fn recipient(home: &Home) -> (String, PathBuf) {
@@ -94,7 +100,9 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     for file in ["certctl.redb", "machine.key"] {
         assert!(kept.join(file).exists(), "{file} is not in {kept:?}");
     }
-    assert!(!home.path("restore.scratch").exists());
+    let left = fs::read_dir(home.data()).unwrap();
+    let mut left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!left.any(|name| name.ends_with(".scratch")));
 
     let server = home.server();
     assert_eq!(reads(&home).await, before, "as it was");
@@ -191,6 +199,177 @@ async fn increments_bring_back_what_came_after_the_base() {
     home.run(&format!("{line} --before {name}")).good();
     let _server = home.server();
     assert_eq!(home.api().get("/owners").await["total"], 100);
+}
+
+/// A machine key that cannot be read is not taken for none.
+#[test]
+fn a_machine_key_that_cannot_be_read_is_kept() {
+    let home = Home::new();
+    let sink = sink(&home);
+    let server = home.server();
+    let word = home.beside("word");
+    fs::write(&word, "correct horse\n").unwrap();
+    let word = word.display();
+    let made = home.json(&format!(
+        "backup create --sink {sink} --passphrase-file {word}"
+    ));
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let place = home.beside("backups").join(made["name"].as_str().unwrap());
+    let line = format!("restore {} --yes --passphrase-file {word}", place.display());
+    let key = home.path("machine.key");
+    fs::write(&key, "no key\n").unwrap();
+    let store = fs::read(home.path("certctl.redb")).unwrap();
+    for line in [&line, &format!("{line} --dry-run")] {
+        let refused = home.run(line).bad(1);
+        assert!(refused.contains("be the user"), "{refused}");
+    }
+    assert_eq!(fs::read(&key).unwrap(), b"no key\n");
+    assert!(fs::read(home.path("certctl.redb")).unwrap() == store);
+    fs::remove_file(&key).unwrap();
+    home.run(&line).good();
+    assert!(fs::read_to_string(&key).unwrap() != "no key\n");
+    let _server = home.server();
+}
+
+/// What is restored belongs to whom the directory belongs to.
+#[test]
+fn what_root_restores_is_the_servers() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    const SERVER: u32 = 65534;
+    let home = Home::new();
+    let sink = sink(&home);
+    let server = home.server();
+    let made = home.json(&format!("backup create --sink {sink} --without-keys"));
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let place = home.beside("backups").join(made["name"].as_str().unwrap());
+    chown(home.data(), Some(SERVER), Some(SERVER)).unwrap();
+    let line = format!("restore {} --yes --output json", place.display());
+    let done: Value = serde_json::from_str(&home.run(&line).good()).unwrap();
+    let kept = PathBuf::from(done["kept"].as_str().unwrap());
+    for path in [home.path("certctl.redb"), kept] {
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!((found.uid(), found.gid()), (SERVER, SERVER), "{path:?}");
+    }
+}
+
+#[tokio::test]
+async fn increments_without_keys_are_opened_by_the_bases() {
+    let home = Home::new();
+    let server = home.server();
+    let sink = sink(&home);
+    let word = home.beside("word");
+    fs::write(&word, "correct horse").unwrap();
+    let opens = format!("--passphrase-file {}", word.display());
+    let made = home.json(&format!("backup create --sink {sink} {opens}"));
+    let owner = json!({"id": "o", "name": "o", "email": "a@b.c"});
+    home.api().post("/owners", owner).await;
+    let more = format!("backup create --sink {sink} --without-keys --since last");
+    home.run(&more).good();
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let base = home.beside("backups").join(made["name"].as_str().unwrap());
+    let elsewhere = Home::new();
+    elsewhere
+        .run(&format!(
+            "restore {} --yes {opens} --with-increments {sink}",
+            base.display()
+        ))
+        .good();
+    let _server = elsewhere.server();
+    assert_eq!(elsewhere.api().get("/owners").await["total"], 1);
+}
+
+/// What a crash left of a scratch store goes, what somebody is at work in stays.
+#[test]
+fn what_a_crash_leaves_of_a_scratch_store_is_removed() {
+    let home = Home::new();
+    let server = home.server();
+    let sink = sink(&home);
+    let made = home.json(&format!("backup create --sink {sink} --without-keys"));
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let place = home.beside("backups").join(made["name"].as_str().unwrap());
+    let leave = || {
+        for name in ["verify-00.scratch", "restore.scratch"] {
+            fs::create_dir(home.path(name)).unwrap();
+            fs::write(home.path(name).join("certctl.redb"), "x").unwrap();
+        }
+    };
+    let scratches = || {
+        let names = fs::read_dir(home.data()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(".scratch")).count()
+    };
+    fs::create_dir(home.path("live.scratch")).unwrap();
+    let live = Lock::take(&home.path("live.scratch/lock"))
+        .unwrap()
+        .unwrap();
+    symlink(home.beside("backups"), home.path("link.scratch")).unwrap();
+    leave();
+    assert_eq!(scratches(), 4);
+    drop(home.server());
+    assert_eq!(scratches(), 2, "the server's start");
+    leave();
+    let line = format!("restore {} --yes", place.display());
+    home.run(&line).good();
+    assert_eq!(scratches(), 2, "a restore");
+    drop(live);
+    drop(home.server());
+    assert_eq!(scratches(), 1, "a link is not followed");
+    assert!(place.exists());
+    // Nobody else's place is taken.
+    let line = format!(
+        "backup verify {} --restore --scratch {}",
+        place.display(),
+        home.beside("").display()
+    );
+    fs::create_dir(home.beside("verify.scratch")).unwrap();
+    fs::write(home.beside("verify.scratch/mine"), "x").unwrap();
+    home.run(&line).good();
+    assert!(home.beside("verify.scratch/mine").exists());
+}
+
+/// A disk that takes no more says nothing of the backup.
+#[test]
+fn a_full_disk_is_not_a_bad_backup() {
+    let home = Home::new();
+    let server = home.server();
+    let sink = sink(&home);
+    let made = home.json(&format!("backup create --sink {sink} --without-keys"));
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let place = home.beside("backups").join(made["name"].as_str().unwrap());
+    let (place, there) = (place.display(), home.beside("there"));
+    for line in [
+        format!("backup verify {place} --restore"),
+        format!("restore {place} --yes --into {}", there.display()),
+    ] {
+        let whole = home.command(&line);
+        let mut small = Command::new("bash");
+        small.args(["-c", r#"trap "" XFSZ; ulimit -f 64; exec "$0" "$@""#]);
+        small.arg(whole.get_program()).args(whole.get_args());
+        for (name, value) in whole.get_envs() {
+            match value {
+                Some(value) => small.env(name, value),
+                None => small.env_remove(name),
+            };
+        }
+        let refused = run(&mut small).bad(74);
+        assert!(
+            refused.contains("was not looked at to its end"),
+            "{refused}"
+        );
+    }
+    for dir in [home.data(), there] {
+        let left = fs::read_dir(dir).unwrap();
+        let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let left: Vec<_> = left.filter(|name| name.ends_with(".scratch")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }
 
 #[test]

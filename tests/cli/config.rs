@@ -223,6 +223,7 @@ fn the_keys_are_those_of_the_table() {
     let secrets = keys.iter().filter(|k| k["secret"] == true);
     let secrets: Vec<_> = secrets.map(|k| k["name"].as_str().unwrap()).collect();
     let expected = [
+        "CERTCTL_MACHINE_KEY",
         "CERTCTL_DATABASE_URL",
         "CERTCTL_DATABASE_PASSWORD",
         "CERTCTL_BACKUP_PASSPHRASE",

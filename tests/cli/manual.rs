@@ -118,6 +118,8 @@ fn each_exit_code_is_met() {
         ("certs list", 0),
         ("certs show nosuch", 1),
         ("certs nosuch", 2),
+        ("doctor --quick", 3),
+        (&format!("doctor --quick --config {file}"), 4),
         (&format!("backup verify {file}"), 65),
         (&format!("certs list --socket {file}.sock"), 69),
         (&format!("backup list --sink dir:{file}"), 73),

@@ -7,7 +7,7 @@ use super::{
 use crate::support::postgres::{Cluster, Database, USER};
 use certctl::store::{COLLECTIONS, Postgres};
 use http::{Method, StatusCode};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs, time::Duration};
 use tokio::time::{interval, timeout};
@@ -58,6 +58,15 @@ async fn a_server_outlives_an_outage_of_its_database() {
             }),
         )
         .await;
+
+    // Frozen, it keeps its connections.
+    let sessions = database.sessions();
+    assert!(!sessions.is_empty());
+    let all = |signal| sessions.iter().try_for_each(|pid| kill(*pid, signal));
+    all(Signal::SIGSTOP).unwrap();
+    until_ready(&home, StatusCode::SERVICE_UNAVAILABLE).await;
+    all(Signal::SIGCONT).unwrap();
+    until_ready(&home, StatusCode::OK).await;
 
     cluster.kill();
     until_ready(&home, StatusCode::SERVICE_UNAVAILABLE).await;

@@ -15,6 +15,7 @@ mod renewal;
 mod retirement;
 mod revocation;
 mod room;
+mod shared;
 mod start;
 mod walk;
 

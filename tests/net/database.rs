@@ -129,7 +129,7 @@ fn a_login_is_bound_to_its_connection() {
             let place = DatabasePlace::Tcp(cluster.address.clone(), 5432);
             let login = Login {
                 user: user.to_owned(),
-                password: Some("secret".to_owned().into()),
+                passwords: std::sync::Arc::new(|| vec!["secret".to_owned().into()]),
                 binding,
                 ..database.login_at(place, &secrecy)
             };

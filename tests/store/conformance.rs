@@ -5,8 +5,8 @@ use bytes::Bytes;
 use certctl::{
     clock::Time,
     store::{
-        Append, Batch, Change, Coll, CounterChange, CounterOp, Doc, Engine, EngineError, Expect,
-        Feed, Index, Memory, Outcome, Query, Redb, Refusal, Scan, Write, link,
+        Answer, Append, Batch, Change, Coll, CounterChange, CounterOp, Doc, Engine, EngineError,
+        Expect, Feed, Index, Memory, Outcome, Query, Redb, Refusal, Scan, Write, link,
     },
 };
 use std::time::Duration;
@@ -534,6 +534,28 @@ async fn counters(ask: &Ask<'_>) {
     );
     let values = ask.accepted(batch(vec![add("c1", -5, 9)])).await;
     assert_eq!(values.counters, [0]);
+    let forget = |key: &str, value| CounterChange {
+        key: key.as_bytes().to_vec(),
+        op: CounterOp::Forget { value },
+    };
+    assert_eq!(
+        ask.refused(batch(vec![forget("c1", 0), forget("c2", 2)]))
+            .await,
+        exhausted(1)
+    );
+    let values = ask.accepted(batch(vec![forget("c2", 1)])).await;
+    assert_eq!((values.counters, ask.counter(b"c2").await), (vec![0], 0));
+    let all = ask.one(Query::EveryCounter {
+        after: None,
+        limit: usize::MAX,
+    });
+    let Answer::EveryCounter(all) = all.await else {
+        panic!("another answer");
+    };
+    let named = |name: &[u8]| all.iter().any(|(known, _)| known == name);
+    assert!(named(b"c1") && !named(b"c2"), "{all:?}");
+    ask.accepted(batch(vec![add("c2", 3, 9)])).await;
+    assert_eq!(ask.counter(b"c2").await, 3);
 }
 
 async fn buckets(ask: &Ask<'_>) {

@@ -4,10 +4,7 @@ use super::{Ask, id, run, write, writes};
 use crate::support::postgres::{Cluster, Database, PATIENCE};
 use certctl::store::{Coll, Engine, EngineError, Expect, Postgres, Query};
 use futures_util::future::join_all;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use std::process::Stdio;
 use tokio::{task::yield_now, time::timeout};
 
@@ -80,6 +77,9 @@ fn a_notice_says_to_look_and_nothing_else() {
         let database = Cluster::shared().database();
         let (writer, other) = (database.open().await, database.open().await);
         let mut heard = other.notices().unwrap();
+        // Whoever has looked listens.
+        let looked = heard.wait_for(|seq| *seq > 0);
+        assert!(timeout(PATIENCE, looked).await.unwrap().is_ok());
         // Whoever may log in can say so.
         for word in ["18446744073709551615", "9223372036854775807", "x", ""] {
             database.sql(&format!("NOTIFY certctl, '{word}'"));
@@ -134,13 +134,10 @@ fn a_database_that_is_frozen_is_not_waited_for() {
         let engine = database.open().await;
         insert(&engine, 0..1).await;
         engine.read(any()).await.unwrap();
-        let pids = database.sql(
-            "SELECT pid FROM pg_stat_activity \
-             WHERE datname = current_database() AND application_name LIKE 'certctl%'",
-        );
+        let sessions = database.sessions();
         let all = |signal| {
-            for pid in pids.lines() {
-                kill(Pid::from_raw(pid.parse().unwrap()), signal).unwrap();
+            for session in &sessions {
+                kill(*session, signal).unwrap();
             }
         };
         all(Signal::SIGSTOP);

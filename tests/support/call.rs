@@ -24,6 +24,11 @@ impl<'a> Call<'a> {
         Self { router, request }
     }
 
+    /// Through another server's router.
+    pub fn through(router: &'a Router, method: &str, path: &str) -> Self {
+        Self::new(router, method, path)
+    }
+
     pub fn header(mut self, name: &'static str, value: impl AsRef<[u8]>) -> Self {
         let value = HeaderValue::from_bytes(value.as_ref()).unwrap();
         self.request.headers_mut().append(name, value);

@@ -254,8 +254,14 @@ impl TestApp {
 
     /// As [`start`](Self::start), on a store that other servers may share.
     pub async fn start_shared() -> Self {
+        Self::start_shared_with(|_| ()).await
+    }
+
+    /// As [`start_shared`](Self::start_shared), with these settings.
+    pub async fn start_shared_with(settings: fn(&mut ServerConfig)) -> Self {
         let servers = Some(AtomicU64::new(1));
         Self::first(World {
+            settings,
             engine: Arc::new(TestEngine::new(servers)),
             ..World::new()
         })

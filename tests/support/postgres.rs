@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
-        Mutex, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -274,7 +274,7 @@ impl Database<'_> {
         Login {
             dialer: DatabaseDialer::new(dialer, place, secrecy).unwrap(),
             user: USER.to_owned(),
-            password: None,
+            passwords: Arc::new(Vec::new),
             database: self.name.clone(),
             binding: LoginBinding::Prefer,
             connections: 4,
@@ -310,6 +310,16 @@ impl Database<'_> {
     /// The store, by a login.
     pub async fn try_open(&self, login: Login) -> Result<Postgres, EngineError> {
         Postgres::open(login, PATIENCE).await
+    }
+
+    /// The database's processes that serve programs.
+    pub fn sessions(&self) -> Vec<Pid> {
+        let pids = self.sql(
+            "SELECT pid FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name LIKE 'certctl%'",
+        );
+        let pids = pids.lines().map(|pid| pid.parse().expect("a number"));
+        pids.map(Pid::from_raw).collect()
     }
 
     /// Runs SQL in it.

@@ -7,12 +7,17 @@ use super::{
 use crate::{
     app::VERSION,
     clock::Clock,
+    config::BackupConfig,
     crypt::MachineKey,
     store::{
         Store,
-        backup::{Header, Hidden, Keys, Lock, Progress, Reader, Recipient, Since, Writer, capture},
+        backup::{
+            BackupError, Header, Hidden, Keys, Lock, Progress, Reader, Recipient, Since, Writer,
+            capture,
+        },
     },
 };
+use secrecy::ExposeSecret;
 use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -27,8 +32,8 @@ const PURPOSE: &str = "backup identity";
 pub struct Source<'a> {
     /// The store.
     pub store: &'a Store,
-    /// The machine key that opens its key ring.
-    pub machine: &'a MachineKey,
+    /// The machine key that opens its key ring, where that is at hand.
+    pub machine: Option<&'a MachineKey>,
     /// The ways to sinks.
     pub ways: Ways<'a>,
     /// The time.
@@ -53,23 +58,37 @@ pub fn keys_of(machine: &MachineKey) -> Keys {
 }
 
 impl Locking {
-    fn lock(&self, machine: &MachineKey) -> Lock {
+    /// As configured.
+    pub(in crate::app) fn configured(config: &BackupConfig) -> Result<Self, BackupError> {
+        if let Some(text) = &config.passphrase {
+            let passphrase = text.expose_secret().to_owned();
+            return Ok(Self::Passphrase(Zeroizing::new(passphrase)));
+        }
+        let recipients = config.encrypt_to.iter().map(|text| text.parse());
+        Ok(Self::Recipients(recipients.collect::<Result<_, _>>()?))
+    }
+
+    /// For whom is to open it, and whoever makes it.
+    fn lock(&self, own: &Keys) -> Lock {
         match self {
             Self::WithoutKeys => Lock::Open,
             Self::Passphrase(passphrase) => Lock::Passphrase(passphrase.clone()),
             Self::Recipients(recipients) => {
-                let own = keys_of(machine).recipients();
-                Lock::Recipients(recipients.iter().cloned().chain(own).collect())
+                let all = recipients.iter().cloned().chain(own.recipients());
+                Lock::Recipients(all.collect())
             }
         }
     }
 
     /// What opens the backup here.
     pub(in crate::app) fn keys(&self, machine: &MachineKey) -> Keys {
-        let keys = keys_of(machine);
+        self.with(keys_of(machine))
+    }
+
+    fn with(&self, own: Keys) -> Keys {
         match self {
-            Self::Passphrase(passphrase) => keys.passphrase(passphrase.clone()),
-            Self::WithoutKeys | Self::Recipients(_) => keys,
+            Self::Passphrase(passphrase) => own.passphrase(passphrase.clone()),
+            Self::WithoutKeys | Self::Recipients(_) => own,
         }
     }
 }
@@ -98,12 +117,15 @@ pub async fn create(
         )));
     }
     header.since = since.map(|since| since.seq);
-    if !matches!(locking, Locking::WithoutKeys) {
-        let text = source.machine.to_text();
+    if let Some(machine) = source.machine
+        && !matches!(locking, Locking::WithoutKeys)
+    {
+        let text = machine.to_text();
         header.machine_key = Some(Hidden(text.trim_end().to_owned()));
     }
     let mut stored = Stored::of(&header);
-    let lock = locking.lock(source.machine);
+    let own = source.machine.map_or_else(Keys::passing, keys_of);
+    let lock = locking.lock(&own);
     let pending = sink.begin(source.ways, &stored.name)?;
     let written = async {
         let mut out = Writer::new(pending, &lock, header)?;
@@ -113,7 +135,7 @@ pub async fn create(
     let (mut pending, ending) = written.await.map_err(BackupFailure::of_capture)?;
     drop(state);
 
-    let keys = locking.keys(source.machine);
+    let keys = locking.with(own);
     let bad = |e: String| BackupFailure::verify(&stored.name, e);
     let reread = pending.reread()?;
     let (_, found) = Reader::new(reread, &keys)

@@ -6,7 +6,7 @@ use super::{
     verify,
 };
 use crate::{
-    app::{StartError, database, start::machine_engine},
+    app::{StartError, database, start::found_engine},
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{MachineKey, OsRng},
@@ -30,7 +30,8 @@ pub struct Machine {
     rng: Arc<dyn Rng>,
     s3: Option<S3Access>,
     config: ServerConfig,
-    key: Option<MachineKey>,
+    /// Why not, where there is one that cannot be read.
+    key: Result<Option<MachineKey>, String>,
 }
 
 /// A backup somewhere.
@@ -67,14 +68,15 @@ impl std::str::FromStr for Place {
 }
 
 impl Machine {
-    /// This one. A machine key that this user may not read is as none: a server makes the backups.
+    /// This one. A machine key that this user may not read is missed only by what needs it: a
+    /// server makes the backups.
     ///
     /// # Errors
     /// When there is no way to S3.
     pub fn this(config: ServerConfig) -> Result<Self, BackupFailure> {
         let files: Arc<dyn Files> = Arc::new(Disk);
         Ok(Self {
-            key: machine_key(&*files, &config.data_dir).ok().flatten(),
+            key: machine_key(&*files, &config).map_err(|e| e.to_string()),
             files,
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
@@ -102,11 +104,19 @@ impl Machine {
             files: &*self.files,
             clock: &*self.clock,
             rng: &*self.rng,
-            machine: self.key.as_ref(),
+            machine: self.key.as_ref().ok().and_then(Option::as_ref),
         }
     }
 
-    fn source<'a>(&'a self, store: &'a Store, machine: &'a MachineKey) -> Source<'a> {
+    /// The machine key, where there is none or it can be read.
+    fn key(&self) -> Result<Option<&MachineKey>, BackupFailure> {
+        let key = self.key.as_ref().map(Option::as_ref);
+        key.map_err(|e| {
+            BackupFailure::Refused(format!("{e}: be the user that the server runs as, or root"))
+        })
+    }
+
+    fn source<'a>(&'a self, store: &'a Store, machine: Option<&'a MachineKey>) -> Source<'a> {
         Source {
             store,
             machine,
@@ -129,14 +139,14 @@ impl Machine {
         let dir = &self.config.data_dir;
         let file = self.files.metadata(&dir.join(STORE_FILE))?;
         let there = self.config.database.is_some() || file.is_some();
-        let (Some(machine), true) = (&self.key, there) else {
+        let (Some(machine), true) = (self.key()?, there) else {
             return Err(BackupFailure::Refused(format!(
                 "{} holds no store with its machine.key: name the server's data directory by \
                  --data-dir",
                 dir.display()
             )));
         };
-        let engine = machine_engine(&self.config).await.map_err(|e| match e {
+        let engine = found_engine(&self.config).await.map_err(|e| match e {
             StartError::InUse(_) => BackupFailure::Refused(format!(
                 "a server runs on {} and does not answer on its socket: name the socket by \
                  --socket, or stop it",
@@ -146,31 +156,39 @@ impl Machine {
         })?;
         let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
         let store = store.map_err(BackupFailure::capture)?;
-        let source = self.source(&store, machine);
+        let source = self.source(&store, Some(machine));
         create(source, sink, locking, since, progress).await
     }
 
-    /// Makes a backup of a store that this process has open, in `backups` of the data directory,
-    /// and reads it to its end; gives where it is. The key that opens its secrets stays where it is.
+    /// Makes a backup of a store that this process has open, and reads it to its end before it is
+    /// there under its name; gives where it is. It goes where backups are configured to go, and
+    /// otherwise, without the key that opens its secrets, into `backups` of the data directory. A
+    /// machine key is not needed.
     ///
     /// # Errors
-    /// When there is no machine key, or a step of it fails.
+    /// When a step of it fails.
     pub async fn create_of(&self, store: &Store) -> Result<Place, BackupFailure> {
-        let machine = self.key.as_ref().ok_or_else(|| {
-            let dir = self.config.data_dir.display();
-            BackupFailure::Refused(format!("{dir} holds no machine.key that can be read"))
-        })?;
-        let source = self.source(store, machine);
-        let dir = self.config.data_dir.join("backups");
-        self.files.make_dir(&dir, 0o700)?;
-        let sink = Sink::Dir(dir);
-        let made = create(source, &sink, &Locking::WithoutKeys, None, &mut |_| {}).await?;
-        let place = Place {
+        let (sink, locking) = match &self.config.backup {
+            Some(config) => {
+                let sink = config.sink.parse().map_err(BackupFailure::Refused)?;
+                let locking = Locking::configured(config);
+                (
+                    sink,
+                    locking.map_err(|e| BackupFailure::Refused(e.to_string()))?,
+                )
+            }
+            None => {
+                let dir = self.config.data_dir.join("backups");
+                self.files.make_dir(&dir, 0o700)?;
+                (Sink::Dir(dir), Locking::WithoutKeys)
+            }
+        };
+        let source = self.source(store, self.bench().machine);
+        let made = create(source, &sink, &locking, None, &mut |_| {}).await?;
+        Ok(Place {
             sink,
             name: made.name,
-        };
-        self.verify(&place, Keys::default(), &mut |_| {}).await?;
-        Ok(place)
+        })
     }
 
     /// The backups in a sink, oldest first.
@@ -277,6 +295,8 @@ impl Machine {
         dry_run: bool,
         progress: Progress<'_>,
     ) -> Result<Restored, BackupFailure> {
+        // One that is there and cannot be read is not replaced by the backup's.
+        self.key()?;
         let name = places.first().map_or("", |place| place.name.as_str());
         let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
         let wanted = Restore {
@@ -289,7 +309,7 @@ impl Machine {
         let Some(database) = &self.config.database else {
             return restore(wanted, bundles, self.bench(), progress).await;
         };
-        let login = database::login(database, &*self.files);
+        let login = database::login(database, &self.files);
         let login = login.map_err(|e| BackupFailure::Refused(e.to_string()))?;
         restore_database(login, wanted, bundles, self.bench(), progress).await
     }

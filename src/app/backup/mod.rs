@@ -7,6 +7,7 @@ mod machine;
 mod prove;
 mod restore;
 mod s3;
+mod scratch;
 mod sink;
 
 pub(super) use create::keys_of;
@@ -17,17 +18,19 @@ pub use machine::{Machine, Place};
 pub use prove::{Bench, Bundle, Proof, prove, verify};
 pub use restore::{Restore, Restored, restore};
 pub use s3::S3Access;
+pub(super) use scratch::remove_left;
 pub use sink::{Proven, Sink, Stored, Ways};
 
 pub use crate::store::backup::{Keys, Recipient, Since};
 
 use crate::{
+    config::ServerConfig,
     crypt::{MachineKey, RingError},
-    net::CallError,
-    store::{CommitError, StoreError, backup::BackupError},
+    store::{CommitError, EngineError, StoreError, backup::BackupError},
     sys::{FileError, Files},
 };
-use std::path::Path;
+use secrecy::ExposeSecret;
+use std::fmt::Display;
 
 /// The machine key, in the data directory.
 pub const MACHINE_KEY: &str = "machine.key";
@@ -65,6 +68,14 @@ pub enum BackupFailure {
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Where something is read from, or a scratch store is kept.
+    #[error("{name} was not looked at to its end: {reason}")]
+    Storage {
+        /// Which backup.
+        name: String,
+        /// What happened.
+        reason: String,
+    },
 }
 
 impl BackupFailure {
@@ -94,7 +105,7 @@ impl BackupFailure {
             Self::Verify { .. } => "verify",
             Self::Sink { .. } => "upload",
             Self::Refused(_) => "refused",
-            Self::File(_) => "file",
+            Self::File(_) | Self::Storage { .. } => "file",
         }
     }
 }
@@ -105,49 +116,88 @@ impl From<RingError> for BackupFailure {
     }
 }
 
-/// What is wrong with a scratch store is wrong with the backup that it was made of.
-struct Unproven(String);
+/// Why a backup, or the store that was made of it, does not prove itself.
+enum Unproven {
+    /// It is not good: what is wrong with a scratch store is wrong with what it was made of.
+    Bad(String),
+    /// What it is read from or the scratch store is written to fails, which says nothing of it.
+    Unread(String),
+}
 
+impl Unproven {
+    fn of(self, name: &str) -> BackupFailure {
+        let name = name.to_owned();
+        match self {
+            Self::Bad(reason) => BackupFailure::Verify { name, reason },
+            Self::Unread(reason) => BackupFailure::Storage { name, reason },
+        }
+    }
+
+    fn told(bad: bool, e: &dyn Display) -> Self {
+        match bad {
+            true => Self::Bad(e.to_string()),
+            false => Self::Unread(e.to_string()),
+        }
+    }
+}
+
+/// Whether a store's failure is one of what is in it.
+fn is_of_content(e: &EngineError) -> bool {
+    matches!(e, EngineError::Corrupt(_) | EngineError::Format { .. })
+}
+
+impl From<EngineError> for Unproven {
+    fn from(e: EngineError) -> Self {
+        Self::told(is_of_content(&e), &e)
+    }
+}
 impl From<BackupError> for Unproven {
     fn from(e: BackupError) -> Self {
-        Self(e.to_string())
+        match e {
+            BackupError::Engine(e) => e.into(),
+            BackupError::Store(e) => e.into(),
+            e => Self::told(!matches!(e, BackupError::Io(_)), &e),
+        }
     }
 }
 impl From<StoreError> for Unproven {
     fn from(e: StoreError) -> Self {
-        Self(e.to_string())
+        match e {
+            StoreError::Engine(e) => e.into(),
+            StoreError::Commit(e) => e.into(),
+            e => Self::Bad(e.to_string()),
+        }
     }
 }
 impl From<CommitError> for Unproven {
     fn from(e: CommitError) -> Self {
-        Self(e.to_string())
-    }
-}
-impl From<FileError> for Unproven {
-    fn from(e: FileError) -> Self {
-        Self(e.to_string())
+        match e {
+            CommitError::Engine(e) => e.into(),
+            CommitError::Busy | CommitError::Stopped | CommitError::Unknown => {
+                Self::Unread(e.to_string())
+            }
+            e => Self::Bad(e.to_string()),
+        }
     }
 }
 impl From<RingError> for Unproven {
     fn from(e: RingError) -> Self {
-        Self(e.to_string())
-    }
-}
-impl From<CallError> for Unproven {
-    fn from(e: CallError) -> Self {
-        Self(e.to_string())
+        Self::Bad(e.to_string())
     }
 }
 
-/// The machine key of a data directory, where it has one.
+/// The machine key that is configured, or that of the data directory, where there is one.
 ///
 /// # Errors
 /// When there is a file that cannot be read or holds something else.
 pub fn machine_key(
     files: &dyn Files,
-    data_dir: &Path,
+    config: &ServerConfig,
 ) -> Result<Option<MachineKey>, BackupFailure> {
-    match files.read(&data_dir.join(MACHINE_KEY), 1024) {
+    if let Some(text) = &config.machine_key {
+        return Ok(Some(MachineKey::from_text(text.expose_secret())?));
+    }
+    match files.read(&config.data_dir.join(MACHINE_KEY), 1024) {
         Ok(text) => Ok(Some(MachineKey::from_text(&String::from_utf8_lossy(
             &text,
         ))?)),

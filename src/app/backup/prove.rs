@@ -1,6 +1,6 @@
 //! Proves backups: by reading them, and by restoring them into a scratch store.
 
-use super::{BackupFailure, Unproven, create::keys_of};
+use super::{BackupFailure, Unproven, create::keys_of, scratch::Scratch};
 use crate::{
     app::{birth::key_place, known},
     clock::{Clock, Rng, Time},
@@ -54,13 +54,13 @@ pub fn verify(
 ) -> Result<(Header, Ending), BackupFailure> {
     Reader::new(from, keys)
         .and_then(|reader| reader.verify(progress))
-        .map_err(|e| BackupFailure::verify(name, e))
+        .map_err(|e| Unproven::from(e).of(name))
 }
 
 /// A store that was made of bundles.
 pub(super) struct Raised {
     pub store: Store,
-    /// The bundles' last header.
+    /// The bundles' last header, with the newest machine key.
     pub header: Header,
     /// What opens its key ring.
     pub machine: MachineKey,
@@ -110,23 +110,14 @@ pub async fn prove(
     scratch: &Path,
     progress: Progress<'_>,
 ) -> Result<Proof, BackupFailure> {
-    let scratch = scratch.join("verify.scratch");
-    bench.files.remove_tree(&scratch)?;
-    bench.files.make_dir(&scratch, 0o700)?;
+    let scratch = Scratch::make(bench, scratch, "verify")?;
     let raised = async {
-        let engine = Redb::open(&scratch.join("scratch.redb")).map_err(BackupError::from)?;
+        let engine = Redb::open(&scratch.path().join("scratch.redb"))?;
         raise(bundles, Arc::new(engine), bench, 0, progress).await
     };
-    let raised = raised.await;
-    let proof = match raised {
-        Ok(raised) => {
-            raised.store.close().await;
-            Ok(raised.proof)
-        }
-        Err(Unproven(e)) => Err(BackupFailure::verify(name, e)),
-    };
-    bench.files.remove_tree(&scratch)?;
-    proof
+    let raised = raised.await.map_err(|e: Unproven| e.of(name))?;
+    raised.store.close().await;
+    Ok(raised.proof)
 }
 
 /// Makes a store of bundles, in an empty engine: in an epoch after its own and that of `before`.
@@ -140,20 +131,20 @@ pub(super) async fn raise(
     let epoch = |header: &Header| next_epoch(header.seq.max(before));
     let loaded = load(bundles, &*engine, epoch, progress).await?;
     let state = engine.snapshot(Instant::now() + LONGEST).await;
-    let state = state.map_err(BackupError::from)?;
+    let state = state?;
     compare(&*state, &loaded).await?;
     drop(state);
     let Loaded { header, ending } = loaded;
 
     let store = Store::start(engine, Committer::Inline, Box::new(|_| {}))
-        .map_err(|e| Unproven(e.to_string()))?;
+        .map_err(|e| Unproven::Unread(e.to_string()))?;
     let now = bench.clock.now();
     let indexed = store.build_indexes(COLLECTIONS, now, || bench.commit_id());
     indexed.await?;
     let audit_entries = store.verify_stream(AUDIT).await?;
 
     let ring = store.get::<RingRow>(&known("ring")).await?;
-    let ring = ring.ok_or_else(|| Unproven("it holds no key ring".to_owned()))?;
+    let ring = ring.ok_or_else(|| Unproven::Bad("it holds no key ring".to_owned()))?;
     let (machine, opened) = opened(&ring, &header, bench.machine)?;
     let nodes = store.every::<CaNode>().await?;
     let mut ca_keys = 0;
@@ -194,7 +185,7 @@ fn opened(
         (None, None) => {
             let why = "it was made without keys, and there is no machine.key here that opens its \
                        secrets";
-            return Err(Unproven(why.to_owned()));
+            return Err(Unproven::Bad(why.to_owned()));
         }
     };
     match KeyRing::open_ring(&ring.ring, &machine) {
@@ -202,7 +193,7 @@ fn opened(
         Err(RingError::WrongKey) => {
             let why = "it was made without keys, and the machine.key here is another than the one \
                        that its secrets were sealed with";
-            Err(Unproven(why.to_owned()))
+            Err(Unproven::Bad(why.to_owned()))
         }
         Err(e) => Err(e.into()),
     }
@@ -214,7 +205,7 @@ async fn sign(node: &CaNode, ring: &KeyRing) -> Result<bool, Unproven> {
     if node.sealed_key.is_empty() {
         return Ok(false);
     }
-    let bad = |what: &str| Unproven(format!("the CA {}: {what}", node.id));
+    let bad = |what: &str| Unproven::Bad(format!("the CA {}: {what}", node.id));
     let sealed: Sealed = node.sealed_key.parse()?;
     let key = ring.open(key_place(node.id.as_str()), &sealed);
     let key = key.map_err(|e| bad(&e.to_string()))?;

@@ -3,6 +3,7 @@
 use super::{
     BackupFailure, MACHINE_KEY, STORE_FILE, Unproven,
     prove::{Bench, Bundle, Proof, Raised, raise},
+    scratch::{Scratch, remove_left},
 };
 use crate::{
     app::known,
@@ -13,6 +14,7 @@ use crate::{
         AUDIT, Engine, EngineError, Key, Login, Redb, Replacement,
         backup::{BackupError, Header, Progress},
     },
+    sys::{Metadata, Owner},
 };
 use futures_util::Stream;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -21,8 +23,6 @@ use tokio::time::Instant;
 /// Lists that were published after the backup have numbers that the store does not know; theirs
 /// are passed over by as many as no CA makes in a century.
 const CRL_GAP: i64 = 1 << 20;
-/// What is being restored stands here until it is whole, in the data directory.
-const SCRATCH: &str = "restore.scratch";
 
 /// What to restore.
 pub struct Restore<'a> {
@@ -99,25 +99,24 @@ pub async fn restore(
     bench.files.make_dir(into, 0o700)?;
     // Open until the end, so that no server opens it.
     let (old, engine) = old(bench, into).await?;
-    let scratch = into.join(SCRATCH);
-    bench.files.remove_tree(&scratch)?;
-    bench.files.make_dir(&scratch, 0o700)?;
+    if let Err(error) = remove_left(bench.files, into) {
+        tracing::warn!(%error, "what a crash left of a restore was not removed");
+    }
+    let scratch = Scratch::make(bench, into, "restore")?;
     let made = async {
-        let engine = Redb::open(&scratch.join(STORE_FILE)).map_err(BackupError::from)?;
+        let engine = Redb::open(&scratch.path().join(STORE_FILE))?;
         made(&wanted, bundles, Arc::new(engine), &old, bench, progress).await
     };
-    let outcome = match made.await {
-        Err(Unproven(e)) => Err(BackupFailure::verify(wanted.name, e)),
-        Ok(made) if wanted.dry_run => Ok(made.restored(None, &old)),
-        Ok(made) => {
-            let switched = made.machine_key(into, bench);
-            let switched = switched.and_then(|()| switch(&old, &scratch, into, bench));
-            switched.map(|kept| made.restored(kept, &old))
+    let made = made.await.map_err(|e: Unproven| e.of(wanted.name))?;
+    let kept = match wanted.dry_run {
+        true => None,
+        false => {
+            made.machine_key(&scratch, into, bench)?;
+            switch(&old, &scratch, into, bench)?
         }
     };
-    bench.files.remove_tree(&scratch)?;
     drop(engine);
-    outcome
+    Ok(made.restored(kept, &old))
 }
 
 /// Restores a backup into a database of which no server has the store open. Until the last step,
@@ -138,17 +137,17 @@ pub(super) async fn restore_database(
         Some(engine) => Old::of(&engine).await,
         None => Old::default(),
     };
+    let scratch = Scratch::make(bench, wanted.into, "restore")?;
     let made = async {
-        let engine = replacement.new_store().await.map_err(BackupError::from)?;
+        let engine = replacement.new_store().await?;
         made(&wanted, bundles, Arc::new(engine), &old, bench, progress).await
     };
     let done = async {
-        let made = made.await;
-        let made = made.map_err(|Unproven(e)| BackupFailure::verify(wanted.name, e))?;
+        let made = made.await.map_err(|e: Unproven| e.of(wanted.name))?;
         if wanted.dry_run {
             return Ok(made.restored(None, &old));
         }
-        made.machine_key(wanted.into, bench)?;
+        made.machine_key(&scratch, wanted.into, bench)?;
         let time = compact(bench.clock.now()).to_lowercase().replace('.', "_");
         let kept = format!("certctl_store_pre_restore_{time}");
         let was_there = replacement.switch(&kept).await.map_err(refused)?;
@@ -180,13 +179,20 @@ struct Made {
 
 impl Made {
     /// Puts the machine key beside which it opens where a server looks for it.
-    fn machine_key(&self, data_dir: &Path, bench: Bench<'_>) -> Result<(), BackupFailure> {
-        if bench.machine.is_none() {
-            let path = data_dir.join(MACHINE_KEY);
-            let text = self.machine.to_text();
-            bench.files.write_durable(&path, text.as_bytes(), 0o600)?;
+    /// What stands there is never replaced.
+    fn machine_key(
+        &self,
+        scratch: &Scratch<'_>,
+        data_dir: &Path,
+        bench: Bench<'_>,
+    ) -> Result<(), BackupFailure> {
+        if bench.machine.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let new = scratch.path().join(MACHINE_KEY);
+        let text = self.machine.to_text();
+        bench.files.write_durable(&new, text.as_bytes(), 0o600)?;
+        place_new(&new, &data_dir.join(MACHINE_KEY), bench)
     }
 
     fn restored(&self, kept: Option<String>, old: &Old) -> Restored {
@@ -242,6 +248,33 @@ async fn old(bench: Bench<'_>, into: &Path) -> Result<(Old, Option<Redb>), Backu
             ))
         }
     }
+}
+
+/// Gives a new file its place, where there is nothing: a server may have been started meanwhile.
+fn place_new(new: &Path, place: &Path, bench: Bench<'_>) -> Result<(), BackupFailure> {
+    give_to_owner(new, place, bench)?;
+    match bench.files.link(new, place) {
+        Err(e) if e.is_taken() => Err(BackupFailure::Refused(format!(
+            "{} was made meanwhile, perhaps by a server that was started: the backup is not in \
+             the place of the store",
+            place.display()
+        ))),
+        placed => Ok(placed?),
+    }
+}
+
+/// Gives what is new to whoever owns the directory that it is for: who restores is not always the
+/// user that the server runs as.
+fn give_to_owner(new: &Path, place: &Path, bench: Bench<'_>) -> Result<(), BackupFailure> {
+    let look = |path: &Path| bench.files.metadata(path);
+    let home = place.parent().map(look).transpose()?.flatten();
+    if let (Some(new_file), Some(home)) = (look(new)?, home)
+        && new_file.uid != home.uid
+    {
+        let Metadata { uid, gid, .. } = home;
+        bench.files.give(new, Owner { uid, gid })?;
+    }
+    Ok(())
 }
 
 /// A moment as a part of a name.
@@ -301,26 +334,29 @@ async fn write_down(
     Ok(())
 }
 
-/// Keeps the old store under another name, then puts the new one in its place by one rename.
+/// Keeps the old store under another name, then puts the new one in its place by one rename; where
+/// there was none, nobody may have made one meanwhile.
 fn switch(
     old: &Old,
-    scratch: &Path,
+    scratch: &Scratch<'_>,
     into: &Path,
     bench: Bench<'_>,
 ) -> Result<Option<String>, BackupFailure> {
-    let place = into.join(STORE_FILE);
-    let mut kept = None;
-    if old.exists {
-        let time = compact(bench.clock.now());
-        let dir = into.join(format!("pre-restore-{time}"));
-        bench.files.make_dir(&dir, 0o700)?;
-        bench.files.link(&place, &dir.join(STORE_FILE))?;
-        let machine = into.join(MACHINE_KEY);
-        if bench.files.metadata(&machine)?.is_some() {
-            bench.files.link(&machine, &dir.join(MACHINE_KEY))?;
-        }
-        kept = Some(dir.display().to_string());
+    let (new, place) = (scratch.path().join(STORE_FILE), into.join(STORE_FILE));
+    if !old.exists {
+        place_new(&new, &place, bench)?;
+        return Ok(None);
     }
-    bench.files.rename(&scratch.join(STORE_FILE), &place)?;
-    Ok(kept)
+    let time = compact(bench.clock.now());
+    let dir = into.join(format!("pre-restore-{time}"));
+    bench.files.make_dir(&dir, 0o700)?;
+    give_to_owner(&dir, &dir, bench)?;
+    bench.files.link(&place, &dir.join(STORE_FILE))?;
+    let machine = into.join(MACHINE_KEY);
+    if bench.files.metadata(&machine)?.is_some() {
+        bench.files.link(&machine, &dir.join(MACHINE_KEY))?;
+    }
+    give_to_owner(&new, &place, bench)?;
+    bench.files.rename(&new, &place)?;
+    Ok(Some(dir.display().to_string()))
 }

@@ -6,6 +6,7 @@ use crate::{
         StartError,
         backup::{S3Access, STORE_FILE},
         database,
+        start::disk,
     },
     clock::{Clock, SystemClock},
     config::{ConfigError, ServerConfig},
@@ -157,7 +158,7 @@ async fn of_database(config: &ServerConfig) -> Opened {
         return Opened::default();
     };
     let opened = async {
-        let login = database::login(database, &Disk)?;
+        let login = database::login(database, &disk())?;
         Ok::<_, StartError>(Postgres::find(login, Duration::ZERO).await?)
     };
     match opened.await {

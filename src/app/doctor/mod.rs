@@ -96,7 +96,7 @@ async fn guarded(check: &'static str, look: impl Future<Output = Found>) -> Vec<
                 check,
                 "",
                 format!("it could not be looked at: {e}"),
-                "once the database answers, look again",
+                "once the database answers (`certctl db ping`), look again",
             )];
         }
         Ok(Err(e)) => e.to_string(),

@@ -15,7 +15,7 @@ use crate::{
     pki::Certificate,
     store::{Ping, Postgres, RingRow, Store},
 };
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// The newest backup is to be younger.
 const STALE: Duration = Duration::from_secs(36 * 3_600);
@@ -150,7 +150,8 @@ pub(super) async fn database(ground: &Ground<'_>) -> Vec<Finding> {
         return Vec::new();
     };
     let pinged = async {
-        let login = database::login(config, ground.files)?;
+        let known = database::passwords_now(config, ground.files);
+        let login = database::login_by(config, ground.files, Arc::new(move || known.clone()))?;
         Ok::<_, StartError>(Postgres::ping(login).await?)
     };
     let name = format!("{}/{}", config.host, config.name);
@@ -160,7 +161,7 @@ pub(super) async fn database(ground: &Ground<'_>) -> Vec<Finding> {
             "database",
             name,
             e.to_string(),
-            "see that it runs; its address is CERTCTL_DATABASE_URL",
+            "`certctl db ping` tells more; the address is CERTCTL_DATABASE_URL",
         )],
     }
 }

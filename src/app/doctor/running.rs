@@ -48,25 +48,21 @@ impl App {
         Ok(self.doctor.with(|state| state.clone()))
     }
 
-    /// Begins a look, which goes on when the caller has gone.
-    ///
-    /// # Errors
-    /// [`AppError::Conflict`] while another goes on.
+    /// Begins a look, which goes on when the caller has gone. While another goes on, that is the
+    /// one.
     pub fn start_doctor(
         self: &Arc<Self>,
         who: &Principal,
         quick: bool,
     ) -> Result<DoctorState, AppError> {
         require(who, Permission::DoctorRun)?;
-        let free = self.doctor.with(|state| {
-            let free = state.running.is_none();
+        let (looks, state) = self.doctor.with(|state| {
+            let looks = state.running.is_some();
             state.running.get_or_insert(0);
-            free
+            (looks, state.clone())
         });
-        if !free {
-            return Err(AppError::Conflict(
-                "the doctor looks already: wait for its end".into(),
-            ));
+        if looks {
+            return Ok(state);
         }
         let (app, began) = (Arc::clone(self), self.now());
         let runtime = tokio::runtime::Handle::current();
@@ -91,7 +87,7 @@ impl App {
                 });
             });
         });
-        Ok(self.doctor.with(|state| state.clone()))
+        Ok(state)
     }
 
     async fn examine(&self, thorough: bool) -> Vec<Finding> {

@@ -30,7 +30,7 @@ pub(super) async fn ring(ground: &Ground<'_>, store: &Store) -> Found {
         "put back the {MACHINE_KEY} that was made with this store, or restore a backup that was \
          made with its keys: `certctl restore BACKUP --identity FILE`"
     );
-    let machine = match machine_key(ground.files, &ground.config.data_dir) {
+    let machine = match machine_key(ground.files, &ground.config) {
         Ok(Some(machine)) => machine,
         Ok(None) => {
             let what = "it is missing, and the store was sealed with it";
@@ -122,7 +122,7 @@ fn end(id: &crate::id::Id, end: Time, now: Time) -> Option<Finding> {
         "it signs the server's own certificate, and agents pin it: they are enrolled anew once \
          another is made in a new store"
     } else {
-        "make another CA (`certctl issuers create --name NAME`), have it trusted where the old one \
+        "make another CA (`certctl issuers create NAME`), have it trusted where the old one \
          is, and let certificates be issued by it"
     };
     let at = end.whole_seconds();

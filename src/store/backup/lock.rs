@@ -96,6 +96,14 @@ impl Keys {
         self
     }
 
+    /// An identity that nobody keeps: by it, whoever makes a bundle for others can read it back.
+    pub fn passing() -> Self {
+        Self {
+            passphrase: None,
+            identities: vec![age::x25519::Identity::generate()],
+        }
+    }
+
     /// These, and those of another.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {

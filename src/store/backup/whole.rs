@@ -223,7 +223,8 @@ async fn new_rows<W: Write + Send>(
 /// What was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
-    /// The header of the last bundle.
+    /// The header of the last bundle, with the machine key of the last one that has one: it opens
+    /// what follows too.
     pub header: Header,
     /// The ending of the only bundle; `None` where increments followed a base.
     pub ending: Option<Ending>,
@@ -257,9 +258,16 @@ pub async fn load<R: Read + Send>(
                 break ending;
             }
         };
+        let mut header = bundle.header().clone();
+        let alone = loaded.is_none();
+        if let Some(before) = loaded
+            && header.machine_key.is_none()
+        {
+            header.machine_key = before.header.machine_key;
+        }
         loaded = Some(Loaded {
-            header: bundle.header().clone(),
-            ending: loaded.is_none().then_some(ending),
+            header,
+            ending: alone.then_some(ending),
         });
     }
     let loaded = loaded.ok_or(BackupError::NoBackup)?;

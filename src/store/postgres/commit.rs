@@ -335,6 +335,7 @@ struct Writing<'a> {
     count: (Vec<&'a str>, Vec<&'a [u8]>, Vec<i64>),
     uncount: (Vec<&'a str>, Vec<&'a [u8]>),
     counters: (Vec<&'a [u8]>, Vec<i64>),
+    forgotten: (Vec<&'a [u8]>,),
     heads: (Vec<&'a str>, Vec<i64>, Vec<&'a [u8]>),
     entries: Entries<'a>,
     taken: Entries<'a>,
@@ -371,8 +372,13 @@ impl<'a> Writing<'a> {
             }
         }
         for (name, value) in &changes.counters {
-            all.counters.0.push(name);
-            all.counters.1.push(*value);
+            match value {
+                Some(value) => {
+                    all.counters.0.push(name);
+                    all.counters.1.push(*value);
+                }
+                None => all.forgotten.0.push(name),
+            }
         }
         for (stream, head) in &changes.heads {
             all.heads.0.push(stream);
@@ -456,6 +462,7 @@ impl<'a> Writing<'a> {
             count: count [0, 1, 2];
             uncount: uncount [0, 1];
             set_counters: counters [0, 1];
+            forget_counters: forgotten [0];
             set_heads: heads [0, 1, 2];
             append: entries [0, 1, 2, 3];
             take_over: taken [0, 1, 2, 3];

@@ -71,7 +71,7 @@ impl Replacement {
     pub async fn new_store(&self) -> Result<Postgres, EngineError> {
         self.forget().await?;
         let store = self.store(Schema::RESTORED);
-        make(&store.connector, true).await?;
+        make(&store.connector).await?;
         Ok(store)
     }
 

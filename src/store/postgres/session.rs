@@ -60,6 +60,10 @@ const STATE: &str = "SELECT pg_is_in_recovery(), current_setting('server_encodin
 /// The oldest version that does.
 const OLDEST: i32 = 150_000;
 
+/// Gives the passwords that may be the user's, asked before each connection: the next is tried
+/// where one is refused. None where the user needs none.
+pub type Passwords = Arc<dyn Fn() -> Vec<SecretString> + Send + Sync>;
+
 /// Who logs in where.
 #[derive(Clone)]
 pub struct Login {
@@ -67,8 +71,8 @@ pub struct Login {
     pub dialer: DatabaseDialer,
     /// The database's user.
     pub user: String,
-    /// Its password, where it needs one.
-    pub password: Option<SecretString>,
+    /// Its passwords.
+    pub passwords: Passwords,
     /// The database.
     pub database: String,
     /// Whether the login is bound to TLS.
@@ -256,10 +260,26 @@ impl Connector {
     }
 
     async fn connect(&self) -> Result<(Client, Connection<Wire, Secured>), EngineError> {
+        let mut passwords = (self.login.passwords)().into_iter();
+        let mut password = passwords.next();
+        loop {
+            match self.connect_by(password.as_ref()).await {
+                Err(e @ EngineError::Password(_)) => match passwords.next() {
+                    Some(next) => password = Some(next),
+                    None => return Err(e),
+                },
+                connected => return connected,
+            }
+        }
+    }
+
+    async fn connect_by(
+        &self,
+        password: Option<&SecretString>,
+    ) -> Result<(Client, Connection<Wire, Secured>), EngineError> {
         let Login {
             dialer,
             user,
-            password,
             database,
             binding,
             ..

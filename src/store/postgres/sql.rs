@@ -130,6 +130,7 @@ statements! {
     set_counters = "INSERT INTO certctl_store.counters (name, value) \
                     SELECT * FROM unnest($1::bytea[], $2::int8[]) \
                     ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    forget_counters = "DELETE FROM certctl_store.counters WHERE name = ANY ($1::bytea[])";
     set_heads = "INSERT INTO certctl_store.streams (name, number, link) \
                  SELECT * FROM unnest($1::text[], $2::int8[], $3::bytea[]) \
                  ON CONFLICT (name) DO UPDATE SET number = excluded.number, link = excluded.link";

@@ -167,7 +167,10 @@ fn write(
 
     let mut counter = tx.open_table(COUNTER)?;
     for (key, value) in &changes.counters {
-        counter.insert(key.as_slice(), *value)?;
+        match value {
+            None => drop(counter.remove(key.as_slice())?),
+            Some(value) => drop(counter.insert(key.as_slice(), *value)?),
+        }
     }
     let mut entries = tx.open_table(STREAM)?;
     for (stream, entry) in &changes.entries {

@@ -1,0 +1,93 @@
+//! `certctl secrets`: the keys that seal what is secret in the store.
+
+use super::{CliError, Global, Output, backup::settings, client::Client, follow, output};
+use crate::{
+    api::shapes::{DataKeyShape, ResealedShape, SecretsShape},
+    app::{SecretsWork, secrets_of_machine},
+    config::Environment,
+};
+use clap::{Args, Subcommand};
+
+/// See and renew the keys that seal what is secret in the store.
+#[derive(Debug, Subcommand)]
+pub enum Secrets {
+    /// Show the data keys, and how many values each has sealed
+    Status,
+    /// Make a data key that seals from now on; what is sealed stays as it is until `reseal`
+    Rotate,
+    /// Seal with the newest data key what is sealed with older ones, and drop those
+    Reseal(Reseal),
+}
+
+/// What to seal anew.
+#[derive(Debug, Args)]
+pub struct Reseal {
+    /// Everything
+    #[arg(long, required = true)]
+    all: bool,
+}
+
+/// Runs it: by the server, or on the store where none runs.
+pub async fn run(command: Secrets, global: &Global, env: &Environment) -> Result<(), CliError> {
+    let named = global.server.is_some() || env.get("CERTCTL_SERVER_URL").is_some();
+    let client = Client::patient(global, env)?;
+    let bar = follow::spinner("asking the server", global.output);
+    let answered = match &command {
+        Secrets::Status => client
+            .get("/secrets")
+            .await
+            .map(SecretsShape::into_resealed),
+        Secrets::Rotate => {
+            let answer = client.post::<SecretsShape>("/secrets/rotate", &()).await;
+            answer.map(SecretsShape::into_resealed)
+        }
+        Secrets::Reseal(_) => client.post("/secrets/reseal", &()).await,
+    };
+    let done: ResealedShape = match answered {
+        Err(CliError::Unreachable(_)) if !named => {
+            let work = match command {
+                Secrets::Status => SecretsWork::Look,
+                Secrets::Rotate => SecretsWork::Rotate,
+                Secrets::Reseal(_) => SecretsWork::Reseal,
+            };
+            let progress = |values: u64| bar.set_message(format!("{values} values sealed anew"));
+            let config = settings(global, env)?;
+            secrets_of_machine(&config, work, &progress).await?.into()
+        }
+        answered => answered?,
+    };
+    bar.finish_and_clear();
+    if global.output == Output::Json {
+        return match command {
+            Secrets::Reseal(_) => output::json(&done),
+            _ => output::json(&SecretsShape { keys: done.keys }),
+        };
+    }
+    if matches!(command, Secrets::Reseal(_)) {
+        let dropped = match done.dropped.as_slice() {
+            [] => "no key was dropped".to_owned(),
+            names => format!("dropped: {}", names.join(", ")),
+        };
+        output::line(&format!("{} values sealed anew; {dropped}", done.resealed));
+    }
+    table(&done.keys);
+    Ok(())
+}
+
+impl SecretsShape {
+    fn into_resealed(self) -> ResealedShape {
+        ResealedShape {
+            resealed: 0,
+            dropped: Vec::new(),
+            keys: self.keys,
+        }
+    }
+}
+
+fn table(keys: &[DataKeyShape]) {
+    let rows = keys.iter().map(|key| {
+        let seals = if key.writes { "new values" } else { "-" };
+        vec![key.name.clone(), key.values.to_string(), seals.to_owned()]
+    });
+    output::table(&["KEY", "VALUES", "SEALS"], rows);
+}
