@@ -20,7 +20,7 @@ use crate::{
     app::{login, machine_engine},
     config::{DatabaseConfig, ServerConfig},
     store::{Engine, EngineError, Replacement},
-    sys::Disk,
+    sys::{Disk, Files},
 };
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -198,7 +198,7 @@ impl Place {
         let Some((_, config)) = &self.database else {
             return Ok(None);
         };
-        let files: Arc<dyn crate::sys::Files> = Arc::new(Disk);
+        let files: Arc<dyn Files> = Arc::new(Disk);
         let until = Instant::now() + PATIENCE;
         loop {
             match Replacement::begin(login(config, &files)?).await {

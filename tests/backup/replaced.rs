@@ -20,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 /// A disk that does so many things, and then fails at everything.
@@ -91,6 +92,14 @@ impl Files for Failing {
         self.step("rename", from)?;
         Disk.rename(from, to)
     }
+    fn make_own_dir(&self, path: &Path) -> Result<(), FileError> {
+        self.step("make", path)?;
+        Disk.make_own_dir(path)
+    }
+    fn give(&self, path: &Path, owner: FileOwner) -> Result<(), FileError> {
+        self.step("give", path)?;
+        Disk.give(path, owner)
+    }
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, FileError> {
         self.step("open", path)?;
         Disk.open(path)
@@ -107,11 +116,14 @@ async fn replace(
     name: &str,
     into: &Path,
 ) -> Result<Restored, String> {
+    // Each restore has a moment of its own, after which what it replaces is called.
+    scene.app.advance(Duration::from_secs(1));
     let who = Principal::system("test");
     let wanted = Restore {
         name,
         into,
         dry_run: false,
+        reconcile: false,
         who: &who,
     };
     let from = Disk.open(&scene.path().join(name)).unwrap();

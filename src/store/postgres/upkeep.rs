@@ -89,26 +89,18 @@ async fn change(login: Login, new: &SecretString, tasks: &Tasks) -> Result<(), E
     let with_new = {
         let new = new.clone();
         Login {
-            dialer: login.dialer.clone(),
-            user: login.user.clone(),
             passwords: Arc::new(move || vec![new.clone()]),
-            database: login.database.clone(),
-            binding: login.binding,
             connections: 1,
-            timeout: login.timeout,
+            ..login.clone()
         }
     };
     let mut refused = None;
     for old in passwords {
         let one = old.clone();
         let with_old = Login {
-            dialer: login.dialer.clone(),
-            user: login.user.clone(),
             passwords: Arc::new(move || vec![one.clone()]),
-            database: login.database.clone(),
-            binding: login.binding,
             connections: 1,
-            timeout: login.timeout,
+            ..login.clone()
         };
         let client = match Connector::new(with_old, tasks.clone()).client().await {
             Ok(client) => client,
