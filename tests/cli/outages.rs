@@ -165,8 +165,8 @@ async fn each_fault_of_a_database_is_said_and_ends_by_itself() {
         let found = database.sql("SELECT id FROM certctl.teams");
         found.lines().map(str::to_owned).collect()
     };
-    let made = clients.made.lock().unwrap();
-    let unknown = clients.unknown.lock().unwrap();
+    let made = std::mem::take(&mut *clients.made.lock().unwrap());
+    let unknown = std::mem::take(&mut *clients.unknown.lock().unwrap());
     println!(
         "{} made, {} refused, {} unknown",
         made.len(),

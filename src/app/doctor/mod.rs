@@ -2,7 +2,7 @@
 //! nothing. A running server looks at itself; where none runs, the command looks at the machine,
 //! at whatever of it can still be read.
 //!
-//! One check is one function: it is given a [`Ground`] and answers with what it found.
+//! One check is one function: it is given a `Ground` and answers with what it found.
 
 mod fleet;
 mod here;
