@@ -3,11 +3,12 @@
 use super::{
     App, AppError, StartError, audit,
     backup::{
-        BackupFailure, Bench, Keep, Locking, Place, Proven, S3Access, Sink, Source, Stored, Ways,
-        create, expired, machine_key, prove_place,
+        BackupFailure, Bench, Keep, Locking, Place, Proven, S3Access, STORE_FILE, Sink, Source,
+        Stored, Ways, create, expired, machine_key, prove_place,
     },
     journal::{Journal, JournalState},
     require,
+    room::reserve_of,
 };
 use crate::{
     access::Permission,
@@ -15,8 +16,9 @@ use crate::{
     config::{BackupConfig, Schedule},
     crypt::MachineKey,
     domain::{AuditEvent, Category, Principal},
-    store::backup::Since,
+    store::{AUDIT, backup::Since},
 };
+use data_encoding::HEXLOWER;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -25,6 +27,8 @@ use std::{
 /// After one that failed, the next is made no sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
 
+/// A backup takes so many times its size, at most, when it is a store.
+const UNPACKED: u64 = 12;
 /// What is in the sink of the schedule is looked at again after so long.
 const LOOKED_FOR: Duration = Duration::from_secs(300);
 
@@ -110,15 +114,18 @@ struct Scheduled {
 }
 
 impl BackupState {
-    /// Knows what is in the sink of the schedule.
-    fn see(&mut self, all: Vec<Stored>, now: Time) {
-        let restored = all.iter().filter_map(|stored| stored.proven.as_ref());
+    /// Knows what is in the sink of the schedule; `store` names this server's store. What others
+    /// put there, or what says that it was made later than now, is none of its backups.
+    fn see(&mut self, all: Vec<Stored>, store: &str, now: Time) {
+        let own = |s: &&Stored| s.is_of(store) && s.created_at <= now;
+        let restored = all.iter().filter(own);
+        let restored = restored.filter_map(|stored| stored.proven.as_ref());
         let restored = restored.filter(|proven| proven.restored);
         let proven_at = restored.map(|proven| proven.at).max();
         // One that was made elsewhere, because somebody asked, may be newer.
         self.proven_at = self.proven_at.max(proven_at);
         let known = self.newest.as_ref();
-        if let Some(newest) = all.iter().rfind(|stored| !stored.increment)
+        if let Some(newest) = all.iter().filter(own).rfind(|stored| !stored.increment)
             && known.is_none_or(|known| newest.seq >= known.seq)
         {
             // Only who made it knows its rows.
@@ -212,6 +219,9 @@ impl App {
         wanted: WantedBackup,
     ) -> Result<BackupState, AppError> {
         require(who, Permission::BackupRun)?;
+        if self.lacks_room_for(&wanted.sink) {
+            self.has_room()?;
+        }
         self.begin_backup(who, wanted, None).await
     }
 
@@ -221,6 +231,9 @@ impl App {
             return Ok(());
         };
         let now = self.now();
+        if self.lacks_room_for(&scheduled.wanted.sink) {
+            return Ok(());
+        }
         {
             let mut state = self.backups.state();
             if state.running.is_some() || state.retry_at.is_some_and(|at| now < at) {
@@ -255,11 +268,16 @@ impl App {
             let Some(scheduled) = &app.backups.scheduled else {
                 return;
             };
-            let listed = app.in_sink(&scheduled.wanted.sink).await;
+            let listed = async {
+                let store = app.store_name().await?;
+                let all = app.in_sink(&scheduled.wanted.sink).await?;
+                Ok::<_, BackupFailure>((store, all))
+            };
+            let listed = listed.await;
             let mut state = app.backups.state();
             state.running = None;
             match listed {
-                Ok(all) => state.see(all, app.now()),
+                Ok((store, all)) => state.see(all, &store, app.now()),
                 Err(e) => {
                     tracing::error!(error = %e, "the sink of the backups cannot be read");
                     if state.held.is_none() {
@@ -270,6 +288,14 @@ impl App {
                 }
             }
         });
+    }
+
+    /// What names this server's store in the names of backups.
+    async fn store_name(&self) -> Result<String, BackupFailure> {
+        let first = self.store.tail(AUDIT, 2, 1).await;
+        let first = first.map_err(BackupFailure::capture)?;
+        let link = first.first().map(|entry| HEXLOWER.encode(&entry.link));
+        Ok(link.unwrap_or_default())
     }
 
     pub(super) async fn in_sink(&self, sink: &Sink) -> Result<Vec<Stored>, BackupFailure> {
@@ -332,7 +358,11 @@ impl App {
             let ended = app.now();
             if outcome.is_err() {
                 state.failures += 1;
-                state.retry_at = Some(ended.plus(AFTER_FAILURE));
+                // What somebody asked for is theirs to ask for again.
+                if keep.is_some() {
+                    state.retry_at = Some(ended.plus(AFTER_FAILURE));
+                    state.base_wanted = true;
+                }
             }
             state.running = None;
             state.last = Some(LastBackup {
@@ -371,16 +401,19 @@ impl App {
         };
         let (sink, locking) = (&wanted.sink, &wanted.locking);
         let stored = create(source, sink, locking, wanted.since, progress).await?;
-        if !stored.increment {
+        // One that goes elsewhere is no backup of the schedule's, and none that a journal follows.
+        let scheduled = self.backups.scheduled.as_ref();
+        if !stored.increment && scheduled.is_none_or(|s| s.wanted.sink == *sink) {
             let mut state = self.backups.state();
             state.newest = Some(stored.clone());
             state.took = Some(self.now().since(began));
-            state.retry_at = None;
         }
         if let Some(keep) = keep {
+            self.has_room_to_prove(&stored)?;
             self.prove_backup(wanted, &stored, &machine, ways).await?;
             self.backups.state().base_wanted = false;
-            let all = sink.list(ways).await?;
+            let mut all = sink.list(ways).await?;
+            all.retain(|other| other.is_beside(&stored));
             for stored in expired(&all, keep) {
                 if !self.still_leads() {
                     break;
@@ -389,12 +422,41 @@ impl App {
             }
             self.prune_journal(&stored, ways).await?;
         }
-        let scheduled = self.backups.scheduled.as_ref();
         if scheduled.is_some_and(|scheduled| scheduled.wanted.sink == *sink) {
             let all = sink.list(ways).await?;
-            self.backups.state().see(all, self.now());
+            let store = self.store_name().await?;
+            self.backups.state().see(all, &store, self.now());
         }
         Ok(stored)
+    }
+
+    /// Whether the disk of the store has too little room for a backup that is written there first.
+    fn lacks_room_for(&self, sink: &Sink) -> bool {
+        matches!(sink, Sink::S3 { .. }) && self.low_disk().is_some()
+    }
+
+    /// Refuses to prove a backup where the scratch store would fill the disk of the store itself.
+    fn has_room_to_prove(&self, stored: &Stored) -> Result<(), BackupFailure> {
+        let file = self.config.data_dir.join(STORE_FILE);
+        let file = self.files.metadata(&file).ok().flatten();
+        let needed = match file {
+            Some(file) => file.len,
+            None => stored.bytes.saturating_mul(UNPACKED),
+        };
+        self.look_at_room();
+        let room = self.room();
+        let left = room.free.saturating_sub(reserve_of(&self.config, room));
+        if room.total > 0 && left < needed {
+            return Err(BackupFailure::Refused(format!(
+                "{} is made, and not proven: restoring it here takes up to {} MiB, and {} MiB may \
+                 be used: free space in the data directory, or prove it elsewhere by `certctl \
+                 backup verify --restore`",
+                stored.name,
+                needed >> 20,
+                left >> 20
+            )));
+        }
+        Ok(())
     }
 
     async fn prove_backup(

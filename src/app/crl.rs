@@ -83,6 +83,9 @@ impl App {
 
     /// Makes the lists anew that are too old or lack revocations; for the reconciler.
     pub(crate) async fn refresh_crls(&self) -> Result<(), AppError> {
+        if self.is_fenced() {
+            return Ok(());
+        }
         let mut nodes = BTreeSet::from([known(ROOT_NODE)]);
         let issuers = Scan::all(ISSUER_NAME, MOST_ISSUERS);
         for issuer in self.store.scan::<Issuer>(issuers).await? {
@@ -141,6 +144,9 @@ impl App {
     }
 
     async fn make_crl(&self, node: &Id) -> Result<Crl, AppError> {
+        // It would lack what was revoked after the backup, and take the place of a list that does
+        // not.
+        self.not_fenced()?;
         let ca = self.local_ca(node).await?;
         // Counted first: what is added meanwhile makes the list stale.
         let rows = self.store.count(&of_node(node)).await?;

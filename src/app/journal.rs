@@ -275,7 +275,8 @@ impl App {
             return Ok(None);
         }
         let all = self.in_sink(&journal.sink).await?;
-        let increments = all.iter().filter(|s| s.increment && after(s));
+        let own = all.iter().filter(|s| s.is_beside(base));
+        let increments = own.filter(|s| s.increment && after(s));
         let ends = increments.chain([base]).map(end_of);
         Ok(ends.max_by_key(|end| end.seq).map(Course::at))
     }

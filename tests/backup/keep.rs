@@ -12,12 +12,16 @@ const DAY: i64 = 86_400;
 const TODAY: i64 = 1_795_824_000;
 
 fn stored(days_ago: i64, since: Option<u64>) -> Stored {
+    stored_of("", days_ago, since)
+}
+
+fn stored_of(store: &str, days_ago: i64, since: Option<u64>) -> Stored {
     let seq = u64::try_from(10_000 - days_ago).unwrap();
     let header = Header {
         format: 1,
         product: String::new(),
         created_at: Time::from_seconds(TODAY - days_ago * DAY + 3_600),
-        store: String::new(),
+        store: store.to_owned(),
         seq,
         since,
         audit_entries: 7,
@@ -52,7 +56,16 @@ fn names_say_what_a_backup_is() {
     }
     let name = stored(0, None).name;
     assert_eq!(name, "certctl-20261128T010000Z-10000-7.backup");
+    let link = "3f9a0c1d27b4".repeat(5);
+    let named = stored_of(&link, 0, None);
+    assert_eq!(
+        named.name,
+        "certctl-20261128T010000Z-10000-7-3f9a0c1d27b4.backup"
+    );
+    assert_eq!(Stored::parse(&named.name), Some(named));
     for other in [
+        "certctl-20261128T010000Z-10000-7-3f9a-0c1d27b4.backup",
+        "certctl-20261128T010000Z-10000-7-../../etc.backup",
         "",
         "certctl-.backup",
         "x",
@@ -99,5 +112,19 @@ fn increments_go_with_their_base() {
         stored(0, Some(9_999)),
     ];
     assert_eq!(kept(&all, 1, 0, 0), [1, 0]);
-    assert_eq!(kept(&all[1..3], 1, 0, 0), [0; 0], "without a base");
+    assert_eq!(kept(&all[1..3], 1, 0, 0), [19, 18], "their base is elsewhere");
+}
+
+#[test]
+fn each_store_has_its_own_in_a_shared_sink() {
+    let (one, other) = ("1".repeat(64), "2".repeat(64));
+    let of = |store: &str| (0..9).map(|days| stored_of(store, days, None)).collect::<Vec<_>>();
+    let mut all = of(&one);
+    all.extend(of(&other));
+    let gone = gone(&all, 2, 0, 0);
+    for store in [&one, &other] {
+        let own = all.iter().filter(|s| s.is_of(store));
+        let kept: Vec<_> = own.filter(|s| !gone.contains(&s.name)).collect();
+        assert_eq!(kept.len(), 2, "{store}: {kept:?}");
+    }
 }

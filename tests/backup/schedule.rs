@@ -5,7 +5,7 @@ use certctl::{
     config::{BackupConfig, Schedule, ServerConfig},
     reconcile,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn daily(config: &mut ServerConfig) {
     let backups = config.data_dir.join("backups");
@@ -39,16 +39,62 @@ async fn look(app: &TestApp) -> Value {
     settled(app).await
 }
 
+fn names(app: &TestApp) -> Vec<String> {
+    let names = std::fs::read_dir(app.file("backups")).unwrap();
+    let names = names.map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|n| n.ends_with(".backup")).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_others_make_is_none_of_the_schedules() {
+    let app = TestApp::start_with(daily).await;
+    let by_hand = async |sink: &str| {
+        let wanted = json!({"sink": format!("dir:{}", app.file(sink).display()), "without_keys": true});
+        app.post("/api/v1/backups", wanted).await.expect(202);
+        settled(&app).await["last"].clone()
+    };
+    let first = look(&app).await["newest"].clone();
+    // Another server's, in the same sink: newer than any of this one.
+    let other = first["name"].as_str().unwrap();
+    let other = other[..other.rfind('-').unwrap()].to_owned() + "-aaaaaaaaaaaa.backup";
+    std::fs::write(app.file("backups").join(&other), "theirs").unwrap();
+    app.advance(DAY);
+    assert_eq!(by_hand("elsewhere").await["error"], Value::Null);
+    std::fs::write(app.file("taken"), "").unwrap();
+    assert_eq!(by_hand("taken").await["failed_step"], "upload");
+    let second = look(&app).await;
+    assert_eq!(second["last"]["error"], Value::Null, "{second}");
+    assert_ne!(second["newest"]["name"], first["name"]);
+    assert_eq!(names(&app).len(), 3);
+    for _ in 0..6 {
+        app.advance(DAY);
+        look(&app).await;
+    }
+    let kept = names(&app);
+    assert_eq!(kept.len(), 4, "three of its own: {kept:?}");
+    assert!(kept.contains(&other), "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_backup_that_was_not_proven_is_made_again() {
+    let app = TestApp::start_with(daily).await;
+    app.has_room(1 << 10).await;
+    let first = look(&app).await;
+    let error = first["last"]["error"].as_str().unwrap();
+    assert!(error.contains("not proven"), "{error}");
+    assert_eq!(names(&app).len(), 1);
+    app.has_room(64 << 30).await;
+    app.advance(HOUR);
+    let again = look(&app).await;
+    assert_eq!(again["last"]["error"], Value::Null, "{again}");
+    assert_ne!(again["proven_at"], Value::Null);
+}
+
 #[tokio::test]
 async fn a_backup_is_made_proven_and_kept_by_the_schedule() {
     let mut app = TestApp::start_with(daily).await;
-    let names = |app: &TestApp| -> Vec<String> {
-        let names = std::fs::read_dir(app.file("backups")).unwrap();
-        let names = names.map(|e| e.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.filter(|n| n.ends_with(".backup")).collect();
-        names.sort();
-        names
-    };
     let first = look(&app).await;
     assert_eq!(first["last"]["error"], Value::Null, "{first}");
     assert_eq!(first["newest"]["name"], names(&app)[0].as_str());

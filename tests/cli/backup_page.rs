@@ -22,7 +22,7 @@ fn stop(server: &mut Option<Process>) {
 
 #[test]
 fn every_command_of_the_page_succeeds() {
-    const NAMED: &str = "certctl-20261128T020000Z-1099511628776-412.backup";
+    const NAMED: &str = "certctl-20261128T020000Z-1099511628776-412-3f9a0c1d27b4.backup";
     let home = Home::new();
     let mut server = Some(home.server());
     let backups = home.beside("backups").display().to_string();

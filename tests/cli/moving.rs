@@ -13,6 +13,7 @@ use certctl::store::{
     Committer, Store,
     backup::{Item, Keys, Reader},
 };
+use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{
@@ -130,9 +131,10 @@ fn takes_key(home: &Home, from: &Home) {
     fs::copy(from.path("machine.key"), home.path("machine.key")).unwrap();
 }
 
+const CRL: &str = "/.well-known/pki/crl/ca-local-issuing/0.crl";
+
 async fn revoked(home: &Home) -> BTreeSet<String> {
-    let path = "/.well-known/pki/crl/ca-local-issuing/0.crl";
-    let list = home.api().bytes(path).await;
+    let list = home.api().bytes(CRL).await;
     let (_, list) = CertificateRevocationList::from_der(&list).unwrap();
     let serials = list.iter_revoked_certificates();
     serials
@@ -198,10 +200,13 @@ async fn a_store_moves_to_a_database_and_back_equal_row_by_row() {
 
     // Both go on, with what was revoked.
     let server = there.server();
-    assert_eq!(revoked(&there.home).await, serials);
     let certificate = there.home.api().get("/certificates/localhost").await;
     assert_eq!(certificate["status"], "Revoked", "{certificate}");
+    let list = there.home.api().answer(Method::GET, CRL, &json!({})).await;
+    let status = list.unwrap().status();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "behind the fence");
     there.home.run("restore unfence").good();
+    assert_eq!(revoked(&there.home).await, serials);
     there
         .home
         .api()

@@ -17,10 +17,22 @@ pub struct Keep {
 
 const DAY: i64 = 86_400;
 
-/// The backups of a sink that are kept no longer. Neither the newest full one ever goes nor the
-/// newest that was proven, each with the increments that follow it.
+/// The backups of a sink that are kept no longer, looked at for each store that has some there.
+/// Neither the newest full one ever goes nor the newest that was proven, each with the increments
+/// that follow it.
 pub fn expired(all: &[Stored], keep: Keep) -> Vec<&Stored> {
-    let mut newest_first: Vec<&Stored> = all.iter().filter(|s| !s.increment).collect();
+    let stores: BTreeSet<&str> = all.iter().map(|stored| stored.store.as_str()).collect();
+    let of = |store| all.iter().filter(move |s: &&Stored| s.store == store);
+    let gone = stores.into_iter().flat_map(|store| {
+        let own: Vec<&Stored> = of(store).collect();
+        expired_of_one(&own, keep)
+    });
+    gone.collect()
+}
+
+fn expired_of_one<'a>(all: &[&'a Stored], keep: Keep) -> Vec<&'a Stored> {
+    let full = all.iter().copied().filter(|s| !s.increment);
+    let mut newest_first: Vec<&Stored> = full.collect();
     newest_first.sort_by_key(|stored| std::cmp::Reverse((stored.created_at, stored.seq)));
     let mut kept: BTreeSet<&str> = BTreeSet::new();
     kept.extend(newest_first.first().map(|s| s.name.as_str()));
@@ -54,19 +66,20 @@ pub fn expired(all: &[Stored], keep: Keep) -> Vec<&Stored> {
     };
     let goes = |stored: &&Stored| {
         if stored.increment {
-            // Without its base it is worth nothing.
-            base(stored).is_none_or(|base| !kept.contains(base.name.as_str()))
+            // Where its base is not, that is elsewhere, and it is not for this to say.
+            base(stored).is_some_and(|base| !kept.contains(base.name.as_str()))
         } else {
             !kept.contains(stored.name.as_str())
         }
     };
-    all.iter().filter(goes).collect()
+    all.iter().copied().filter(goes).collect()
 }
 
 /// The increments that a backup holds all of.
 pub fn covered<'a>(all: &'a [Stored], base: &Stored) -> Vec<&'a Stored> {
     let increments = all.iter().filter(|stored| stored.increment);
-    increments.filter(|stored| stored.seq <= base.seq).collect()
+    let covered = increments.filter(|stored| stored.seq <= base.seq && stored.is_beside(base));
+    covered.collect()
 }
 
 /// Months since the epoch.

@@ -266,7 +266,7 @@ impl Machine {
             )));
         };
         let mut found = self.list(sink).await?;
-        found.retain(|stored| stored.increment && stored.seq >= from.seq);
+        found.retain(|s| s.increment && s.seq >= from.seq && s.is_beside(&from));
         found.sort_by_key(|stored| (stored.seq, stored.created_at));
         if let Some(before) = before {
             let is = |s: &&Stored| s.name == before || s.seq.to_string() == before;

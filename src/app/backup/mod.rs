@@ -79,7 +79,7 @@ pub enum BackupFailure {
 }
 
 impl BackupFailure {
-    fn capture(reason: impl ToString) -> Self {
+    pub(super) fn capture(reason: impl ToString) -> Self {
         Self::Capture(reason.to_string())
     }
 

@@ -24,6 +24,8 @@ const FULL: &str = ".backup";
 const INCREMENT: &str = ".increment";
 /// Follows a backup's name where it is noted that it was proven.
 const PROVEN: &str = ".proven";
+/// So many digits of a store's name stand in the names of its backups.
+const SHORT: usize = 12;
 /// The longest such note, in bytes.
 const MAX_NOTE: usize = 4 << 10;
 
@@ -104,6 +106,10 @@ pub struct Stored {
     pub seq: u64,
     /// The audit log's length.
     pub audit_entries: u64,
+    /// Names the store that it is of, as the beginning of [`Header::store`]; nothing where the name
+    /// does not say.
+    #[serde(default)]
+    pub store: String,
     /// It holds only what came since another.
     pub increment: bool,
     /// Its size.
@@ -131,8 +137,21 @@ impl Stored {
         let (seq, entries) = (header.seq, header.audit_entries);
         let increment = header.since.is_some();
         let kind = if increment { INCREMENT } else { FULL };
-        let name = format!("{PREFIX}{time}-{seq}-{entries}{kind}");
-        Self::named(name, at, (seq, entries), increment)
+        let store = short(&header.store);
+        let of = if store.is_empty() { "" } else { "-" };
+        let name = format!("{PREFIX}{time}-{seq}-{entries}{of}{store}{kind}");
+        Self::named(name, at, (seq, entries, store), increment)
+    }
+
+    /// Whether it is of the same store as another, as far as their names say.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.is_of(&other.store)
+    }
+
+    /// Whether it is of this store, as far as its name says.
+    pub fn is_of(&self, store: &str) -> bool {
+        let store = short(store);
+        self.store.is_empty() || store.is_empty() || self.store == store
     }
 
     /// The backup of a name.
@@ -146,15 +165,16 @@ impl Stored {
         let at = parts.next()?.parse().ok()?;
         let seq = parts.next()?.parse().ok()?;
         let entries = parts.next()?.parse().ok()?;
-        let whole = parts.next().is_none();
-        whole.then(|| Self::named(name.to_owned(), at, (seq, entries), increment))
+        let store = parts.next().unwrap_or_default();
+        let whole = parts.next().is_none() && store == short(store);
+        whole.then(|| Self::named(name.to_owned(), at, (seq, entries, store), increment))
     }
 
     /// What its name says of a backup, and nothing else yet.
     fn named(
         name: String,
         created_at: Time,
-        (seq, audit_entries): (u64, u64),
+        (seq, audit_entries, store): (u64, u64, &str),
         increment: bool,
     ) -> Self {
         Self {
@@ -162,6 +182,7 @@ impl Stored {
             created_at,
             seq,
             audit_entries,
+            store: store.to_owned(),
             increment,
             bytes: 0,
             rows: None,
@@ -310,6 +331,12 @@ impl Sink {
         }
         Ok(())
     }
+}
+
+/// As much of a store's name as stands in the names of its backups: two stores hardly share it.
+fn short(store: &str) -> &str {
+    let hex = store.bytes().take_while(u8::is_ascii_hexdigit).count();
+    &store[..hex.min(SHORT)]
 }
 
 fn note_of(name: &str) -> String {
