@@ -8,7 +8,7 @@ use super::{
     },
     journal::{Journal, JournalState},
     require,
-    room::reserve_of,
+    room::{LowDisk, reserve_of},
 };
 use crate::{
     access::Permission,
@@ -219,8 +219,8 @@ impl App {
         wanted: WantedBackup,
     ) -> Result<BackupState, AppError> {
         require(who, Permission::BackupRun)?;
-        if self.lacks_room_for(&wanted.sink) {
-            self.has_room()?;
+        if let Some(low) = self.lacks_room_for(&wanted.sink) {
+            return Err(AppError::LowDisk(low));
         }
         self.begin_backup(who, wanted, None).await
     }
@@ -231,7 +231,7 @@ impl App {
             return Ok(());
         };
         let now = self.now();
-        if self.lacks_room_for(&scheduled.wanted.sink) {
+        if self.lacks_room_for(&scheduled.wanted.sink).is_some() {
             return Ok(());
         }
         {
@@ -415,7 +415,8 @@ impl App {
             let mut all = sink.list(ways).await?;
             all.retain(|other| other.is_beside(&stored));
             for stored in expired(&all, keep) {
-                if !self.still_leads() {
+                // Behind the fence, what the restore should have taken may be among them.
+                if self.is_fenced() || !self.still_leads() {
                     break;
                 }
                 sink.remove(ways, &stored.name).await?;
@@ -430,9 +431,9 @@ impl App {
         Ok(stored)
     }
 
-    /// Whether the disk of the store has too little room for a backup that is written there first.
-    fn lacks_room_for(&self, sink: &Sink) -> bool {
-        matches!(sink, Sink::S3 { .. }) && self.low_disk().is_some()
+    /// Whether the server's disk has too little room for a backup that is written there first.
+    fn lacks_room_for(&self, sink: &Sink) -> Option<LowDisk> {
+        self.low_disk().filter(|_| matches!(sink, Sink::S3 { .. }))
     }
 
     /// Refuses to prove a backup where the scratch store would fill the disk of the store itself.

@@ -119,6 +119,10 @@ impl Birth<'_> {
             },
             (Some(_), None) if shared => Err(StartError::MachineKeyElsewhere(key.to_string())),
             (Some(_), None) => Err(StartError::MachineKeyMissing(key.to_string())),
+            (None, _) if shared && files.read(beside, MAX_PEM).is_ok() => {
+                let dir = path.parent().unwrap_or(path);
+                Err(StartError::DatabaseEmpty(dir.display().to_string()))
+            }
             (None, _) if files.read(beside, MAX_PEM).is_ok() => {
                 let dir = path.parent().unwrap_or(path);
                 Err(StartError::StoreMissing(dir.display().to_string()))

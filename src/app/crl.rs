@@ -94,7 +94,11 @@ impl App {
         }
         for node in nodes {
             // One CA must not keep the others back.
-            if let Err(error) = self.crl_of(&node).await {
+            let made = self.crl_of(&node).await;
+            if let Err(e @ AppError::NotLeading) = made {
+                return Err(e);
+            }
+            if let Err(error) = made {
                 tracing::error!(%node, %error, "no revocation list was made");
             }
         }

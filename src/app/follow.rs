@@ -48,8 +48,8 @@ impl App {
             let changes = match self.store.changes(after, AT_ONCE).await? {
                 Feed::Changes(changes) => changes,
                 Feed::Trimmed { upto } => {
-                    self.followed.0.store(upto, Ordering::SeqCst);
                     self.take_up_all().await?;
+                    self.followed.0.store(upto, Ordering::SeqCst);
                     continue;
                 }
             };
@@ -62,7 +62,14 @@ impl App {
                 rows.entry(coll).or_default().insert(id);
             }
             for (coll, ids) in rows {
-                self.take_up(&coll, ids).await?;
+                match self.take_up(&coll, ids).await {
+                    Err(e @ AppError::Away) => return Err(e),
+                    // A row that this program cannot read keeps no others back.
+                    Err(error) => {
+                        tracing::error!(coll, %error, "what others wrote is not taken up");
+                    }
+                    Ok(()) => {}
+                }
             }
             self.followed.0.store(last, Ordering::SeqCst);
             if whole {

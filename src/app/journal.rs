@@ -290,7 +290,7 @@ impl App {
         let newest = self.store.tail(AUDIT, u64::MAX, 1).await?;
         let told = newest.first().map_or(0, |entry| entry.number) > since.audit_entries;
         let mut after = since.seq;
-        let mut first = None;
+        let (mut first, mut oldest) = (None, None);
         loop {
             let changes = match self.store.changes(after, PAGE).await? {
                 Feed::Changes(changes) => changes,
@@ -301,6 +301,7 @@ impl App {
             if told || rows.any(|(coll, _)| !slow.contains(&coll.as_str())) {
                 return Ok(Some(News::Some));
             }
+            oldest = oldest.or(changes.first().map(|change| change.at));
             // Forgetting is a commit, too, of which nothing is left.
             let touched = changes
                 .iter()
@@ -309,11 +310,16 @@ impl App {
             let Some(last) = changes.last() else { break };
             after = last.seq;
         }
-        let Some(first) = first else {
-            return Ok(Some(News::None));
+        let waited = |since: Option<Time>, long: Duration| {
+            since.is_some_and(|since| self.now().since(since) >= long)
         };
-        let waited = self.now().since(first) >= SLOW;
-        Ok(Some(if waited { News::Some } else { News::Slow }))
+        Ok(Some(match first {
+            Some(_) if waited(first, SLOW) => News::Some,
+            Some(_) => News::Slow,
+            // An increment without content, before the feed forgets where it would begin.
+            None if waited(oldest, FARTHEST) => News::Some,
+            None => News::None,
+        }))
     }
 
     /// Makes an increment; where the journal is then.

@@ -219,7 +219,8 @@ impl App {
         write(&mut sheet, &numbers);
         let backups = self.backup_numbers();
         write_backups(&mut sheet, &backups, numbers.now);
-        write_journal(&mut sheet, &backups, (numbers.now, self.started_at));
+        let leads = self.leads() != Some(false);
+        write_journal(&mut sheet, &backups, leads, (numbers.now, self.started_at));
         let keys = super::secrets::data_keys(&self.store).await?;
         let sealed = keys.iter();
         let sealed = sealed.map(|key| labelled("key", &key.name, key.values));
@@ -435,16 +436,19 @@ fn write_backups(sheet: &mut Sheet, state: &BackupState, now: Time) {
 }
 
 /// How what follows the backups stands, where that is configured.
-fn write_journal(sheet: &mut Sheet, state: &BackupState, (now, began): (Time, Time)) {
+fn write_journal(sheet: &mut Sheet, state: &BackupState, leads: bool, (now, began): (Time, Time)) {
     let Some(journal) = &state.journal else {
         return;
     };
-    let covers = journal.covers.unwrap_or(began);
-    sheet.gauge(
-        "certctl_backup_journal_lag_seconds",
-        "What was committed longer ago is in the journal or the newest backup.",
-        now.since(covers).as_secs_f64(),
-    );
+    // Of servers that share a store, the one that leads keeps the journal.
+    if leads {
+        let covers = journal.covers.unwrap_or(began);
+        sheet.gauge(
+            "certctl_backup_journal_lag_seconds",
+            "What was committed longer ago is in the journal or the newest backup.",
+            now.since(covers).as_secs_f64(),
+        );
+    }
     sheet.counter(
         "certctl_backup_journal_increments_total",
         "Increments that the journal got.",

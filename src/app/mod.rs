@@ -121,7 +121,7 @@ use crate::{
         AUDIT, Batch, CounterChange, CounterOp, Document, Key, Loaded, RingRow, Store, StoreError,
         Unit,
     },
-    sys::{Files, Rooms, Tasks},
+    sys::{Files, Lock, Rooms, Tasks},
     telemetry::{Metrics, Throttle},
 };
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
@@ -152,6 +152,7 @@ impl std::ops::Deref for App {
 
 /// Everything a server was given, and what it remembers.
 pub struct Server {
+    _alone: Option<Lock>,
     /// Where everything is kept.
     pub store: Store,
     /// The time.

@@ -135,13 +135,18 @@ pub async fn rotate_password(
     }
     let next = next_to(file);
     // What an earlier call has left may be the password already.
-    let left = files.read(&next, MAX).ok().map(Zeroizing::new);
+    let left = match files.read(&next, MAX) {
+        Ok(bytes) => Some(Zeroizing::new(bytes)),
+        Err(e) if e.is_not_found() => None,
+        Err(e) => return Err(PasswordError::Before(e)),
+    };
     let left = left.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
     let left = left.map(|text| text.trim_end_matches(['\n', '\r']).to_owned());
     let left = left.filter(|text| !text.is_empty());
     if let (Some(_), Some(_)) = (&left, &given) {
         // Otherwise it would be lost where it is the one in force.
-        finish(config, files, rng, None, &next).await?;
+        let left = left.clone().map(SecretString::from);
+        finish(config, files, rng, left, &next).await?;
     }
     finish(
         config,

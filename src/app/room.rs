@@ -93,11 +93,12 @@ impl App {
         })
     }
 
-    /// Refuses to begin something while too little room is left.
-    pub(super) fn has_room(&self) -> Result<(), AppError> {
+    /// Refuses to begin something while too little room is left on the disk of the store, which a
+    /// database's is not.
+    pub(crate) fn has_room(&self) -> Result<(), AppError> {
         match self.low_disk() {
-            Some(low) => Err(AppError::LowDisk(low)),
-            None => Ok(()),
+            Some(low) if self.config.database.is_none() => Err(AppError::LowDisk(low)),
+            _ => Ok(()),
         }
     }
 }

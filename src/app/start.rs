@@ -28,7 +28,7 @@ use crate::{
         CommitError, Committer, Engine, EngineError, Postgres, Redb, Store, StoreError,
         migrate::MigrateError,
     },
-    sys::{Disk, FileError, Files, Reach, Rooms, Tasks, remove_temporaries},
+    sys::{Disk, FileError, Files, Lock, Reach, Rooms, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
 use std::{sync::Arc, time::Duration};
@@ -72,6 +72,8 @@ pub struct Parts {
     pub config: ServerConfig,
     /// Names under which the server is reached, for its own certificate.
     pub names: Vec<San>,
+    /// Keeps others out of the data directory while the server lives, where the store does not.
+    pub alone: Option<Lock>,
 }
 
 impl Parts {
@@ -89,6 +91,7 @@ impl Parts {
             tracing::error!(error = %e, "the store cannot be written: the process ends");
             std::process::exit(STORE_FAILED);
         };
+        let alone = alone(&config)?;
         let engine = machine_engine(&config).await?;
         let store = Store::start(engine, Committer::Thread, Box::new(on_fatal));
         let store = store.map_err(|e| EngineError::Io(e.to_string()))?;
@@ -102,7 +105,21 @@ impl Parts {
             tasks,
             config,
             names,
+            alone,
         })
+    }
+}
+
+/// Keeps other servers out of the data directory. A store in it does that by itself.
+fn alone(config: &ServerConfig) -> Result<Option<Lock>, StartError> {
+    if config.database.is_none() {
+        return Ok(None);
+    }
+    let made = Disk.make_dir(&config.data_dir, 0o700);
+    made.map_err(StartError::DataDir)?;
+    match Lock::take(&config.data_dir.join("server.lock"))? {
+        Some(lock) => Ok(Some(lock)),
+        None => Err(StartError::InUse(config.data_dir.display().to_string())),
     }
 }
 
@@ -255,6 +272,13 @@ pub enum StartError {
          backup, or begin anew in an empty directory"
     )]
     StoreMissing(String),
+    /// The store is gone from the database: there is only what lies in the data directory.
+    #[error(
+        "the database of CERTCTL_DATABASE_URL holds no store, and {0} is of a server that had one: \
+         is it the right database? `certctl restore BACKUP` brings a store back, and one begins \
+         anew in an empty directory (--data-dir)"
+    )]
+    DatabaseEmpty(String),
     /// The machine key's file holds something else.
     #[error("{0} cannot be used ({1}): put it back from your backup")]
     MachineKeyUnreadable(String, RingError),
@@ -332,6 +356,7 @@ impl App {
             tasks,
             config,
             mut names,
+            alone,
         } = parts;
         let configured = Configured::read(config.keys.clone(), &*files);
         let configured = configured.map_err(StartError::Keys)?;
@@ -393,6 +418,7 @@ impl App {
             .published(pointers);
         let metrics = Metrics::new(store.metrics());
         let server = Server {
+            _alone: alone,
             started_at: clock.now(),
             lead: Lead::new(Id::generate("srv", clock.now(), &*rng)),
             store,

@@ -172,6 +172,7 @@ async fn in_memory(dir: &Path, engine: Arc<dyn Engine>) -> Result<(Arc<App>, Str
         tasks: Tasks::new(),
         config: ServerConfig::new(dir, ([127, 0, 0, 1], 0).into()),
         names: Vec::new(),
+        alone: None,
     };
     let Started { app, admin_key } = App::start(parts).await?;
     Ok((app, admin_key.context("this was no first start")?))

@@ -24,7 +24,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -32,6 +32,8 @@ use zeroize::Zeroizing;
 const MAX_SECRET: usize = 4 << 10;
 /// Work in progress has this long to end when the process is told to.
 const GRACE: Duration = Duration::from_secs(25);
+/// Handing on the lead may take this long; others take it by themselves soon after.
+const HAND_OVER: Duration = Duration::from_secs(3);
 /// The longest certificate file, in bytes.
 const MAX_PEM: usize = 64 << 10;
 /// For a handshake with our own site.
@@ -139,7 +141,9 @@ impl Host {
     pub async fn stop(self) {
         notify::stopping();
         // Others need not wait for what is still going on here.
-        self.app.resign().await;
+        if timeout(HAND_OVER, self.app.resign()).await.is_err() {
+            tracing::warn!("the lead was not handed on in time: another server takes it");
+        }
         let late = self.tasks.shutdown(GRACE).await;
         if !late.is_empty() {
             tracing::warn!(?late, "cut at the end of the drain");

@@ -193,7 +193,7 @@ async fn replanning(app: Arc<App>) {
 }
 
 async fn renewals(app: Arc<App>) {
-    if app.low_disk().is_some() {
+    if app.has_room().is_err() {
         // What is due stays due, and is begun when there is room.
         return;
     }
@@ -254,7 +254,8 @@ async fn due<T: Document, F>(
             let work = AssertUnwindSafe(work(Arc::clone(app), row.id().clone()));
             match work.catch_unwind().await {
                 Ok(Ok(())) => {}
-                Ok(Err(AppError::NotLeading)) => return,
+                // The others would wait for the same.
+                Ok(Err(AppError::NotLeading | AppError::Away)) => return,
                 Ok(Err(e)) => {
                     tracing::warn!(loop_name = name, id = %row.id(), error = %e, "left for later");
                 }

@@ -30,7 +30,10 @@ use commit::{Failure, Pending};
 use pool::Pool;
 use schema::Schema;
 use session::{Connector, Session, engine_error, silent};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{
     sync::{Mutex, watch::Receiver},
     time::{Instant, sleep, timeout_at},
@@ -48,6 +51,8 @@ pub struct Postgres {
     pool: Pool,
     /// The session that commits.
     writer: Mutex<Option<Session>>,
+    /// The epoch of the first commit: a store of another one is another store.
+    life: OnceLock<u64>,
     heard: Receiver<u64>,
     /// Its own: sessions end with the store, which outlives all else that runs.
     tasks: Tasks,
@@ -112,6 +117,7 @@ impl Postgres {
             pool: Pool::new(connector.clone(), size),
             connector,
             writer: Mutex::default(),
+            life: OnceLock::new(),
             heard: tokio::sync::watch::channel(0).1,
             tasks,
         }
@@ -286,7 +292,7 @@ impl Engine for Postgres {
             };
             // Whoever stops waiting here takes the session along, and an open transaction with it.
             let patience = self.connector.patience();
-            match commit::commit(&session, group, patience).await {
+            match commit::commit(&session, group, &self.life, patience).await {
                 Ok(outcomes) => {
                     *writer = Some(session);
                     return Ok(outcomes);

@@ -117,6 +117,7 @@ impl ServerHost {
             tasks: Tasks::new(),
             config: ServerConfig::new(data_dir, ([127, 0, 0, 1], 8443).into()),
             names: Vec::new(),
+            alone: None,
         };
         Ok((disk, stored, parts))
     }

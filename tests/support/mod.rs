@@ -216,6 +216,7 @@ impl World {
             tasks: Tasks::new(),
             config,
             names: Vec::new(),
+            alone: None,
         })
         .await
     }

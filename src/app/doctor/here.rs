@@ -172,6 +172,9 @@ async fn of_database(config: &ServerConfig) -> Opened {
             "the database holds no store: the first start of the server makes it",
             "where there was one, `certctl restore BACKUP` brings it back",
         )),
+        Err(StartError::Engine(
+            e @ (EngineError::HalfLoaded | EngineError::Corrupt(_) | EngineError::Format { .. }),
+        )) => Opened::not(Finding::error("storage", &database.name, e.to_string(), RESTORE)),
         // That it is away, or takes no login, was said.
         Err(_) => Opened::default(),
     }

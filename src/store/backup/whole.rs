@@ -289,6 +289,8 @@ fn sequel(before: Option<&Header>, header: &Header) -> Result<(), BackupError> {
         (Some(before), Some(since)) => {
             if before.store != header.store {
                 refused("the increment is of another store")
+            } else if since >> 40 != before.seq >> 40 {
+                refused("a restore lies between the increment and the one before it")
             } else if since > before.seq {
                 refused("an increment between it and the one before it is missing")
             } else if header.seq < before.seq {

@@ -21,6 +21,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
     time::Duration,
 };
 use tokio::time::timeout;
@@ -29,6 +30,9 @@ use tokio_postgres::{Row, Statement, types::ToSql};
 /// Old commits are forgotten each time so many numbers were given out, and more of them at once
 /// than that.
 const FORGET_EVERY: u64 = 1 << 10;
+
+const REPLACED: &str = "another store has taken the place of the one that this server opened: a \
+                        backup was restored, and the next start takes it up";
 
 /// How a commit ended that has not simply been done.
 pub enum Failure {
@@ -58,12 +62,16 @@ impl From<EngineError> for Failure {
 pub async fn commit(
     session: &Session,
     group: &[Batch],
+    life: &OnceLock<u64>,
     patience: Duration,
 ) -> Result<Vec<Outcome>, Failure> {
     let needs = needs(group);
     let facts = timeout(patience, Box::pin(facts(session, &needs))).await;
     let facts = facts.unwrap_or_else(|_| Err(silent(patience)))?;
     let before = facts.seq;
+    if *life.get_or_init(|| before >> 40) != before >> 40 {
+        return Err(Failure::Before(EngineError::Io(REPLACED.to_owned())));
+    }
     let (changes, outcomes) = decide(group, facts);
     let Some(changes) = changes else {
         let ended = session.client.batch_execute("ROLLBACK").await;
