@@ -112,13 +112,21 @@ fn increments_go_with_their_base() {
         stored(0, Some(9_999)),
     ];
     assert_eq!(kept(&all, 1, 0, 0), [1, 0]);
-    assert_eq!(kept(&all[1..3], 1, 0, 0), [19, 18], "their base is elsewhere");
+    assert_eq!(
+        kept(&all[1..3], 1, 0, 0),
+        [19, 18],
+        "their base is elsewhere"
+    );
 }
 
 #[test]
 fn each_store_has_its_own_in_a_shared_sink() {
     let (one, other) = ("1".repeat(64), "2".repeat(64));
-    let of = |store: &str| (0..9).map(|days| stored_of(store, days, None)).collect::<Vec<_>>();
+    let of = |store: &str| {
+        (0..9)
+            .map(|days| stored_of(store, days, None))
+            .collect::<Vec<_>>()
+    };
     let mut all = of(&one);
     all.extend(of(&other));
     let gone = gone(&all, 2, 0, 0);

@@ -51,7 +51,8 @@ fn names(app: &TestApp) -> Vec<String> {
 async fn what_others_make_is_none_of_the_schedules() {
     let app = TestApp::start_with(daily).await;
     let by_hand = async |sink: &str| {
-        let wanted = json!({"sink": format!("dir:{}", app.file(sink).display()), "without_keys": true});
+        let wanted =
+            json!({"sink": format!("dir:{}", app.file(sink).display()), "without_keys": true});
         app.post("/api/v1/backups", wanted).await.expect(202);
         settled(&app).await["last"].clone()
     };

@@ -78,6 +78,7 @@ impl Desk {
             tasks: Tasks::new(),
             config,
             names: Vec::new(),
+            alone: None,
         })
         .await
         .unwrap();

@@ -174,7 +174,12 @@ async fn of_database(config: &ServerConfig) -> Opened {
         )),
         Err(StartError::Engine(
             e @ (EngineError::HalfLoaded | EngineError::Corrupt(_) | EngineError::Format { .. }),
-        )) => Opened::not(Finding::error("storage", &database.name, e.to_string(), RESTORE)),
+        )) => Opened::not(Finding::error(
+            "storage",
+            &database.name,
+            e.to_string(),
+            RESTORE,
+        )),
         // That it is away, or takes no login, was said.
         Err(_) => Opened::default(),
     }
