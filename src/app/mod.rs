@@ -322,7 +322,10 @@ impl App {
             at: self.now(),
             counters: vec![CounterChange {
                 key: Key::new().text("trial").bytes(),
-                op: CounterOp::Add { n: 0, max: 0 },
+                op: CounterOp::Add {
+                    n: 1,
+                    max: i64::MAX,
+                },
             }],
             ..Batch::default()
         }

@@ -46,6 +46,8 @@ pub const FIRST_START: &str = "first-start.txt";
 pub const SYSTEM_CA_FILE: &str = "tls/system-ca.pem";
 const LOCAL_ROOT_FILE: &str = "tls/local-root-ca.pem";
 
+/// The longest certificate file, in bytes.
+const MAX_PEM: usize = 64 << 10;
 /// For a database that does not answer yet when the server starts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -406,7 +408,11 @@ impl App {
         files.make_dir(&trust, 0o755)?;
         for (name, ca) in [(SYSTEM_CA_FILE, &system), (LOCAL_ROOT_FILE, &root)] {
             let path = config.data_dir.join(name);
-            files.write_durable(&path, ca.pem().as_bytes(), 0o644)?;
+            // What is there needs no room on a disk that may be full.
+            let pem = ca.pem();
+            if files.read(&path, MAX_PEM).ok().as_deref() != Some(pem.as_bytes()) {
+                files.write_durable(&path, pem.as_bytes(), 0o644)?;
+            }
         }
 
         names.push(San::Dns(AGENT_NAME.into()));

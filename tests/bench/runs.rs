@@ -145,7 +145,8 @@ fn issuance() {
     let measured = ["certificates_per_s", "p50_ms", "p99_ms", "samples"];
     positive(line, &measured);
     positive(line, &["disk_bytes_each", "server_mib", "index_keys_each"]);
-    positive(line, &["server_cpu_us_each", "client_cpu_us_each"]);
+    // The client's is counted in hundredths of a second, and may come to none.
+    positive(line, &["server_cpu_us_each"]);
     assert_eq!(line["errors"], 0);
     assert_eq!(line["commits_each"], 1.0);
 }

@@ -85,7 +85,7 @@ fn a_role_is_made_edited_shown_and_deleted() {
         "{listed}"
     );
     let all = home.json("roles permissions");
-    assert_eq!(all.as_array().unwrap().len(), 84);
+    assert_eq!(all.as_array().unwrap().len(), 86);
     let fault = home.run("roles edit bots --remove cert.read").bad(1);
     assert!(fault.contains("does not hold cert.read"), "{fault}");
     let fault = home.run("roles edit r-viewer --add cert.issue").bad(1);

@@ -220,6 +220,7 @@ async fn a_store_moves_to_a_database_and_back_equal_row_by_row() {
     let store = Store::start(engine, Committer::Inline, Box::new(|_| ())).unwrap();
     invariants::check(&store).await;
     let server = back.server();
+    back.run("restore unfence").good();
     assert_eq!(revoked(&back).await, serials);
     let certificate = back.api().get("/certificates/localhost").await;
     assert_eq!(certificate["status"], "Revoked", "{certificate}");

@@ -107,6 +107,7 @@ fn each_step(first: u64, struck: impl Fn(u64) -> bool) {
 fn sweep(who: Who, story: Story, fault: Fault) {
     each_step(u64::from(fault == Fault::Error), |k| {
         let case = (who, story, fault, k);
+        println!("{who:?} {story:?} {fault:?} at step {k}");
         simulate(k, async |trace, clock| told(case, trace, clock).await)
     });
 }

@@ -18,8 +18,8 @@ pub struct Keep {
 const DAY: i64 = 86_400;
 
 /// The backups of a sink that are kept no longer, looked at for each store that has some there.
-/// Neither the newest full one ever goes nor the newest that was proven, each with the increments
-/// that follow it.
+/// Neither the newest full one of each life of the store (a restore begins another) ever goes nor
+/// the newest that was proven, each with the increments that follow it.
 pub fn expired(all: &[Stored], keep: Keep) -> Vec<&Stored> {
     let stores: BTreeSet<&str> = all.iter().map(|stored| stored.store.as_str()).collect();
     let of = |store| all.iter().filter(move |s: &&Stored| s.store == store);
@@ -35,7 +35,10 @@ fn expired_of_one<'a>(all: &[&'a Stored], keep: Keep) -> Vec<&'a Stored> {
     let mut newest_first: Vec<&Stored> = full.collect();
     newest_first.sort_by_key(|stored| std::cmp::Reverse((stored.created_at, stored.seq)));
     let mut kept: BTreeSet<&str> = BTreeSet::new();
-    kept.extend(newest_first.first().map(|s| s.name.as_str()));
+    // A restore begins another life; the newest of the one before may be what it should have taken.
+    let mut lives = BTreeSet::new();
+    let newest = newest_first.iter().filter(|s| lives.insert(s.seq >> 40));
+    kept.extend(newest.map(|s| s.name.as_str()));
     // One that was restored is better known than one that was read.
     let proven = |restored: bool| {
         let mut proven = newest_first.iter();
@@ -75,10 +78,13 @@ fn expired_of_one<'a>(all: &[&'a Stored], keep: Keep) -> Vec<&'a Stored> {
     all.iter().copied().filter(goes).collect()
 }
 
-/// The increments that a backup holds all of.
+/// The increments that a backup holds all of: of the same life of the same store.
 pub fn covered<'a>(all: &'a [Stored], base: &Stored) -> Vec<&'a Stored> {
     let increments = all.iter().filter(|stored| stored.increment);
-    let covered = increments.filter(|stored| stored.seq <= base.seq && stored.is_beside(base));
+    let covered = increments.filter(|stored| {
+        let same_life = stored.seq >> 40 == base.seq >> 40;
+        stored.seq <= base.seq && same_life && stored.is_beside(base)
+    });
     covered.collect()
 }
 
