@@ -83,6 +83,10 @@ impl App {
             version: None,
             refused: None,
         };
+        let known = self.store.get::<Found>(&found.id).await?;
+        if known.is_some_and(|known| known.refused.is_some() || known.version.is_some()) {
+            return Ok(());
+        }
         let Some(pem) = &shown.fullchain_pem else {
             self.watched.show(agent, &target.id);
             self.doorbell.ring(agent);
@@ -180,7 +184,10 @@ impl App {
                 Some(current) => {
                     let version: Loaded<Version> =
                         need(&mut unit, "version", &current.version).await?;
+                    // Of several that were issued after the backup the last one is current, in
+                    // whatever order they are shown.
                     version.created_at >= restored.restored_at
+                        && version.not_before >= chain.leaf().not_before()
                 }
                 None => false,
             };

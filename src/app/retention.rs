@@ -255,14 +255,16 @@ impl App {
         }
         let of = Key::new().text(order.id.as_str()).bytes();
         let scan = Scan::under(DEPLOYMENT_ORDER, of, SLICE);
+        let mut ended = Vec::new();
         for deployment in self.store.scan::<Deployment>(scan).await? {
             let deployment = unit.load_opt::<Deployment>(&deployment.id).await?;
-            if let Some(deployment) = deployment {
-                if deployment.is_open() {
-                    return Ok(());
-                }
-                unit.delete(deployment);
+            if deployment.as_ref().is_some_and(|d| d.is_open()) {
+                return Ok(());
             }
+            ended.extend(deployment);
+        }
+        for deployment in ended {
+            unit.delete(deployment);
         }
         unit.delete(order);
         Ok(())

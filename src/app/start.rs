@@ -324,6 +324,19 @@ where
     step().await
 }
 
+impl StartError {
+    /// Whether the settings are what is wrong: no other start will do better with them.
+    pub fn is_of_settings(&self) -> bool {
+        matches!(
+            self,
+            Self::Scheduled(_)
+                | Self::Keys(_)
+                | Self::DatabaseTrust(_)
+                | Self::Engine(EngineError::Password(_) | EngineError::Unusable(_))
+        )
+    }
+}
+
 fn hidden(values: &[HiddenValues]) -> String {
     let each = values.iter().map(|value| {
         let HiddenValues {

@@ -163,6 +163,7 @@ impl From<StartError> for CliError {
             | StartError::DataLoss(_)
             | StartError::Migrate(_)
             | StartError::Backup(_) => Self::Failed(e.to_string()),
+            e if e.is_of_settings() => Self::Config(e.to_string()),
             e => Self::Storage(e.to_string()),
         }
     }

@@ -367,6 +367,22 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, CliError> {
     Ok(Zeroizing::new(secret_text(text).to_owned()))
 }
 
+/// Whether whoever sits there, or what is piped in, says `yes`.
+pub fn confirmed(question: &str) -> Result<bool, CliError> {
+    let input = io::stdin();
+    if input.is_terminal() {
+        eprint!("{question}: ");
+    }
+    let mut line = String::new();
+    let read = input.lock().take(16).read_line(&mut line);
+    match read.map_err(|e| CliError::Failed(format!("standard input: {e}")))? {
+        0 => Err(CliError::Usage(
+            "nobody is there to be asked: --yes goes on without a question".into(),
+        )),
+        _ => Ok(line.trim() == "yes"),
+    }
+}
+
 /// A line of standard input, of `max` bytes at most; asks for it where somebody sits there.
 pub fn from_stdin(what: &str, max: usize) -> Result<String, CliError> {
     let input = io::stdin();

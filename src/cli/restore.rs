@@ -120,7 +120,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         let question = format!(
             "{into} becomes what {name} holds; what is there now is kept beside it. Type yes to go on"
         );
-        if host::from_stdin(&question, 16)? != "yes" {
+        if !host::confirmed(&question)? {
             return Err(CliError::Failed("nothing was restored".into()));
         }
     }

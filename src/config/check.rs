@@ -84,6 +84,9 @@ impl Default for KeepConfig {
     }
 }
 
+/// Increments of a journal follow each other within this: the feed, by which they are made, forgets
+/// what is older than an hour.
+const LONGEST_JOURNAL: Duration = Duration::from_secs(900);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Backups that a server makes by itself.
@@ -290,6 +293,13 @@ fn backup(env: &Environment) -> Result<Option<BackupConfig>, ConfigError> {
                    can open them";
         return Err(ConfigError::of("CERTCTL_BACKUP_ENCRYPT_TO", why));
     }
+    // What is given was checked; the default is good.
+    let every = interval(env.or_default("CERTCTL_BACKUP_JOURNAL_EVERY"));
+    let every = every.unwrap_or(Duration::from_secs(5));
+    if every > LONGEST_JOURNAL {
+        let why = "15m at most: the store remembers for an hour what changed";
+        return Err(ConfigError::of("CERTCTL_BACKUP_JOURNAL_EVERY", why));
+    }
     Ok(Some(BackupConfig {
         schedule,
         sink,
@@ -298,9 +308,7 @@ fn backup(env: &Environment) -> Result<Option<BackupConfig>, ConfigError> {
         passphrase: passphrase.map(|text| text.to_owned().into()),
         journal: journal.map(|sink| JournalConfig {
             sink: sink.to_owned(),
-            // What is given was checked; the default is good.
-            every: interval(env.or_default("CERTCTL_BACKUP_JOURNAL_EVERY"))
-                .unwrap_or(Duration::from_secs(5)),
+            every,
         }),
     }))
 }

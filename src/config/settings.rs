@@ -212,7 +212,7 @@ pub const SETTINGS: &[Setting] = &[
         "CERTCTL_BACKUP_JOURNAL_EVERY",
         Kind::Interval,
         "5s",
-        "how often such an increment is made; none while nothing has changed",
+        "how often such an increment is made, 15m at most; none while nothing has changed",
     ),
     public(
         "CERTCTL_BACKUP_S3_ENDPOINT",

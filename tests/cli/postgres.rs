@@ -183,7 +183,7 @@ fn a_wrong_password_is_explained() {
         command.env("CERTCTL_LOG_LEVEL", "error");
         command
     };
-    let fault = run(&mut with("app", "old")).bad(74);
+    let fault = run(&mut with("app", "old")).bad(78);
     for part in [
         "28P01",
         "first boot",
@@ -200,7 +200,7 @@ fn a_wrong_password_is_explained() {
         "CERTCTL_DATABASE_URL",
         format!("postgres://app@{}:5432/nosuch", cluster.address),
     );
-    let fault = run(&mut other).bad(74);
+    let fault = run(&mut other).bad(78);
     assert!(
         fault.contains("3D000") && !fault.contains("28P01"),
         "{fault}"

@@ -9,7 +9,7 @@ use crate::{
     app::known,
     clock::Time,
     crypt::{KeyRing, MachineKey},
-    domain::{AuditEvent, Category, Principal, Restoration},
+    domain::{AuditEvent, Category, Found, Principal, Restoration},
     store::{
         AUDIT, Engine, EngineError, Key, Login, Redb, Replacement,
         backup::{BackupError, Header, Progress},
@@ -320,6 +320,10 @@ async fn write_down(
     match unit.load_opt::<Restoration>(&restoration.id).await? {
         Some(row) => unit.put(row.map(|_| restoration)),
         None => unit.insert(restoration),
+    }
+    // What an earlier restore looked for and found.
+    for found in raised.store.every::<Found>().await? {
+        unit.delete(found);
     }
     let event = AuditEvent::new(
         wanted.who,

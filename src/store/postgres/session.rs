@@ -419,7 +419,7 @@ fn login_error(e: Error) -> EngineError {
                 chain(&e)
             ))
         }
-        (None, None) if e.to_string().contains("password missing") => EngineError::Unusable(
+        (None, None) if chain(&e).contains("password missing") => EngineError::Unusable(
             "it wants a password, and CERTCTL_DATABASE_URL and CERTCTL_DATABASE_PASSWORD hold none"
                 .to_owned(),
         ),
