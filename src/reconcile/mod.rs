@@ -143,25 +143,11 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
 /// Those of the loops that do one thing; what a look leaves for later is logged.
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.seek_lead().await?;
-    if let Some(app) = app.leading() {
-        lost_keys(Arc::clone(&app)).await;
-        retirement(Arc::clone(&app)).await;
-        replanning(Arc::clone(&app)).await;
-        app.unblock().await?;
-        renewals(Arc::clone(&app)).await;
-        revocations(Arc::clone(&app)).await;
-        leases(Arc::clone(&app)).await;
-        deployments(Arc::clone(&app)).await;
-        app.forget_jobs().await?;
-        app.forget_outcomes().await?;
-        app.forget_sessions().await?;
-        app.forget_tokens().await?;
-        app.forget_orders().await?;
-        app.forget_rates().await?;
-        app.trim_feed(FEED_KEPT).await?;
-        app.refresh_crls().await?;
-        app.due_backup().await?;
-        app.due_journal().await?;
+    if let Some(leader) = app.leading() {
+        match look_as_leader(&leader).await {
+            Ok(()) | Err(AppError::NotLeading) => {}
+            Err(e) => return Err(e),
+        }
     }
     app.follow().await?;
     app.write_heard().await?;
@@ -169,6 +155,27 @@ pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.read_configured_keys().await?;
     app.look_at_room();
     app.renew_server_certificate().await
+}
+
+async fn look_as_leader(app: &Arc<App>) -> Result<(), AppError> {
+    lost_keys(Arc::clone(app)).await;
+    retirement(Arc::clone(app)).await;
+    replanning(Arc::clone(app)).await;
+    app.unblock().await?;
+    renewals(Arc::clone(app)).await;
+    revocations(Arc::clone(app)).await;
+    leases(Arc::clone(app)).await;
+    deployments(Arc::clone(app)).await;
+    app.forget_jobs().await?;
+    app.forget_outcomes().await?;
+    app.forget_sessions().await?;
+    app.forget_tokens().await?;
+    app.forget_orders().await?;
+    app.forget_rates().await?;
+    app.trim_feed(FEED_KEPT).await?;
+    app.refresh_crls().await?;
+    app.due_backup().await?;
+    app.due_journal().await
 }
 
 async fn lost_keys(app: Arc<App>) {

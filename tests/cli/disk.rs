@@ -105,8 +105,6 @@ async fn a_disk_that_fills_up_stops_the_server_and_loses_nothing() {
         "{ended:?}"
     );
     assert!(!acknowledged.is_empty());
-    let fault = home.quickstart_to_its_end().bad(74);
-    assert!(fault.to_lowercase().contains("no space left"), "{fault}");
 
     disk.free();
     let _running = home.quickstart();
