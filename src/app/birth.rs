@@ -23,7 +23,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 /// No clock that is set says an earlier time: 2025-01-01.
 pub(super) const EARLIEST: Time = Time::from_seconds(1_735_689_600);
 /// The longest certificate file, in bytes.
-const MAX_PEM: usize = 64 << 10;
+pub(super) const MAX_PEM: usize = 64 << 10;
 const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 86_400);
 
 /// The root of the local CA.
@@ -119,13 +119,12 @@ impl Birth<'_> {
             },
             (Some(_), None) if shared => Err(StartError::MachineKeyElsewhere(key.to_string())),
             (Some(_), None) => Err(StartError::MachineKeyMissing(key.to_string())),
-            (None, _) if shared && files.read(beside, MAX_PEM).is_ok() => {
-                let dir = path.parent().unwrap_or(path);
-                Err(StartError::DatabaseEmpty(dir.display().to_string()))
-            }
             (None, _) if files.read(beside, MAX_PEM).is_ok() => {
-                let dir = path.parent().unwrap_or(path);
-                Err(StartError::StoreMissing(dir.display().to_string()))
+                let dir = path.parent().unwrap_or(path).display().to_string();
+                Err(match shared {
+                    true => StartError::DatabaseEmpty(dir),
+                    false => StartError::StoreMissing(dir),
+                })
             }
             (None, machine) => {
                 let known_before = machine.is_some();

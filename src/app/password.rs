@@ -117,21 +117,11 @@ pub async fn rotate_password(
         change(config, files, &new).await?;
         return Ok(PasswordChanged::ToBeSet);
     };
-    if let Some(new) = &given
-        && files
-            .read_link(file)
-            .map_err(PasswordError::Before)?
-            .is_some()
-    {
-        change(config, files, new).await?;
+    let link = files.read_link(file).map_err(PasswordError::Before)?;
+    if link.is_some() {
+        let new = given.ok_or_else(|| PasswordError::Link(file.clone()))?;
+        change(config, files, &new).await?;
         return Ok(PasswordChanged::ToBeSet);
-    }
-    if files
-        .read_link(file)
-        .map_err(PasswordError::Before)?
-        .is_some()
-    {
-        return Err(PasswordError::Link(file.clone()));
     }
     let next = next_to(file);
     // What an earlier call has left may be the password already.

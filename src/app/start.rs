@@ -5,7 +5,7 @@ use super::{
     App, Server, SystemCa,
     backup::{MACHINE_KEY, remove_left},
     backups::Backups,
-    birth::{Birth, ISSUING_NODE, KeyPlace, ROOT_NODE, SYSTEM_NODE},
+    birth::{Birth, ISSUING_NODE, KeyPlace, MAX_PEM, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
     crl::Crls,
     database,
@@ -46,8 +46,6 @@ pub const FIRST_START: &str = "first-start.txt";
 pub const SYSTEM_CA_FILE: &str = "tls/system-ca.pem";
 const LOCAL_ROOT_FILE: &str = "tls/local-root-ca.pem";
 
-/// The longest certificate file, in bytes.
-const MAX_PEM: usize = 64 << 10;
 /// For a database that does not answer yet when the server starts.
 const PATIENCE: Duration = Duration::from_secs(60);
 

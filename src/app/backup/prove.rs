@@ -2,7 +2,10 @@
 
 use super::{BackupFailure, Unproven, create::keys_of, scratch::Scratch};
 use crate::{
-    app::{birth::key_place, known},
+    app::{
+        birth::{EARLIEST, key_place},
+        known,
+    },
     clock::{Clock, Rng, Time},
     crypt::{KeyRing, MachineKey, PrivateKey, RingError, Sealed},
     domain::CaNode,
@@ -19,8 +22,6 @@ use serde::{Deserialize, Serialize};
 use std::{io::Read, path::Path, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-/// Lives of stores are counted in days from here where nothing better is known: 2025-01-01.
-const BEGINNING: Time = Time::from_seconds(1_735_689_600);
 /// A scratch store is compared within this.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
@@ -132,7 +133,7 @@ pub(super) async fn raise(
 ) -> Result<Raised, Unproven> {
     // Where the store before it is not there to be asked, as on a new machine, days tell the lives
     // of a store apart that was restored from one backup again and again.
-    let days = bench.clock.now().since(BEGINNING).as_secs() / 86_400;
+    let days = bench.clock.now().since(EARLIEST).as_secs() / 86_400;
     let today = epoch_start(u32::try_from(days).unwrap_or(u32::MAX));
     let epoch = |header: &Header| next_epoch(header.seq.max(before)).max(today);
     let loaded = load(bundles, &*engine, epoch, progress).await?;

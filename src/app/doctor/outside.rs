@@ -5,7 +5,7 @@ use crate::{
     app::{
         StartError,
         backup::{MACHINE_KEY, STORE_FILE, Sink},
-        birth::{EARLIEST, SYSTEM_NODE},
+        birth::{EARLIEST, MAX_PEM, SYSTEM_NODE},
         database, known,
         room::reserve_of,
         start::{FIRST_START, SYSTEM_CA_FILE},
@@ -21,8 +21,6 @@ use std::{path::Path, sync::Arc, time::Duration};
 const STALE: Duration = Duration::from_secs(36 * 3_600);
 /// The clocks of server and database may differ by so much.
 const CLOCKS: Duration = Duration::from_secs(5);
-/// The longest certificate file, in bytes.
-const MAX_PEM: usize = 64 << 10;
 
 /// Whether what is secret is kept from others.
 pub(super) fn files(ground: &Ground<'_>) -> Vec<Finding> {
