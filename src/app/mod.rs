@@ -66,7 +66,7 @@ mod work;
 pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use audit::{Chained, EventExport, EventFilter, EventPage};
-pub use backups::{BackupState, InSink, LastBackup, WantedBackup};
+pub use backups::{BackupRun, BackupState, BackupStep, EndedBackup, InSink, WantedBackup};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
 pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;
@@ -92,7 +92,7 @@ pub use ping::{PingFailure, Pinged, ping_machine, rotate_machine_password};
 pub use retention::{Kept, RETENTION};
 pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
-pub use room::LowDisk;
+pub use room::{LowDisk, size};
 pub use rules::{Violation, ViolationPage};
 pub use schema::{
     Before, HiddenValues, MigrationView, SchemaChange, SchemaStatus, Standing, Upkeep,

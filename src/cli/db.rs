@@ -4,7 +4,7 @@ use super::{CliError, Global, Output, backup::settings, follow, host, output};
 use crate::{
     app::{
         CompactError, Compacted, PasswordChanged, PasswordError, PingFailure, Pinged,
-        compact_machine, ping_machine, rotate_machine_password,
+        compact_machine, ping_machine, rotate_machine_password, size,
     },
     config::Environment,
 };
@@ -166,7 +166,6 @@ pub async fn compact(_: Compact, global: &Global, env: &Environment) -> Result<(
     let bar = follow::spinner("compacting the store", global.output);
     let done = compact_machine(&config).await;
     bar.finish_and_clear();
-    let size = |bytes: u64| indicatif::HumanBytes(bytes).to_string();
     match (done?, global.output) {
         (Compacted::File { before, after }, Output::Json) => {
             output::json(&json!({"engine": "redb", "before": before, "after": after}))

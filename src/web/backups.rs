@@ -3,7 +3,7 @@
 use super::{Page, Reader, assets, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
-    app::{App, BackupState, JournalState, RestorePlan, backup::Stored},
+    app::{App, BackupState, BackupStep, JournalState, RestorePlan, backup::Stored, size},
     clock::Time,
 };
 use askama::Template;
@@ -25,7 +25,7 @@ struct Whole<'a> {
     took: Option<String>,
     schedule: Option<String>,
     next: Option<Moment>,
-    running: bool,
+    running: Option<(&'static str, Moment)>,
     failed: Option<(Moment, String)>,
     held: Option<Held>,
     journal: Option<Following>,
@@ -128,7 +128,7 @@ fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time)
     );
     let now_seen = seen(now);
     let newest = state.newest.as_ref();
-    let failed = state.last.as_ref().and_then(|last| {
+    let failed = state.ended.front().and_then(|last| {
         let (_, why) = last.outcome.as_ref().err()?;
         Some((seen(last.ended), why.clone()))
     });
@@ -143,20 +143,17 @@ fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time)
         file: newest.map(|stored| (stored.name.clone(), size(stored.bytes))),
         took: state.took.map(|took| format!("{} ms", took.as_millis())),
         schedule: state.schedule.map(|schedule| schedule.to_string()),
-        next: state.next_at.map(seen),
-        running: state.running.is_some(),
+        next: state.next_at().map(seen),
+        running: state.run.as_ref().map(|run| {
+            let what = match run.step {
+                BackupStep::Making => "being made",
+                BackupStep::Proving => "being proven",
+            };
+            (what, seen(run.began))
+        }),
         failed,
         held: Held::of(&state, now),
         journal: state.journal.as_ref().map(|j| Following::of(j, now)),
         plan,
-    }
-}
-
-/// A size for people.
-pub(super) fn size(bytes: u64) -> String {
-    match bytes {
-        ..10_240 => format!("{bytes} bytes"),
-        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
-        10_485_760.. => format!("{} MiB", bytes >> 20),
     }
 }

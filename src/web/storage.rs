@@ -1,10 +1,10 @@
 //! How much room the store takes, and will take.
 
-use super::{Page, Reader, assets, backups::size, charts::Bars, moment::Moment, signin::SignedIn};
+use super::{Page, Reader, assets, charts::Bars, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
     app::{
-        App,
+        App, size,
         storage::{AHEAD, Census, StorageState, kept},
     },
     clock::Time,

@@ -21,15 +21,15 @@ pub use s3::S3Access;
 pub(super) use scratch::remove_left;
 pub use sink::{Proven, Sink, Stored, Ways};
 
-pub use crate::store::backup::{Keys, Recipient, Since};
+pub use crate::store::backup::{Keys, Progress, Recipient, Since};
 
 use crate::{
+    app::{StartError, birth::KeyPlace},
     config::ServerConfig,
     crypt::{MachineKey, RingError},
     store::{CommitError, EngineError, StoreError, backup::BackupError},
     sys::{FileError, Files},
 };
-use secrecy::ExposeSecret;
 use std::fmt::Display;
 
 /// The machine key, in the data directory.
@@ -87,14 +87,6 @@ impl BackupFailure {
         Self::Verify {
             name: name.to_owned(),
             reason: reason.to_string(),
-        }
-    }
-
-    /// Of what was not captured.
-    fn of_capture(e: BackupError) -> Self {
-        match e {
-            BackupError::NoSequel(why) => Self::Gap(why),
-            e => Self::capture(e),
         }
     }
 
@@ -194,14 +186,12 @@ pub fn machine_key(
     files: &dyn Files,
     config: &ServerConfig,
 ) -> Result<Option<MachineKey>, BackupFailure> {
-    if let Some(text) = &config.machine_key {
-        return Ok(Some(MachineKey::from_text(text.expose_secret())?));
-    }
-    match files.read(&config.data_dir.join(MACHINE_KEY), 1024) {
-        Ok(text) => Ok(Some(MachineKey::from_text(&String::from_utf8_lossy(
-            &text,
-        ))?)),
-        Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+    let place = KeyPlace {
+        given: config.machine_key.as_ref(),
+        file: &config.data_dir.join(MACHINE_KEY),
+    };
+    place.read(files).map_err(|e| match e {
+        StartError::File(e) => e.into(),
+        e => BackupFailure::Refused(e.to_string()),
+    })
 }

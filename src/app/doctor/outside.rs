@@ -245,7 +245,7 @@ pub(super) async fn backups(ground: &Ground<'_>, store: &Store) -> Found {
         )]);
     };
     let listed = match config.sink.parse::<Sink>() {
-        Ok(sink) => sink.list(ground.ways()).await.map_err(|e| e.to_string()),
+        Ok(sink) => sink.held(ground.ways()).await.map_err(|e| e.to_string()),
         Err(e) => Err(e),
     };
     let sink = &config.sink;
