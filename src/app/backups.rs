@@ -241,12 +241,11 @@ impl App {
         };
         let run = begun.map_err(|other| {
             AppError::Conflict(format!(
-                "the backup {} to {} was begun {} and is not done, the server is {} it: try again \
-                 when it has ended",
+                "the server is {} the backup {} to {} since {}: try again when that has ended",
+                other.step,
                 other.id,
                 other.sink,
-                other.began.whole_seconds(),
-                other.step
+                other.began.whole_seconds()
             ))
         })?;
         // Who takes all secrets with them is told of before it happens.

@@ -370,7 +370,7 @@ async fn prove(
     let (base, increments) = (&chain[0].name, chain.len() - 1);
     let of = match increments {
         0 => String::new(),
-        n => format!(" upon {base}, the last of {n} increments"),
+        n => format!(" upon {base}, number {n} after it"),
     };
     let rows = proof.rows.map_or(String::new(), |n| format!("{n} rows, "));
     let text = format!(

@@ -181,7 +181,7 @@ impl From<JournalState> for JournalShape {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = EndedBackup)]
 pub struct EndedBackupShape {
-    /// As [`BackupRunShape::id`].
+    /// The id of its run.
     pub id: String,
     /// When it was begun.
     #[schema(format = DateTime)]

@@ -232,18 +232,16 @@ impl Place<'_> {
         let status = response.status();
         let says = String::from_utf8_lossy(response.body());
         // To what takes long it says "200 OK" at once, and then that it failed.
-        let failed = *method == http::Method::POST && says.contains("<Error>");
-        if status.is_success() && !failed {
+        let late = *method == http::Method::POST && says.contains("<Error>");
+        if status.is_success() && !late {
             return Ok(response);
         }
-        Err(S3Error::Refused {
-            status: if failed {
-                StatusCode::INTERNAL_SERVER_ERROR
-            } else {
-                status
-            },
-            says: said(&says),
-        })
+        let status = match status.is_success() {
+            true => StatusCode::INTERNAL_SERVER_ERROR,
+            false => status,
+        };
+        let says = said(&says);
+        Err(S3Error::Refused { status, says })
     }
 
     /// Puts an object whole, or not at all.
