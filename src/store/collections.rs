@@ -269,14 +269,17 @@ document!(
 
 /// Orders that have not ended: (certificate, holder). At most one each.
 pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
-/// Orders that have ended: (time).
-pub const ORDER_ENDED: Index = Index::new(Order::COLL, "order.ended");
+/// Orders that have ended, by what their retention counts from: (time).
+pub const ORDER_ENDED: Index = Index {
+    revision: 2,
+    ..Index::new(Order::COLL, "order.ended")
+};
 document!(
     Order,
     "order",
     [ORDER_OPEN, ORDER_ENDED],
     |self, keys| {
-        if let Some(at) = self.ended_at() {
+        if let Some(at) = self.kept_from() {
             keys.put(ORDER_ENDED, Key::new().time(at));
         }
         if self.is_open() {

@@ -5,6 +5,7 @@ use crate::{
     api::Problem,
     app::{App, BackupState, JournalState, RestorePlan, backup::Stored},
     clock::Time,
+    sys::size,
 };
 use askama::Template;
 use axum::{extract::State, response::IntoResponse};
@@ -149,14 +150,5 @@ fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time)
         held: Held::of(&state, now),
         journal: state.journal.as_ref().map(|j| Following::of(j, now)),
         plan,
-    }
-}
-
-/// A size for people.
-pub(super) fn size(bytes: u64) -> String {
-    match bytes {
-        ..10_240 => format!("{bytes} bytes"),
-        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
-        10_485_760.. => format!("{} MiB", bytes >> 20),
     }
 }
