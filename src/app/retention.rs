@@ -287,7 +287,9 @@ impl App {
             .load_opt::<Certificate>(&order.certificate)
             .await?
             .map(Loaded::into_value);
-        let line = certificate.as_ref().and_then(|c| c.holders.get(&order.holder));
+        let line = certificate
+            .as_ref()
+            .and_then(|c| c.holders.get(&order.holder));
         let current = line.and_then(|line| Some((&line.plan, line.current.as_ref()?)));
         let moves_on = match (&order.state, current) {
             (OrderState::Issued { version, .. }, Some((plan, current)))

@@ -729,7 +729,7 @@ document!(RingRow, "ring", [], |self, _keys| {});
 document!(Restoration, "restoration", [], |self, _keys| {});
 
 /// What agents had and a restored store did not know: (time).
-pub const FOUND_AT: Index = Index::new(Found::COLL, "found.at");
+pub const FOUND_AT: Index = Index::new(Found::COLL, "found.at").counted_by(0);
 document!(Found, "found", [FOUND_AT], |self, keys| {
     keys.put(FOUND_AT, Key::new().time(self.at));
 });
