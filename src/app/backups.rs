@@ -12,7 +12,7 @@ use super::{
     },
     journal::Journal,
     require,
-    room::{LowDisk, reserve_of, size},
+    room::{LowDisk, reserve_of},
 };
 use crate::{
     access::Permission,
@@ -20,6 +20,7 @@ use crate::{
     crypt::MachineKey,
     domain::{AuditEvent, Category, Principal},
     store::{AUDIT, backup::Since},
+    sys::size,
 };
 use data_encoding::HEXLOWER;
 use std::{

@@ -46,6 +46,7 @@ mod password;
 mod ping;
 mod replan;
 mod report;
+mod restore_plan;
 mod retention;
 mod retire;
 mod revoke;
@@ -55,6 +56,7 @@ mod rules;
 mod schema;
 mod secrets;
 mod sessions;
+mod sight;
 mod start;
 mod stats;
 pub mod storage;
@@ -79,7 +81,6 @@ pub use edit::CertificateEdit;
 pub use error::AppError;
 pub use expected::Expected;
 pub use export::Export;
-pub use fence::RestorePlan;
 pub use issuers::{IssuerEdit, IssuerView};
 pub use jobs::{JobFilter, JobList, JobPage, JobView};
 pub use join::{NewToken, TokenMade, TokenPage, TokenView};
@@ -89,10 +90,11 @@ pub use metrics::{Issuance, Numbers};
 pub use observe::{ServedAt, ServedNow, ServedState};
 pub use password::{PasswordChanged, PasswordError, rotate_password};
 pub use ping::{PingFailure, Pinged, ping_machine, rotate_machine_password};
+pub use restore_plan::{Does, Named, RestorePlan, Step, Unknown};
 pub use retention::{Kept, RETENTION};
 pub use retire::Retirement;
 pub use roles::{RoleEdit, RoleView};
-pub use room::{LowDisk, size};
+pub use room::LowDisk;
 pub use rules::{Violation, ViolationPage};
 pub use schema::{
     Before, HiddenValues, MigrationView, SchemaChange, SchemaStatus, Standing, Upkeep,
@@ -195,6 +197,8 @@ pub struct Server {
     limits: limits::Limits,
     /// Whether this one leads the servers of the store.
     lead: lead::Lead,
+    /// What it has seen of leases that seem to have run out.
+    leases: sight::Sights,
     /// How far it has followed what others commit.
     followed: follow::Followed,
     /// Whether a restored store may be acted on.

@@ -102,18 +102,3 @@ impl App {
         }
     }
 }
-
-/// A size for people, in binary units.
-pub fn size(bytes: u64) -> String {
-    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let unit = units.into_iter().find(|(bits, _)| bytes >> bits > 0);
-    let Some((bits, unit)) = unit else {
-        return format!("{bytes} bytes");
-    };
-    // Three digits say enough.
-    let (whole, rest) = (bytes >> bits, bytes & ((1 << bits) - 1));
-    match whole {
-        ..100 => format!("{whole}.{} {unit}", (rest * 10) >> bits),
-        100.. => format!("{whole} {unit}"),
-    }
-}

@@ -3,14 +3,12 @@
 use super::{CliError, Global, Output, client::Client, follow, host, output};
 use crate::{
     api::shapes::{BackupRunShape, BackupShape, BackupStateShape, NewBackup},
-    app::{
-        backup::{
-            BackupFailure, Keep, Keys, Locking, Machine, Place, Progress, Proof, Since, Sink,
-            Stored, expired,
-        },
-        size,
+    app::backup::{
+        BackupFailure, Keep, Keys, Locking, Machine, Place, Progress, Proof, Since, Sink, Stored,
+        expired,
     },
     config::{self, Environment, Flags, ServerConfig},
+    sys::size,
 };
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};

@@ -4,9 +4,10 @@ use super::{CliError, Global, Output, backup::settings, follow, host, output};
 use crate::{
     app::{
         CompactError, Compacted, PasswordChanged, PasswordError, PingFailure, Pinged,
-        compact_machine, ping_machine, rotate_machine_password, size,
+        compact_machine, ping_machine, rotate_machine_password,
     },
     config::Environment,
+    sys::size,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;

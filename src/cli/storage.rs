@@ -1,7 +1,7 @@
 //! `certctl storage`.
 
 use super::{CliError, Global, Output, client::Client, follow, output};
-use crate::{api::shapes::StorageShape, app::size, config::Environment};
+use crate::{api::shapes::StorageShape, config::Environment, sys::size};
 use std::time::Duration;
 
 /// How often a server that counts is asked.

@@ -4,10 +4,11 @@ use super::{Page, Reader, assets, charts::Bars, moment::Moment, signin::SignedIn
 use crate::{
     api::Problem,
     app::{
-        App, size,
+        App,
         storage::{AHEAD, Census, StorageState, kept},
     },
     clock::Time,
+    sys::size,
 };
 use askama::Template;
 use axum::{extract::State, response::IntoResponse};

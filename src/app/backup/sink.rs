@@ -5,10 +5,9 @@ use super::{
     s3::{Place, S3Access, S3Error},
 };
 use crate::{
-    app::room::size,
     clock::Time,
     store::backup::Header,
-    sys::{FileError, Files, Kind, Lock, Pending, TEMP_PREFIX},
+    sys::{FileError, Files, Kind, Lock, Pending, TEMP_PREFIX, size},
 };
 use serde::{Deserialize, Serialize};
 use std::{
