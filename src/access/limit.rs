@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 /// So many at once, and so many a second on average.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,22 +114,36 @@ impl<K: Ord + Clone> Limiter<K> {
     }
 }
 
+/// Slices are asked for so often by one process, whoever calls: more would be a load on what is
+/// shared. Beyond that, calls are counted where they are made.
+const ASKED: Rate = Rate {
+    per_second: 100.0,
+    burst: 200,
+};
+/// At once, for so many callers.
+const ASKING: usize = 8;
+
 /// What this process holds of rates that several share. Who calls here is given a slice of what a
 /// shared bucket holds, so that not every call asks for a token; slices are small beside the burst,
-/// so that what lies about unused in one process is not missed in another. Memory is bounded as that
-/// of a [`Limiter`].
+/// so that what lies about unused in one process is not missed in another. The first slice is given
+/// on credit, so that who calls a few times costs no asking. Memory is bounded as that of a
+/// [`Limiter`].
 pub struct Slices<K> {
     /// From one to the next.
     interval: Duration,
     burst: u32,
     callers: Mutex<Callers<K, Arc<tokio::sync::Mutex<Held>>>>,
+    asked: Limiter<()>,
+    asking: Semaphore,
 }
 
 /// What is held for one caller.
 #[derive(Default)]
 struct Held {
     left: u32,
-    /// From then on nothing is left.
+    /// Of what was given, so much was not asked for yet.
+    owed: u32,
+    /// From then on nothing is left or owed: the bucket is full again.
     until: Option<Instant>,
     /// Until then nobody asks again.
     refused: Option<Instant>,
@@ -153,15 +167,23 @@ impl<K: Ord + Clone> Slices<K> {
             interval: interval(rate),
             burst: rate.burst.max(1),
             callers: Mutex::new(Callers::new()),
+            asked: Limiter::new(ASKED),
+            asking: Semaphore::new(ASKING),
         }
     }
 
     /// Counts one more; where nothing is held, `ask` takes a slice from the bucket, or says how long
-    /// to wait for one. Of calls of one caller one asks at a time.
+    /// to wait for one. Of calls of one caller one asks at a time. While too many ask, `here` is
+    /// asked in the place of the bucket.
     ///
     /// # Errors
     /// How long to wait.
-    pub async fn take<F>(&self, caller: &K, ask: impl FnOnce(Slice) -> F) -> Result<(), Duration>
+    pub async fn take<F>(
+        &self,
+        caller: &K,
+        ask: impl FnOnce(Slice) -> F,
+        here: impl FnOnce(Slice) -> Result<(), Duration>,
+    ) -> Result<(), Duration>
     where
         F: Future<Output = Result<(), Duration>>,
     {
@@ -174,33 +196,43 @@ impl<K: Ord + Clone> Slices<K> {
         if let Some(until) = held.refused.filter(|until| *until > now) {
             return Err(until - now);
         }
-        if held.left > 0 && held.until.is_some_and(|until| until > now) {
+        let full = Some(now + self.interval.saturating_mul(self.burst));
+        if held.until.is_none_or(|until| until <= now) {
+            // Of a bucket that holds few, a token on credit were too much.
+            let credit = self.burst / SLICES;
+            *held = Held {
+                left: credit,
+                owed: credit,
+                until: full,
+                refused: None,
+            };
+        }
+        if held.left > 0 {
             held.left -= 1;
             return Ok(());
         }
+        let given = (self.burst / SLICES).max(1);
         let slice = Slice {
-            tokens: (self.burst / SLICES).max(1),
+            tokens: given + held.owed,
             per: self.interval,
             burst: self.burst,
         };
-        match ask(slice).await {
+        let taken = match (self.asking.try_acquire(), self.asked.take(&())) {
+            (Ok(_place), Ok(())) => ask(slice).await,
+            _ => here(slice),
+        };
+        match taken {
             Ok(()) => {
                 *held = Held {
-                    left: slice.tokens - 1,
-                    // Then the bucket is full again: what is left is not had beside it.
-                    until: Some(now + self.interval.saturating_mul(self.burst)),
+                    left: given - 1,
+                    owed: 0,
+                    until: full,
                     refused: None,
                 };
-                Ok(())
             }
-            Err(wait) => {
-                *held = Held {
-                    refused: Some(now + wait),
-                    ..Held::default()
-                };
-                Err(wait)
-            }
+            Err(wait) => held.refused = Some(now + wait),
         }
+        taken
     }
 
     /// Whether nobody was told to wait, as far as this process knows. Counts nothing.
@@ -245,6 +277,47 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3600)).await;
         let passed = (0..10).filter(|_| limiter.take(&1).is_ok()).count();
         assert_eq!(passed, 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_calls_ask_for_nothing_and_many_callers_not_for_more_than_is_borne() {
+        let slices = Slices::new(Rate {
+            per_second: 1.0,
+            burst: 64,
+        });
+        let (asked, here) = (Mutex::new(Vec::new()), Mutex::new(0));
+        let take = async |caller: u32| {
+            let ask = |slice: Slice| {
+                asked.lock().unwrap().push(slice.tokens);
+                async { Ok(()) }
+            };
+            let count = |_| {
+                *here.lock().unwrap() += 1;
+                Ok(())
+            };
+            slices.take(&caller, ask, count).await.unwrap();
+        };
+        for caller in 0..1_000 {
+            take(caller).await;
+            take(caller).await;
+        }
+        assert_eq!(*asked.lock().unwrap(), [0; 0]);
+        // Then what was given on credit is asked for as well, and nothing twice.
+        for _ in 0..4 {
+            take(0).await;
+        }
+        assert_eq!(*asked.lock().unwrap(), [4, 2]);
+        for caller in 1..1_000 {
+            take(caller).await;
+        }
+        assert_eq!(asked.lock().unwrap().len(), ASKED.burst as usize);
+        assert_eq!(*here.lock().unwrap(), 1_001 - ASKED.burst);
+        // Whoever was quiet until the bucket is full again is as one who never called.
+        tokio::time::advance(Duration::from_secs(64)).await;
+        let before = asked.lock().unwrap().len();
+        take(0).await;
+        take(0).await;
+        assert_eq!(asked.lock().unwrap().len(), before);
     }
 
     #[tokio::test(start_paused = true)]

@@ -425,7 +425,7 @@ impl App {
             .with("superseded_at", agent.secret_since());
             audit(&mut unit, &event);
             let bucket = Key::new().text("superseded").text(agent.id.as_str());
-            unit.take(bucket, 1, TOLD_EVERY, 1, now);
+            unit.take(bucket, 1, TOLD_EVERY, 1);
             Ok((unit, ()))
         });
         match told.await {

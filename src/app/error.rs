@@ -162,7 +162,7 @@ impl From<StoreError> for AppError {
 
 impl AppError {
     /// What a refused commit means to the caller.
-    pub(crate) fn of_commit(e: CommitError, now: Time) -> Self {
+    pub(crate) fn of_commit(e: CommitError) -> Self {
         match e {
             CommitError::Busy => Self::Busy,
             CommitError::Unknown => Self::Unknown,
@@ -190,9 +190,9 @@ impl AppError {
                 "{} {holder} is open already ({})",
                 index.coll.0, index.name
             )),
-            CommitError::Refused(Refusal::Exhausted { retry_at, .. }) => Self::Limited {
+            CommitError::Refused(Refusal::Exhausted { retry_in, .. }) => Self::Limited {
                 message: "a limit is reached: too many orders for this certificate".into(),
-                retry_in: retry_at.map_or(Duration::from_secs(60), |at| at.since(now)),
+                retry_in: retry_in.unwrap_or(Duration::from_secs(60)),
             },
             e => Self::Store(e.to_string()),
         }

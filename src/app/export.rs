@@ -92,7 +92,7 @@ impl App {
                     .text("exports")
                     .text(who.kind.as_str())
                     .text(&who.name);
-                unit.take(caller, 1, EVERY, BURST, now);
+                unit.take(caller, 1, EVERY, BURST);
                 let event = AuditEvent::new(
                     who,
                     Category::CertLifecycle,

@@ -194,7 +194,7 @@ impl App {
             .holders
             .entry(holder.clone())
             .or_insert_with(HolderState::requester);
-        lifecycle::charge(unit, &certificate.id, &holder, now);
+        lifecycle::charge(unit, &certificate.id, &holder);
         let issuer = approved.issuer;
         let mut order = Order::open(certificate.id.clone(), holder, issuer, cause, 1, now);
         let version = self

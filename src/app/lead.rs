@@ -6,7 +6,7 @@
 //! only the later one changes anything. Where no other process can have the store open, none is
 //! asked, and nothing is written.
 
-use super::{App, AppError, Server, known};
+use super::{App, AppError, Server, known, sight::Sight};
 use crate::{
     domain::Leader,
     id::Id,
@@ -22,8 +22,7 @@ use tokio::time::Instant;
 const BEAT_EVERY: Duration = Duration::from_secs(3);
 /// One that has not for so long leads no more.
 const SILENCE: Duration = Duration::from_secs(12);
-/// Who has not looked for so long begins to watch anew: it may have been the store that was away,
-/// for the leader as well.
+/// Who has not looked for so long begins to watch anew.
 const BLIND: Duration = Duration::from_secs(6);
 
 const TAKEN_OVER: &str = "another server has taken over the lead from this one";
@@ -44,15 +43,6 @@ enum State {
     Leading { term: u64, shown: Instant },
     /// It stops.
     Resigned,
-}
-
-/// What was seen of a leader's beat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Sight {
-    /// The version of its row.
-    beat: u64,
-    since: Instant,
-    last: Instant,
 }
 
 /// The two rows, as they were found.
@@ -117,38 +107,25 @@ impl Lead {
             (State::New, ..) if alone => Step::TakeOver,
             (_, Some(_), Some(beat)) if beat.resigned => Step::TakeOver,
             (was, Some(row), Some(beat)) => {
-                let sight = match was {
-                    State::Following(Some(sight))
-                        if sight.beat == beat.version() && now - sight.last < BLIND =>
-                    {
-                        Sight { last: now, ..sight }
-                    }
+                let before = match was {
+                    State::Following(sight) => sight,
                     State::Leading { .. } => {
                         tracing::warn!(leader = %row.server, "{TAKEN_OVER}");
-                        Sight::first(beat, now)
+                        None
                     }
                     State::New => {
                         tracing::info!(leader = %row.server, "another server leads");
-                        Sight::first(beat, now)
+                        None
                     }
-                    _ => Sight::first(beat, now),
+                    State::Resigned => None,
                 };
+                let sight = Sight::of(before, beat.version(), now, BLIND);
                 *state = State::Following(Some(sight));
-                match now - sight.since < SILENCE {
+                match sight.unchanged() < SILENCE {
                     true => Step::Nothing,
                     false => Step::TakeOver,
                 }
             }
-        }
-    }
-}
-
-impl Sight {
-    fn first(beat: &Loaded<Leader>, now: Instant) -> Self {
-        Self {
-            beat: beat.version(),
-            since: now,
-            last: now,
         }
     }
 }
@@ -205,7 +182,7 @@ impl App {
         if self.is_superseded(&e) {
             AppError::NotLeading
         } else {
-            AppError::of_commit(e, self.now())
+            AppError::of_commit(e)
         }
     }
 

@@ -294,7 +294,7 @@ impl App {
             now,
         );
         unit.none(ORDER_OPEN, open_order_key(&certificate.id, holder));
-        charge(unit, &certificate.id, holder, now);
+        charge(unit, &certificate.id, holder);
         unit.insert(order.clone());
         unit.insert(job);
         audit(
@@ -412,7 +412,7 @@ pub(super) fn agents_of(certificate: &Certificate) -> Vec<Holder> {
 }
 
 /// Takes an order out of the budget of a holder's line; the commit is refused when it is spent.
-pub(super) fn charge(unit: &mut Unit<'_>, certificate: &Id, holder: &Holder, now: Time) {
+pub(super) fn charge(unit: &mut Unit<'_>, certificate: &Id, holder: &Holder) {
     let (every, burst) = match holder {
         Holder::Agent(_) => (ORDER_EVERY, ORDER_BURST),
         Holder::Requester => (REQUEST_EVERY, REQUEST_BURST),
@@ -421,5 +421,5 @@ pub(super) fn charge(unit: &mut Unit<'_>, certificate: &Id, holder: &Holder, now
         .text("orders")
         .text(certificate.as_str())
         .text(&holder.to_string());
-    unit.take(budget, 1, every, burst, now);
+    unit.take(budget, 1, every, burst);
 }

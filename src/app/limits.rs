@@ -43,7 +43,7 @@ struct Limiters {
 struct Limit<K> {
     /// What the shared counters are called.
     name: &'static str,
-    /// Counts here; with shared counters, while the store is away.
+    /// Counts here; with shared counters, while the store is away, or asked too often.
     here: Limiter<K>,
     shared: Option<Slices<K>>,
 }
@@ -55,6 +55,11 @@ impl<K: Ord + Clone> Limit<K> {
             here: Limiter::new(rate),
             shared: shared.then(|| Slices::new(rate)),
         }
+    }
+
+    /// Counts a slice here.
+    fn count_here(&self, caller: &K, slice: Slice) -> Result<(), Duration> {
+        (0..slice.tokens).try_for_each(|_| self.here.take(caller))
     }
 
     /// Whether one more would be within the rate, as far as this process knows.
@@ -159,7 +164,9 @@ impl App {
             None => limit.here.take(caller),
             Some(slices) => {
                 let ask = |slice| self.take_slice(limit, caller, slice);
-                slices.take(caller, ask).await
+                slices
+                    .take(caller, ask, |slice| limit.count_here(caller, slice))
+                    .await
             }
         }
     }
@@ -173,18 +180,18 @@ impl App {
     where
         K: Ord + Clone + Display + Sync,
     {
-        let now = self.now();
         let bucket = shared_counters().text(limit.name).text(&caller.to_string());
         let mut unit = self.unit();
-        unit.take(bucket, slice.tokens, slice.per, slice.burst, now);
+        unit.take(bucket, slice.tokens, slice.per, slice.burst);
         match unit.commit().await {
             Ok(_) => Ok(()),
             Err(CommitError::Refused(Refusal::Exhausted {
-                retry_at: Some(at), ..
-            })) => Err(at.since(now).max(Duration::from_millis(1))),
+                retry_in: Some(wait),
+                ..
+            })) => Err(wait.max(Duration::from_millis(1))),
             Err(error) => {
                 tracing::debug!(%error, "calls are counted here while the store takes none");
-                (0..slice.tokens).try_for_each(|_| limit.here.take(caller))
+                limit.count_here(caller, slice)
             }
         }
     }
@@ -207,7 +214,7 @@ impl App {
             let mut unit = self.unit();
             for (name, until) in found {
                 if until < old {
-                    unit.forget_counter(name, until);
+                    unit.forget_bucket(name);
                 }
             }
             if !unit.changes_nothing() {

@@ -56,6 +56,7 @@ mod rules;
 mod schema;
 mod secrets;
 mod sessions;
+mod sight;
 mod start;
 mod stats;
 pub mod storage;
@@ -196,6 +197,8 @@ pub struct Server {
     limits: limits::Limits,
     /// Whether this one leads the servers of the store.
     lead: lead::Lead,
+    /// What it has seen of leases that seem to have run out.
+    leases: sight::Sights,
     /// How far it has followed what others commit.
     followed: follow::Followed,
     /// Whether a restored store may be acted on.

@@ -93,7 +93,7 @@ impl Secrets<'_> {
             match unit.commit().await {
                 Ok(_) => return Ok(name),
                 Err(e) if e.is_conflict() => {}
-                Err(e) => return Err(AppError::of_commit(e, self.clock.now())),
+                Err(e) => return Err(AppError::of_commit(e)),
             }
         }
         Err(AppError::Busy)
@@ -141,7 +141,7 @@ impl Secrets<'_> {
             match unit.commit().await {
                 Ok(_) => return Ok(true),
                 Err(e) if e.is_conflict() => {}
-                Err(e) => return Err(AppError::of_commit(e, self.clock.now())),
+                Err(e) => return Err(AppError::of_commit(e)),
             }
         }
         Err(AppError::Busy)
@@ -169,7 +169,7 @@ impl Secrets<'_> {
             match unit.commit().await {
                 Ok(_) => return Ok(dropped),
                 Err(e) if e.is_conflict() => {}
-                Err(e) => return Err(AppError::of_commit(e, self.clock.now())),
+                Err(e) => return Err(AppError::of_commit(e)),
             }
         }
         Err(AppError::Busy)

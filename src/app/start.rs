@@ -14,12 +14,14 @@ use super::{
     nodes::Nodes,
     rules::Rules,
     schema::{HiddenValues, Upkeep, backup_before_migration},
+    sight::Sights,
 };
 use crate::{
     ca::{LocalCa, local},
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
     crypt::{Crypto, OsRng, RingCrypto, RingError},
+    domain::job::LEASE,
     id::Id,
     jobs::{Doorbell, Heard, Pulse, Seen, Watched},
     net::{AGENT_NAME, ServerIdentity},
@@ -296,9 +298,11 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Whether something else was committed meanwhile.
+    /// Whether something else was committed meanwhile: also what was sealed anew after the ring was
+    /// read.
     fn is_conflict(&self) -> bool {
         match self {
+            Self::Ring(RingError::NoKey) => true,
             Self::Store(e) => e.is_conflict(),
             Self::Commit(e) => e.is_conflict(),
             Self::Migrate(MigrateError::Store(e)) => e.is_conflict(),
@@ -397,16 +401,21 @@ impl App {
             file: &config.data_dir.join(MACHINE_KEY),
         };
         let beside = &config.data_dir.join(SYSTEM_CA_FILE);
-        let (ring, keyring) = again(|| birth.keyring(&*files, key, beside)).await?;
-        again(|| birth.records()).await?;
-        again(|| birth.cas(&keyring)).await?;
+        let nodes = || async {
+            let (ring, keyring) = birth.keyring(&*files, key, beside).await?;
+            birth.records().await?;
+            birth.cas(&keyring).await?;
+            let issuing = birth.node(&keyring, ISSUING_NODE).await?;
+            let system = birth.node(&keyring, SYSTEM_NODE).await?;
+            let (root, _) = birth.node(&keyring, ROOT_NODE).await?;
+            Ok((ring, keyring, issuing, system, root))
+        };
+        let (ring, keyring, issuing, system, root) = again(nodes).await?;
+        let ((issuing, issuing_key), (system, system_key)) = (issuing, system);
         let admin_key = birth
             .first_key(&*files, &config.data_dir.join(FIRST_START))
             .await?;
 
-        let (issuing, issuing_key) = birth.node(&keyring, ISSUING_NODE).await?;
-        let (system, system_key) = birth.node(&keyring, SYSTEM_NODE).await?;
-        let (root, _) = birth.node(&keyring, ROOT_NODE).await?;
         let trust = config.data_dir.join("tls");
         for dir in [&config.data_dir, &trust] {
             if let Err(error) = remove_temporaries(&*files, dir, Reach::Directory) {
@@ -438,6 +447,7 @@ impl App {
             _alone: alone,
             started_at: clock.now(),
             lead: Lead::new(Id::generate("srv", clock.now(), &*rng)),
+            leases: Sights::new(LEASE / 2),
             store,
             clock,
             rng,

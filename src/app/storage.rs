@@ -165,9 +165,11 @@ impl App {
             state.counting = true;
             state.clone()
         };
-        let app = Arc::clone(self);
+        let (app, stop) = (Arc::clone(self), self.tasks.token());
         self.tasks.spawn("storage", async move {
-            let counted = app.census().await;
+            let Some(counted) = stop.run_until_cancelled(app.census()).await else {
+                return;
+            };
             let mut state = app.storage.state();
             state.counting = false;
             match counted {

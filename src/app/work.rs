@@ -269,27 +269,44 @@ impl App {
         let scan = Scan::under(JOB_LEASED, its_own, MOST_LEASED);
         for job in self.store.scan::<Job>(scan).await? {
             if let Some(lease) = job.lease().filter(|_| !holds.contains(&job.id)) {
-                self.end_lease(&job.id, lease.until).await?;
+                let by = lease.until;
+                self.end_lease(&job.id, |_, lease| lease.until <= by)
+                    .await?;
             }
         }
         Ok(())
     }
 
-    /// Ends a lease that ran out. For the reconciler.
+    /// Ends a lease that ran out, by the clock of this server. Where others may have given or
+    /// renewed it by theirs, only when it was seen unchanged for as long as a lease lasts. For the
+    /// reconciler.
     pub(crate) async fn lease_ran_out(&self, id: &Id) -> Result<(), AppError> {
-        self.end_lease(id, self.now()).await
+        let is_over = |job: &Loaded<Job>, lease: &Lease| {
+            lease.until <= self.now()
+                && (!self.store.is_shared() || self.leases.look(id, job.version()) >= LEASE)
+        };
+        self.end_lease(id, is_over).await
     }
 
-    /// Ends a lease that lasts until `by` at most. The job is to be begun again while an attempt
+    /// Forgets what was seen of leases that ended since. For the reconciler, before it looks.
+    pub(crate) fn forget_leases(&self) {
+        self.leases.forget();
+    }
+
+    /// Ends a lease where `is_over` says so. The job is to be begun again while an attempt
     /// is left, else failed with all that hangs on it; one that was to be stopped is cancelled.
-    async fn end_lease(&self, id: &Id, by: Time) -> Result<(), AppError> {
+    async fn end_lease(
+        &self,
+        id: &Id,
+        is_over: impl Fn(&Loaded<Job>, &Lease) -> bool,
+    ) -> Result<(), AppError> {
         let who = &Principal::system("leases");
         let agent = self
-            .decide(|mut unit| async move {
+            .decide(|mut unit| async {
                 let now = self.now();
                 let mut job: Loaded<Job> = need(&mut unit, "job", id).await?;
                 match job.lease() {
-                    Some(lease) if lease.until <= by => {}
+                    Some(lease) if is_over(&job, lease) => {}
                     _ => return Ok((unit, None)),
                 }
                 let reason = OVER_WITHOUT_A_WORD.to_owned();

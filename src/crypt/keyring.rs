@@ -105,6 +105,9 @@ pub enum RingError {
     /// The ring is damaged.
     #[error("the key ring is damaged: restore the store from a backup")]
     Damaged,
+    /// A value is sealed with a data key that the ring does not have: a later ring may.
+    #[error("a sealed value is of a key that the key ring does not have: restore the store from a backup")]
+    NoKey,
     /// A value does not open: damaged, or moved from another place.
     #[error("a sealed value does not open: it is damaged or stands in the wrong place")]
     Value,
@@ -286,7 +289,7 @@ impl KeyRing {
 
     /// Opens a value at its place.
     pub fn open(&self, place: Place<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, RingError> {
-        let key = self.0.by_name.get(&sealed.key).ok_or(RingError::Value)?;
+        let key = self.0.by_name.get(&sealed.key).ok_or(RingError::NoKey)?;
         open_under(key, &sealed.key, place, sealed).ok_or(RingError::Value)
     }
 }

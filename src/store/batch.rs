@@ -98,7 +98,8 @@ pub enum CounterOp {
         max: i64,
     },
     /// Takes `cost` tokens from a bucket that holds `burst` and refills `per` each; refused while
-    /// too few are left. The stored value is the bucket's theoretical arrival time (GCRA) in
+    /// too few are left. The time is that of the engine, where several servers share it, else that
+    /// of the [batch](Batch::at). The stored value is the bucket's theoretical arrival time (GCRA) in
     /// microseconds.
     Take {
         /// Tokens taken, at least 1.
@@ -107,14 +108,10 @@ pub enum CounterOp {
         per: Duration,
         /// The bucket's size, at least 1.
         burst: u32,
-        /// The caller's clock.
-        now: Time,
     },
-    /// Forgets the counter, which is as one at 0 then; refused when it has another value.
-    Forget {
-        /// The value that it must have.
-        value: i64,
-    },
+    /// Forgets a bucket that is full, as one is that nobody ever took from; refused while it is
+    /// not.
+    Forget,
 }
 
 /// A new entry of an append-only stream.
@@ -197,8 +194,8 @@ pub enum Refusal {
     Exhausted {
         /// Position in [`Batch::counters`].
         counter: usize,
-        /// When a token is there again; `None` for a limit that time does not lift.
-        retry_at: Option<Time>,
+        /// How long until enough is there again; `None` for a limit that time does not lift.
+        retry_in: Option<Duration>,
     },
 }
 
@@ -336,10 +333,8 @@ impl CounterOp {
     fn is_sound(self) -> bool {
         match self {
             Self::Add { n, .. } => n != 0,
-            Self::Forget { .. } => true,
-            Self::Take {
-                cost, per, burst, ..
-            } => cost >= 1 && burst >= 1 && per >= Duration::from_micros(1),
+            Self::Forget => true,
+            Self::Take { cost, per, burst } => cost >= 1 && burst >= 1 && per >= Duration::from_micros(1),
         }
     }
 }

@@ -216,7 +216,9 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Lets others go first, so that whoever no longer waits for the look can end it.
     async fn ask(&self, question: Query) -> Result<Answer, StoreError> {
+        tokio::task::yield_now().await;
         let answers = self.state.read(vec![question]).await?;
         answers.into_iter().next().ok_or_else(mismatch)
     }

@@ -153,6 +153,8 @@ pub struct Head {
 pub struct Facts {
     /// The last sequence number given out.
     pub seq: u64,
+    /// The engine's own time, where several servers share it: their clocks may differ.
+    pub now: Option<Time>,
     /// The rows that exist.
     pub rows: BTreeMap<(Coll, Id), RowFact>,
     /// Who holds the probed keys.
@@ -323,7 +325,7 @@ impl State {
             self.check_none(*index, prefix, &after)?;
         }
         self.check_unique(batch, &after)?;
-        self.check_counters(&batch.counters)
+        self.check_counters(&batch.counters, self.facts.now.unwrap_or(batch.at))
     }
 
     fn check_row(&self, coll: Coll, id: &Id, expect: Expect) -> Result<(), Refusal> {
@@ -395,13 +397,13 @@ impl State {
         Ok(())
     }
 
-    fn check_counters(&self, changes: &[CounterChange]) -> Result<Vec<i64>, Refusal> {
+    fn check_counters(&self, changes: &[CounterChange], now: Time) -> Result<Vec<i64>, Refusal> {
         let mut own = BTreeMap::new();
         let mut values = Vec::with_capacity(changes.len());
         for (counter, CounterChange { key, op }) in changes.iter().enumerate() {
             let stored = self.facts.counters.get(key).copied().unwrap_or(0);
-            let value = count(*op, own.get(key).copied().unwrap_or(stored))
-                .map_err(|retry_at| Refusal::Exhausted { counter, retry_at })?;
+            let value = count(*op, own.get(key).copied().unwrap_or(stored), now)
+                .map_err(|retry_in| Refusal::Exhausted { counter, retry_in })?;
             own.insert(key, value);
             values.push(value);
         }
@@ -417,7 +419,7 @@ impl State {
         }
         for (change, value) in batch.counters.iter().zip(&counters) {
             self.facts.counters.insert(change.key.clone(), *value);
-            let kept = (!matches!(change.op, CounterOp::Forget { .. })).then_some(*value);
+            let kept = (!matches!(change.op, CounterOp::Forget)).then_some(*value);
             self.changes.counters.insert(change.key.clone(), kept);
         }
         for append in &batch.append {
@@ -519,21 +521,16 @@ impl State {
 /// The index keys of the rows that a batch writes, as they will be.
 type After<'a> = BTreeMap<(Coll, &'a Id), BTreeSet<Place>>;
 
-/// A counter's next value, or when to try again.
-fn count(op: CounterOp, value: i64) -> Result<i64, Option<Time>> {
+/// A counter's next value at this time, or how long to wait.
+fn count(op: CounterOp, value: i64, now: Time) -> Result<i64, Option<Duration>> {
     match op {
         CounterOp::Add { n, max } => match value.checked_add(n) {
             Some(sum) if sum <= max && (n > 0 || sum >= 0) => Ok(sum),
             _ => Err(None),
         },
-        CounterOp::Forget { value: known } if known == value => Ok(0),
-        CounterOp::Forget { .. } => Err(None),
-        CounterOp::Take {
-            cost,
-            per,
-            burst,
-            now,
-        } => {
+        CounterOp::Forget if value <= now.micros() => Ok(0),
+        CounterOp::Forget => Err(None),
+        CounterOp::Take { cost, per, burst } => {
             let now = now.micros();
             let (full, taken) = (tokens(per, burst), tokens(per, cost));
             // More than an empty bucket can owe is from a clock that was ahead, or from a bucket
@@ -549,7 +546,8 @@ fn count(op: CounterOp, value: i64) -> Result<i64, Option<Time>> {
             if next.saturating_sub(now) <= full {
                 Ok(next)
             } else if cost <= burst {
-                Err(Some(Time::from_micros(next.saturating_sub(full))))
+                let free = Time::from_micros(next.saturating_sub(full));
+                Err(Some(free.since(Time::from_micros(now))))
             } else {
                 Err(None)
             }

@@ -402,6 +402,7 @@ impl Store {
         loop {
             let before = later.as_ref().map_or(u64::MAX, |entry| entry.number);
             let entries = self.tail(stream, before, VERIFY_PAGE).await?;
+            tokio::task::yield_now().await;
             if entries.is_empty() {
                 break;
             }

@@ -143,22 +143,14 @@ impl<'a> Unit<'a> {
 
     /// Takes `cost` tokens from a bucket that holds `burst` and regains one each `per`; the commit
     /// is refused while too few are left.
-    pub fn take(&mut self, bucket: Key, cost: u32, per: Duration, burst: u32, now: Time) {
-        self.count(
-            bucket,
-            CounterOp::Take {
-                cost,
-                per,
-                burst,
-                now,
-            },
-        );
+    pub fn take(&mut self, bucket: Key, cost: u32, per: Duration, burst: u32) {
+        self.count(bucket, CounterOp::Take { cost, per, burst });
     }
 
-    /// Forgets a counter, by the name and value that [`Store::counters_under`] gave; the commit is
-    /// refused when it has changed.
-    pub fn forget_counter(&mut self, name: Vec<u8>, value: i64) {
-        let op = CounterOp::Forget { value };
+    /// Forgets a bucket, by the name that [`Store::counters_under`] gave; the commit is refused
+    /// when it is not full.
+    pub fn forget_bucket(&mut self, name: Vec<u8>) {
+        let op = CounterOp::Forget;
         self.batch.counters.push(CounterChange { key: name, op });
     }
 

@@ -9,7 +9,8 @@ use certctl::{
     id::Id,
 };
 use serde_json::{Value, json};
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+use tokio::time::advance;
 
 async fn report(app: &TestApp, quick: bool) -> Value {
     let began = app.post("/api/v1/doctor", json!({"quick": quick})).await;
@@ -238,4 +239,45 @@ async fn who_may_not_have_it_looked_at_may_not() {
     let call = app.call("POST", "/api/v1/doctor").bearer(&viewer);
     let refused = call.json(&json!({})).send().await.refused(403);
     assert!(refused.contains("doctor.run"), "{refused}");
+}
+
+/// Callers who ask one after the other do not have the server read all it holds all the time.
+#[tokio::test(start_paused = true)]
+async fn after_a_long_look_the_doctor_rests_for_as_long_as_it_took() {
+    let app = TestApp::start().await;
+    let begin = async |quick: bool| app.post("/api/v1/doctor", json!({"quick": quick})).await;
+    let ended = async || {
+        while app.get("/api/v1/doctor").await["running"] == true {
+            tokio::task::yield_now().await;
+        }
+    };
+    begin(false).await.expect(202);
+    // Whoever asks meanwhile shares it.
+    begin(false).await.expect(202);
+    advance(Duration::from_secs(40)).await;
+    ended().await;
+    let refused = begin(false).await;
+    assert!(refused.text.contains("GET /api/v1/doctor"), "{}", refused.text);
+    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=40).contains(&wait), "{wait}");
+    refused.refused(429);
+    // A quick one is another matter.
+    begin(true).await.expect(202);
+    ended().await;
+    advance(Duration::from_secs(40)).await;
+    begin(false).await.expect(202);
+    ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_a_look_and_a_census() {
+    let app = TestApp::start().await;
+    app.post("/api/v1/doctor", json!({"quick": false}))
+        .await
+        .expect(202);
+    assert_eq!(app.get("/api/v1/storage").await["counting"], true);
+    let late = app.app.tasks.shutdown(Duration::from_secs(25)).await;
+    assert!(late.is_empty(), "{late:?}");
+    let state = app.get("/api/v1/doctor").await;
+    assert!(state["report"].is_null(), "it looked to its end: {state}");
 }

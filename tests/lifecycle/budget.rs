@@ -75,7 +75,7 @@ async fn a_requester_has_a_budget_too() {
     // As 998 others would.
     let mut unit = app.app.store.unit(app.unit_id(), app.now());
     let budget = Key::new().text("orders").text("outside").text("requester");
-    unit.take(budget, 998, MINUTE / 600, 1_000, app.now());
+    unit.take(budget, 998, MINUTE / 600, 1_000);
     unit.commit().await.unwrap();
     let once = || ask().header("idempotency-key", "k");
     once().send().await.expect(201);

@@ -145,3 +145,23 @@ async fn who_may_not_may_not() {
         assert!(refused.contains("secrets.rotate"), "{refused}");
     }
 }
+
+/// What is sealed anew while another server starts, which has read the ring before.
+#[tokio::test]
+async fn a_start_beside_a_reseal_finds_what_was_sealed_meanwhile() {
+    for turns in 0..60 {
+        let app = TestApp::start().await;
+        let reseals = async {
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+            rotate(&app).await;
+            let done = app.post("/api/v1/secrets/reseal", Value::Null).await;
+            assert_eq!(done.expect(200)["resealed"], 3);
+        };
+        let (started, ()) = tokio::join!(app.start_again(), reseals);
+        if let Err(e) = started {
+            panic!("after {turns} turns: {e}");
+        }
+    }
+}

@@ -282,17 +282,11 @@ fn a_unit_carries_all_that_a_batch_can() {
         let store = memory();
         let (budget, bucket) = (|| Key::new().text("budget"), || Key::new().text("bucket"));
         let open = async |name: &str| {
-            let mut u = store.unit(1, NOW);
+            let mut u = store.unit(1, Time::from_seconds(1000));
             u.none(BY_COUNT, Key::new().u64(7));
             u.insert(Tally::new(name, 7));
             u.add(budget(), 1, 2);
-            u.take(
-                bucket(),
-                1,
-                Duration::from_secs(60),
-                1,
-                Time::from_seconds(1000),
-            );
+            u.take(bucket(), 1, Duration::from_secs(60), 1);
             u.append("audit", &Tally::new(name, 0));
             u.commit().await
         };
@@ -305,19 +299,13 @@ fn a_unit_carries_all_that_a_batch_can() {
         };
         assert_eq!(*holder, id("a"));
 
-        let mut u = store.unit(2, NOW);
-        u.take(
-            bucket(),
-            1,
-            Duration::from_secs(60),
-            1,
-            Time::from_seconds(1001),
-        );
+        let mut u = store.unit(2, Time::from_seconds(1001));
+        u.take(bucket(), 1, Duration::from_secs(60), 1);
         let e = u.commit().await.unwrap_err();
-        let CommitError::Refused(Refusal::Exhausted { retry_at, .. }) = e else {
+        let CommitError::Refused(Refusal::Exhausted { retry_in, .. }) = e else {
             panic!("{e}")
         };
-        assert_eq!(retry_at, Some(Time::from_seconds(1060)));
+        assert_eq!(retry_in, Some(Duration::from_secs(59)));
         assert_eq!(store.tail("audit", u64::MAX, 9).await.unwrap().len(), 1);
     });
 }

@@ -5,7 +5,7 @@ use super::{
     conformance::conformance,
     indexing::changes_with_the_program,
     lists::lists_conform,
-    model::{play, steps},
+    model::{Step, play, steps},
     run,
     whole::{in_parts, moves},
     write, writes,
@@ -25,7 +25,7 @@ use certctl::{
 use futures_util::future::join_all;
 use proptest::{collection::vec, prelude::*};
 use std::sync::Arc;
-use tokio::{task::yield_now, time::Instant};
+use tokio::{sync::watch, task::yield_now, time::Instant};
 
 #[test]
 fn postgres_conforms() {
@@ -97,6 +97,10 @@ impl Engine for Stubborn {
 
     async fn load(&self, part: Load) -> Result<(), EngineError> {
         self.0.load(part).await
+    }
+
+    fn notices(&self) -> Option<watch::Receiver<u64>> {
+        self.0.notices()
     }
 }
 
@@ -218,6 +222,8 @@ proptest! {
     fn postgres_and_memory_agree(groups in vec(vec(steps(), 1..5), 1..12)) {
         run(async {
             let database = Cluster::shared().database();
+            let group = |steps: Vec<Step>| steps.into_iter().map(Step::timeless).collect();
+            let groups = groups.into_iter().map(group).collect();
             play(groups, &database.open().await).await
         })?;
     }

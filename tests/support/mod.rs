@@ -76,7 +76,7 @@ impl Rng for CountedRng {
 /// Memory whose every use lets others go first, so that calls made at once interleave. After a
 /// number of commits it fails, as a disk does under a process that is cut there.
 struct TestEngine {
-    memory: Counting<Memory>,
+    inner: Counting<Arc<dyn Engine>>,
     commits_left: AtomicU64,
     /// How many servers have it open, where several may.
     servers: Option<AtomicU64>,
@@ -108,7 +108,7 @@ impl HeldCommit {
 impl Engine for TestEngine {
     async fn read(&self, questions: Vec<Query>) -> Result<Vec<EngineAnswer>, EngineError> {
         tokio::task::yield_now().await;
-        self.memory.read(questions).await
+        self.inner.read(questions).await
     }
 
     async fn commit(&self, group: &[Batch]) -> Result<Vec<Outcome>, EngineError> {
@@ -123,11 +123,11 @@ impl Engine for TestEngine {
             return Err(EngineError::Io("cut by the test".into()));
         }
         self.commits_left.store(left - 1, Ordering::SeqCst);
-        self.memory.commit(group).await
+        self.inner.commit(group).await
     }
 
     async fn snapshot(&self, deadline: Instant) -> Result<Box<dyn Snapshot>, EngineError> {
-        self.memory.snapshot(deadline).await
+        self.inner.snapshot(deadline).await
     }
 
     fn notices(&self) -> Option<watch::Receiver<u64>> {
@@ -144,14 +144,18 @@ impl Engine for TestEngine {
     }
 
     async fn load(&self, part: Load) -> Result<(), EngineError> {
-        self.memory.load(part).await
+        self.inner.load(part).await
     }
 }
 
 impl TestEngine {
     fn new(servers: Option<AtomicU64>) -> Self {
+        Self::over(Arc::new(Memory::new()), servers)
+    }
+
+    fn over(inner: Arc<dyn Engine>, servers: Option<AtomicU64>) -> Self {
         Self {
-            memory: Counting::new(Memory::new()),
+            inner: Counting::new(inner),
             commits_left: AtomicU64::new(u64::MAX),
             servers,
             heard: watch::channel(0).0,
@@ -271,9 +275,12 @@ impl TestApp {
 
     /// Another server of the same store, with the same machine key.
     pub async fn beside(&self) -> Self {
-        let servers = self.world.engine.servers.as_ref();
+        self.beside_in(self.world.clone()).await
+    }
+
+    async fn beside_in(&self, world: World) -> Self {
+        let servers = world.engine.servers.as_ref();
         servers.unwrap().fetch_add(1, Ordering::SeqCst);
-        let world = self.world.clone();
         let Started { app, admin_key } = world.start().await.unwrap();
         assert_eq!(admin_key, None, "a later start made another administrator");
         Self {
@@ -283,6 +290,29 @@ impl TestApp {
             admin: self.admin.clone(),
             crashes: false,
         }
+    }
+
+    /// As [`start_shared_with`](Self::start_shared_with), on an engine of the test's.
+    pub async fn start_over(engine: impl Engine + 'static, settings: fn(&mut ServerConfig)) -> Self {
+        let servers = Some(AtomicU64::new(1));
+        Self::first(World {
+            settings,
+            engine: Arc::new(TestEngine::over(Arc::new(engine), servers)),
+            ..World::new()
+        })
+        .await
+    }
+
+    /// As [`beside`](Self::beside), with a clock of its own that is ahead by so many seconds, and
+    /// with an engine of its own where it is given one.
+    pub async fn beside_ahead(&self, seconds: i64, engine: Option<Arc<dyn Engine>>) -> Self {
+        let mut world = self.world.clone();
+        let micros = self.now().micros() + seconds * 1_000_000;
+        world.clock = Arc::new(ManualClock(AtomicI64::new(micros)));
+        if let Some(engine) = engine {
+            world.engine = Arc::new(TestEngine::over(engine, Some(AtomicU64::new(1))));
+        }
+        self.beside_in(world).await
     }
 
     async fn first(world: World) -> Self {
@@ -410,7 +440,7 @@ impl TestApp {
 
     /// The work asked of the engine so far.
     pub fn work(&self) -> Work {
-        self.world.engine.memory.work()
+        self.world.engine.inner.work()
     }
 
     /// A number that every commit changes.

@@ -38,6 +38,7 @@ async fn pages<T: Document>(
             ..Scan::all(index, PAGE)
         };
         let page = store.page::<T>(scan).await?;
+        tokio::task::yield_now().await;
         see(page.rows).await?;
         match page.next {
             Some(next) => after = Some(next),

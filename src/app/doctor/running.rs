@@ -7,7 +7,14 @@ use crate::{
     clock::Time,
     domain::{Finding, Principal},
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// A look that takes less is no burden.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// What was found, and when.
 #[derive(Debug, Clone)]
@@ -20,6 +27,9 @@ pub struct Report {
     pub quick: bool,
     /// What was found, in the order of the checks.
     pub findings: Vec<Finding>,
+    /// Another look of this kind is begun then at the earliest: those who ask one after the other
+    /// do not have a server read all it holds all the time.
+    again: Instant,
 }
 
 /// How the doctor stands.
@@ -48,34 +58,55 @@ impl App {
         Ok(self.doctor.with(|state| state.clone()))
     }
 
-    /// Begins a look, which goes on when the caller has gone. While another goes on, that is the
-    /// one.
+    /// Begins a look, which goes on when the caller has gone, but not beyond the server's stop.
+    /// While another goes on, that is the one.
+    ///
+    /// # Errors
+    /// Also when one of this kind ended so lately that the doctor rests, for as long as it took.
     pub fn start_doctor(
         self: &Arc<Self>,
         who: &Principal,
         quick: bool,
     ) -> Result<DoctorState, AppError> {
         require(who, Permission::DoctorRun)?;
+        let since = Instant::now();
         let (looks, state) = self.doctor.with(|state| {
             let looks = state.running.is_some();
+            let last = state.last.as_ref().filter(|last| last.quick == quick);
+            if let Some(last) = last.filter(|last| !looks && since < last.again) {
+                return Err(AppError::Limited {
+                    message: format!(
+                        "the doctor has looked until {}, and rests for as long as it took: what it \
+                         found is there (GET /api/v1/doctor)",
+                        last.ended.whole_seconds()
+                    ),
+                    retry_in: last.again - since,
+                });
+            }
             state.running.get_or_insert(0);
-            (looks, state.clone())
-        });
+            Ok((looks, state.clone()))
+        })?;
         if looks {
             return Ok(state);
         }
-        let (app, began) = (Arc::clone(self), self.now());
+        let (app, began, stop) = (Arc::clone(self), self.now(), self.tasks.token());
         let runtime = tokio::runtime::Handle::current();
         self.tasks.spawn("doctor", async move {
             let looks = Arc::clone(&app);
             // On a thread of its own: it reads all there is.
-            let looked = app
-                .tasks
-                .spawn_blocking("doctor", move || runtime.block_on(looks.examine(!quick)));
-            let findings = looked.await.unwrap_or_else(|e| {
-                let remedy = "see the server's log";
-                vec![Finding::error("doctor", "", e.to_string(), remedy)]
+            let looked = app.tasks.spawn_blocking("doctor", move || {
+                runtime.block_on(stop.run_until_cancelled(looks.examine(!quick)))
             });
+            let findings = match looked.await {
+                Ok(Some(findings)) => findings,
+                // The server stops.
+                Ok(None) => return,
+                Err(e) => {
+                    let remedy = "see the server's log";
+                    vec![Finding::error("doctor", "", e.to_string(), remedy)]
+                }
+            };
+            let now = Instant::now();
             let ended = app.now();
             app.doctor.with(|state| {
                 state.running = None;
@@ -84,6 +115,10 @@ impl App {
                     ended,
                     quick,
                     findings,
+                    again: match now - since {
+                        took if took < SHORT => now,
+                        took => now + took,
+                    },
                 });
             });
         });

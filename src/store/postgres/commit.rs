@@ -9,6 +9,7 @@ use super::{
     sql::{ABOVE_ALL, Sql},
 };
 use crate::{
+    clock::Time,
     id::Id,
     store::{
         batch::{Batch, Outcome},
@@ -185,6 +186,7 @@ async fn facts(session: &Session, needs: &Needs) -> Result<Facts, EngineError> {
     }
     let mut facts = Facts {
         seq: unsigned(column(&meta, 0)?),
+        now: Some(Time::from_micros(column(&meta, 2)?)),
         ..Facts::default()
     };
     if facts.seq == LOADING {

@@ -86,7 +86,8 @@ statements! {
                    ORDER BY stream, number LIMIT $3::int8";
 
     /// Commits wait for each other here: what is read after it is what they left.
-    lock = "SELECT seq, format FROM certctl_store.meta FOR UPDATE";
+    lock = "SELECT seq, format, (extract(epoch FROM clock_timestamp()) * 1000000)::int8 \
+            FROM certctl_store.meta FOR UPDATE";
     fact_rows = "SELECT r.coll, r.id, r.version, r.places \
                  FROM unnest($1::text[], $2::text[]) AS w (coll, id) \
                  JOIN certctl_store.rows r ON r.coll = w.coll AND r.id = w.id";
