@@ -2,9 +2,13 @@
 
 use super::{DAY, Desk, html::Html};
 use crate::support::backups::journalled;
-use certctl::{config::ServerConfig, reconcile};
+use certctl::{
+    config::ServerConfig,
+    domain::{Found, Restoration},
+    reconcile,
+};
 use http::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 fn scheduled(config: &mut ServerConfig) {
@@ -73,4 +77,61 @@ async fn what_the_sink_holds_is_listed() {
     let text = page.text();
     assert!(text.contains("/journal"), "{text}");
     assert!(text.contains("since this server was started"), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_restored_server_would_do_and_does_not_know_is_shown() {
+    let desk = Desk::open().await;
+    let agent = desk.agent("host").await;
+    let target =
+        json!({"id": "t", "name": "door", "type": "File", "agent_id": agent.0, "config": {}});
+    desk.make("/targets", target).await;
+    let new = json!({
+        "id": "www", "name": "front", "common_name": "www.example.org", "target_ids": ["t"],
+    });
+    desk.make("/certificates", new).await;
+    let at = desk.app.now();
+    let mut unit = desk.app.store.unit(1, at);
+    unit.insert(Restoration {
+        id: Restoration::ID.parse().unwrap(),
+        backup: "a.backup".into(),
+        taken_at: at,
+        restored_at: at,
+        fenced: true,
+        unfenced_at: None,
+        reconcile: true,
+        audit_head: String::new(),
+        replaced_head: String::new(),
+    });
+    unit.insert(Found {
+        id: "found-1".parse().unwrap(),
+        certificate: "late".parse().unwrap(),
+        agent: agent.0.parse().unwrap(),
+        target: "t".parse().unwrap(),
+        serial: "40ab".parse().unwrap(),
+        at,
+        version: None,
+        refused: Some("no CA of this store has signed it".into()),
+        chain_pem: None,
+    });
+    unit.commit().await.unwrap();
+    let page = page(&desk).await;
+    let cells = |table: usize| -> Vec<String> {
+        let cells = page.all("tbody")[table].all("td");
+        cells.iter().map(|cell| cell.text()).collect()
+    };
+    let steps = cells(0);
+    assert!(steps[0].contains("front (www)"), "{steps:?}");
+    assert!(steps[2].contains("host"), "{steps:?}");
+    assert!(page.all("tbody")[0].text().contains("issue"));
+    let found = cells(1);
+    assert!(
+        found[0].contains("40ab") && found[1].contains("door (t)"),
+        "{found:?}"
+    );
+    assert!(
+        found[4].contains("no CA of this store")
+            && found[4].contains("make certificate late again"),
+        "{found:?}"
+    );
 }
