@@ -65,6 +65,7 @@ mod targets;
 pub mod views;
 mod work;
 
+pub use crate::sys::size;
 pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use audit::{Chained, EventExport, EventFilter, EventPage};

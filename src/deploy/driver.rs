@@ -386,20 +386,24 @@ impl Deployer {
             name,
             programs,
         );
-        let served = match &staged {
-            // What is no longer allowed is undone, not finished.
+        let stands = match &staged {
+            // What is no longer allowed is undone, not finished. Committed again, for what is in
+            // place may not be durable.
             Ok((pair, _)) => {
-                self.permits(&journal.target).is_ok() &&
-                // Committed again, for what is in place may not be durable.
-                place.in_place(&place.before().await?, version)
+                self.permits(&journal.target).is_ok()
+                    && place.in_place(&place.before().await?, version)
                     && place.commit(pair, &journal.before).await.is_ok()
-                    && place.reload().await.is_ok()
-                    && place.verify(pair).await.is_ok()
             }
             Err(_) => false,
         };
-        if served {
-            tracing::warn!(%target, %version, "an interrupted deployment was found served");
+        let served = match &staged {
+            Ok((pair, _)) if stands => {
+                place.reload().await.is_ok() && place.verify(pair).await.is_ok()
+            }
+            _ => false,
+        };
+        if served || (stands && place.owes_nothing(&journal.before)) {
+            tracing::warn!(%target, %version, served, "an interrupted deployment was found in place");
             let journal = journal.clone().with(Phase::Committed);
             journal.save(&*self.host.files, &self.paths, target)?;
             return Ok(Some(journal));

@@ -3,9 +3,11 @@
 use super::{Page, Reader, assets, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
-    app::{App, BackupState, BackupStep, JournalState, RestorePlan, Step, Unknown, backup::Stored},
+    app::{
+        App, BackupState, BackupStep, JournalState, RestorePlan, Step, Unknown, backup::Stored,
+        size,
+    },
     clock::Time,
-    sys::size,
 };
 use askama::Template;
 use axum::{extract::State, response::IntoResponse};

@@ -4,11 +4,10 @@ use super::{Page, Reader, assets, charts::Bars, moment::Moment, signin::SignedIn
 use crate::{
     api::Problem,
     app::{
-        App,
+        App, size,
         storage::{AHEAD, Census, StorageState, kept},
     },
     clock::Time,
-    sys::size,
 };
 use askama::Template;
 use axum::{extract::State, response::IntoResponse};
