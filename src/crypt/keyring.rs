@@ -106,7 +106,9 @@ pub enum RingError {
     #[error("the key ring is damaged: restore the store from a backup")]
     Damaged,
     /// A value is sealed with a data key that the ring does not have: a later ring may.
-    #[error("a sealed value is of a key that the key ring does not have: restore the store from a backup")]
+    #[error(
+        "a sealed value is of a key that the key ring does not have: restore the store from a backup"
+    )]
     NoKey,
     /// A value does not open: damaged, or moved from another place.
     #[error("a sealed value does not open: it is damaged or stands in the wrong place")]
@@ -275,6 +277,27 @@ impl KeyRing {
         let wrapped = seal_under(&also.0, MACHINE, ring_place(RING), &*ring_key, rng);
         doc.slots.push(Slot::Machine { wrapped });
         Ok(doc)
+    }
+
+    /// The ring as it is stored, which this machine key opens, so that nothing else does: its data
+    /// keys are the same, under a new ring key.
+    ///
+    /// # Errors
+    /// When the key does not open it.
+    pub fn alone(doc: &RingDoc, opens: &MachineKey, rng: &dyn Rng) -> Result<RingDoc, RingError> {
+        let ring = Self::open_ring(doc, opens)?;
+        let mut ring_key = Zeroizing::new([0; 32]);
+        rng.fill(&mut *ring_key);
+        let keys = ring.0.by_name.iter().map(|(name, key)| {
+            let sealed = seal_under(&ring_key, RING, ring_place(name), &**key, rng);
+            (name.clone(), sealed)
+        });
+        let wrapped = seal_under(&opens.0, MACHINE, ring_place(RING), &*ring_key, rng);
+        Ok(RingDoc {
+            keys: keys.collect(),
+            slots: vec![Slot::Machine { wrapped }],
+            ..doc.clone()
+        })
     }
 
     /// Seals a value for its place.

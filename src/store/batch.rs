@@ -334,7 +334,9 @@ impl CounterOp {
         match self {
             Self::Add { n, .. } => n != 0,
             Self::Forget => true,
-            Self::Take { cost, per, burst } => cost >= 1 && burst >= 1 && per >= Duration::from_micros(1),
+            Self::Take { cost, per, burst } => {
+                cost >= 1 && burst >= 1 && per >= Duration::from_micros(1)
+            }
         }
     }
 }

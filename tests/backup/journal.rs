@@ -2,7 +2,7 @@
 
 use crate::support::{HOUR, MINUTE, TestApp};
 use certctl::{
-    config::{BackupConfig, JournalConfig, ServerConfig},
+    config::{BackupConfig, JournalConfig, OpenedBy, ServerConfig, Sink},
     reconcile,
     sys::{Disk, Files},
 };
@@ -10,13 +10,12 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 fn journalled(config: &mut ServerConfig) {
-    let sink = |name: &str| format!("dir:{}", config.data_dir.join(name).display());
+    let sink = |name: &str| Sink::Dir(config.data_dir.join(name));
     config.backup = Some(BackupConfig {
         schedule: "06:30".parse().unwrap(),
         sink: sink("backups"),
         keep: [3, 0, 0],
-        encrypt_to: vec![age::x25519::Identity::generate().to_public().to_string()],
-        passphrase: None,
+        opened_by: OpenedBy::Recipients(vec![age::x25519::Identity::generate().to_public().into()]),
         journal: Some(JournalConfig {
             sink: sink("journal"),
             every: Duration::from_secs(60),

@@ -2,7 +2,7 @@
 
 use crate::support::{DAY, HOUR, TestApp};
 use certctl::{
-    config::{BackupConfig, Schedule, ServerConfig},
+    config::{BackupConfig, OpenedBy, Schedule, ServerConfig, Sink},
     reconcile,
 };
 use serde_json::{Value, json};
@@ -11,10 +11,9 @@ fn daily(config: &mut ServerConfig) {
     let backups = config.data_dir.join("backups");
     config.backup = Some(BackupConfig {
         schedule: "06:30".parse().unwrap(),
-        sink: format!("dir:{}", backups.display()),
+        sink: Sink::Dir(backups),
         keep: [3, 0, 0],
-        encrypt_to: vec![age::x25519::Identity::generate().to_public().to_string()],
-        passphrase: None,
+        opened_by: OpenedBy::Recipients(vec![age::x25519::Identity::generate().to_public().into()]),
         journal: None,
     });
 }

@@ -257,8 +257,16 @@ async fn after_a_long_look_the_doctor_rests_for_as_long_as_it_took() {
     advance(Duration::from_secs(40)).await;
     ended().await;
     let refused = begin(false).await;
-    assert!(refused.text.contains("GET /api/v1/doctor"), "{}", refused.text);
-    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!(
+        refused.text.contains("GET /api/v1/doctor"),
+        "{}",
+        refused.text
+    );
+    let wait: u64 = refused.headers["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!((1..=40).contains(&wait), "{wait}");
     refused.refused(429);
     // A quick one is another matter.

@@ -616,7 +616,8 @@ async fn shared_buckets(ask: &Ask<'_>) {
         };
         let waits = retry_in.unwrap();
         assert!(Duration::ZERO < waits && waits <= Duration::from_secs(10));
-        ask.refused(bucket(CounterOp::Forget, server_is_ahead)).await;
+        ask.refused(bucket(CounterOp::Forget, server_is_ahead))
+            .await;
     }
 }
 

@@ -293,7 +293,10 @@ impl TestApp {
     }
 
     /// As [`start_shared_with`](Self::start_shared_with), on an engine of the test's.
-    pub async fn start_over(engine: impl Engine + 'static, settings: fn(&mut ServerConfig)) -> Self {
+    pub async fn start_over(
+        engine: impl Engine + 'static,
+        settings: fn(&mut ServerConfig),
+    ) -> Self {
         let servers = Some(AtomicU64::new(1));
         Self::first(World {
             settings,
