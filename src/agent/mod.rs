@@ -275,6 +275,9 @@ impl Agent {
                         .look
                         .iter()
                         .for_each(|target| self.watcher.ask(target));
+                    if answered.look_at_all {
+                        self.watcher.ask_all();
+                    }
                     answered
                         .show
                         .iter()

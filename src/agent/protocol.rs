@@ -90,6 +90,9 @@ pub struct Work {
     /// Targets of this agent to look at at once, and to tell of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub look: Vec<Id>,
+    /// Look at all that was ever put in place, and tell of it, as the server may not know it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub look_at_all: bool,
     /// Targets to look at so, and to tell of with the certificates that are in place there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub show: Vec<Id>,

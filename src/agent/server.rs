@@ -96,6 +96,9 @@ pub struct Answered {
     /// Targets to look at.
     #[serde(default)]
     pub look: Vec<Id>,
+    /// Look at all targets.
+    #[serde(default)]
+    pub look_at_all: bool,
     /// Targets of which to show what is in place.
     #[serde(default)]
     pub show: Vec<Id>,

@@ -33,10 +33,17 @@ const MAX_SENTENCE: usize = 500;
 /// Looks at what is in place and served: at times, and at once where somebody asks.
 #[derive(Default)]
 pub struct Watcher {
-    asked: Mutex<BTreeSet<Id>>,
+    asked: Mutex<Asked>,
     /// Of those, the ones of which what is in place is shown.
     shown: Mutex<BTreeSet<Id>>,
     wake: Notify,
+}
+
+/// What somebody waits for.
+#[derive(Default)]
+struct Asked {
+    targets: BTreeSet<Id>,
+    all: bool,
 }
 
 /// What the server knows, by target and certificate.
@@ -45,7 +52,13 @@ type Told = BTreeMap<(Id, Id), Observation>;
 impl Watcher {
     /// Has a target looked at soon, and told of in any case.
     pub fn ask(&self, target: &Id) {
-        self.asked().insert(target.clone());
+        self.asked().targets.insert(target.clone());
+        self.wake.notify_one();
+    }
+
+    /// Has all targets looked at soon, and told of in any case.
+    pub fn ask_all(&self) {
+        self.asked().all = true;
         self.wake.notify_one();
     }
 
@@ -73,7 +86,8 @@ impl Watcher {
                 Some(_) => std::mem::take(&mut *self.shown()),
                 None => BTreeSet::new(),
             };
-            let found = deployer.look(asked.as_ref()).await;
+            let only = asked.as_ref().filter(|asked| !asked.all);
+            let found = deployer.look(only.map(|asked| &asked.targets)).await;
             // A target at which nothing could be seen now is shown the next time.
             let seen = found.iter().map(|found| found.target.clone()).collect();
             let unseen = shown.difference(&seen).cloned();
@@ -113,7 +127,7 @@ impl Watcher {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> MutexGuard<'_, BTreeSet<Id>> {
+    fn asked(&self) -> MutexGuard<'_, Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

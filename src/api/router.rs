@@ -1,10 +1,9 @@
 //! Every route of the API.
 
 use super::{
-    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, doctor, ending,
-    issuers, jobs, keys, limit, metrics, observe, openapi, owners, policies, problem, profiles,
-    renewal_policies, roles, secrets, served, shapes::StatusShape, stats, storage, targets, teams,
-    unread,
+    agents, audit, auth, backups, bulk, certificates, conditional, cross_origin, doctor, documents,
+    ending, issuers, jobs, keys, limit, metrics, observe, openapi, problem, roles, secrets, served,
+    shapes::StatusShape, stats, storage, targets, unread, violations,
 };
 use crate::{
     app::{App, NotReady},
@@ -103,21 +102,8 @@ fn for_anyone() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(issuers::list, issuers::create))
         .routes(routes!(issuers::show, issuers::edit, issuers::delete))
         .routes(routes!(issuers::test))
-        .routes(routes!(profiles::list, profiles::create))
-        .routes(routes!(profiles::show, profiles::edit, profiles::delete))
-        .routes(routes!(renewal_policies::list, renewal_policies::create))
-        .routes(routes!(
-            renewal_policies::show,
-            renewal_policies::edit,
-            renewal_policies::delete
-        ))
-        .routes(routes!(policies::list, policies::create))
-        .routes(routes!(policies::show, policies::edit, policies::delete))
-        .routes(routes!(policies::violations))
-        .routes(routes!(owners::list, owners::create))
-        .routes(routes!(owners::show, owners::edit, owners::delete))
-        .routes(routes!(teams::list, teams::create))
-        .routes(routes!(teams::show, teams::edit, teams::delete))
+        .merge(documents::operations())
+        .routes(routes!(violations::list))
         .routes(routes!(certificates::order))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))

@@ -156,6 +156,10 @@ impl App {
             })
             .await?;
         let certificate = made.into_value();
+        // Before an agent hears of the order: it may have a version already.
+        if let Err(error) = self.take_up_found(who, &certificate).await {
+            tracing::warn!(certificate = %certificate.id, %error, "what agents have of it was not taken up");
+        }
         for holder in certificate.holders.keys() {
             if let Holder::Agent(agent) = holder {
                 self.doorbell.ring(agent);

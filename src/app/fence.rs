@@ -5,14 +5,10 @@ use super::{App, AppError, audit, known, require};
 use crate::{
     access::Permission,
     clock::Time,
-    domain::{AuditEvent, Category, Certificate, Found, Job, Principal, Restoration},
-    id::Id,
-    store::{CERT_DUE, CERT_UNFINISHED, FOUND_AT, Index, JOB_DUE, Key, Loaded, Scan, StoreError},
+    domain::{AuditEvent, Category, Principal, Restoration},
+    store::StoreError,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// So many are named; of more it is only said that there are more.
-const NAMED: usize = 100;
 
 /// Whether nothing may be done.
 #[derive(Default)]
@@ -26,23 +22,6 @@ impl Fence {
     fn set(&self, fenced: bool) {
         self.stands.store(fenced, Ordering::SeqCst);
     }
-}
-
-/// What a restored server would do at once.
-#[derive(Debug, Clone)]
-pub struct RestorePlan {
-    /// What is known of the restore.
-    pub restoration: Restoration,
-    /// Certificates that it would renew.
-    pub renew: Vec<Id>,
-    /// Certificates whose revocation it would finish.
-    pub revoke: Vec<Id>,
-    /// Jobs that it would hand out.
-    pub jobs: Vec<Id>,
-    /// What agents have and the store did not know.
-    pub found: Vec<Found>,
-    /// There are more than are named.
-    pub more: bool,
 }
 
 impl App {
@@ -74,7 +53,7 @@ impl App {
         self.fence.set(fenced);
         self.fence.seeks.store(seeks, Ordering::SeqCst);
         if fenced && seeks {
-            self.ask_all_agents().await?;
+            self.watched.ask_everyone();
         }
         if fenced {
             tracing::warn!(
@@ -83,47 +62,6 @@ impl App {
             );
         }
         Ok(())
-    }
-
-    /// The last restore, and what the server would do; `None` where the store was never restored.
-    pub async fn restore_plan(&self, who: &Principal) -> Result<Option<RestorePlan>, AppError> {
-        require(who, Permission::BackupRead)?;
-        let id = known(Restoration::ID);
-        let Some(row) = self.store.get::<Restoration>(&id).await? else {
-            return Ok(None);
-        };
-        let renew = self.due_ids::<Certificate>(CERT_DUE).await?;
-        let revoke = self.due_ids::<Certificate>(CERT_UNFINISHED).await?;
-        let jobs = self.store.scan::<Job>(Scan::all(JOB_DUE, NAMED)).await?;
-        let jobs: Vec<Id> = jobs.iter().map(|job| job.id.clone()).collect();
-        let found = self.store.scan::<Found>(Scan::all(FOUND_AT, NAMED)).await?;
-        let found: Vec<Found> = found.into_iter().map(Loaded::into_value).collect();
-        let more = [&renew, &revoke, &jobs]
-            .iter()
-            .any(|ids| ids.len() >= NAMED)
-            || found.len() >= NAMED;
-        Ok(Some(RestorePlan {
-            restoration: row.into_value(),
-            renew,
-            revoke,
-            jobs,
-            found,
-            more,
-        }))
-    }
-
-    async fn due_ids<T: crate::store::Document>(&self, index: Index) -> Result<Vec<Id>, AppError> {
-        let due = Scan {
-            below: Some(Key::new().time(self.now().next()).bytes()),
-            ..Scan::all(index, NAMED)
-        };
-        let mut ids: Vec<Id> = Vec::new();
-        for row in self.store.scan::<T>(due).await? {
-            if ids.last() != Some(row.id()) {
-                ids.push(row.id().clone());
-            }
-        }
-        Ok(ids)
     }
 
     /// Lets a restored server act.

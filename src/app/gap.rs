@@ -10,41 +10,18 @@ use crate::{
     },
     id::Id,
     pki::{self, Serial},
-    store::{
-        JOB_OPEN, Key, Loaded, Scan, StoreError, TARGET_AGENT, Unit, VERSION_SERIAL, open_job_key,
-    },
+    store::{FOUND_AT, Facet, JOB_OPEN, Key, Loaded, Unit, VERSION_SERIAL, open_job_key},
 };
 
-/// Targets that are read at a time.
-const PAGE: usize = 256;
+/// So many findings are written down: an agent does not fill the store with what it says it has.
+const MOST_FOUND: u64 = 10_000;
 /// Attempts at one cause that are looked through for a free number.
 const MOST_ATTEMPTS: u32 = 1_000;
 
 impl App {
-    /// Has agents look at all their targets, and tell, where a restored store is to learn what
-    /// they have.
-    pub(super) async fn ask_all_agents(&self) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            let page = self
-                .store
-                .page::<Target>(Scan {
-                    after,
-                    ..Scan::all(TARGET_AGENT, PAGE)
-                })
-                .await?;
-            for target in &page.rows {
-                self.watched.ask(&target.agent, &target.id);
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
     /// Takes up a version that an agent has in place and the restored store does not know: it is
-    /// asked for, and is a version of ours once it was seen to come from a CA of ours.
+    /// asked for, and is a version of ours once it was seen to come from a CA of ours. What is of
+    /// no certificate or target of this store is kept until somebody makes them again.
     pub(super) async fn close_gap(
         &self,
         who: &Principal,
@@ -55,45 +32,99 @@ impl App {
         if !self.seeks_the_unknown() {
             return Ok(());
         }
-        let certificate = self.store.get::<Certificate>(&shown.certificate_id).await?;
-        let target = self.store.get::<Target>(&shown.target_id).await?;
-        let (Some(certificate), Some(target)) = (certificate, target) else {
-            return Ok(());
-        };
-        if target.agent != *agent || !certificate.targets.contains(&target.id) {
-            return Ok(());
-        }
         let issuers = self.store.every::<Issuer>().await?;
         for issuer in &issuers {
             let key = Key::new()
                 .text(issuer.id.as_str())
                 .text(&serial.to_string());
             let version = self.store.first::<Version>(VERSION_SERIAL, key).await?;
-            if version.is_some_and(|version| version.certificate == certificate.id) {
+            if version.is_some_and(|version| version.certificate == shown.certificate_id) {
                 return Ok(());
             }
         }
-        let found = &Found {
-            id: Found::id_of(&certificate.id, agent, serial),
-            certificate: certificate.id.clone(),
+        let id = Found::id_of(&shown.certificate_id, agent, serial);
+        let before = self.store.get::<Found>(&id).await?.map(Loaded::into_value);
+        if let Some(before) = &before
+            && (before.refused.is_some() || before.version.is_some())
+        {
+            return Ok(());
+        }
+        if before.is_none() && self.store.count(&Facet::any(FOUND_AT)).await? >= MOST_FOUND {
+            tracing::warn!(%agent, %serial, "there is no room to write down what it has");
+            return Ok(());
+        }
+        let kept = before.and_then(|before| before.chain_pem);
+        let found = Found {
+            id,
+            certificate: shown.certificate_id.clone(),
             agent: agent.clone(),
-            target: target.id.clone(),
+            target: shown.target_id.clone(),
             serial: serial.clone(),
             at: self.now(),
             version: None,
             refused: None,
+            chain_pem: shown.fullchain_pem.clone().or(kept),
         };
-        let known = self.store.get::<Found>(&found.id).await?;
-        if known.is_some_and(|known| known.refused.is_some() || known.version.is_some()) {
+        if found.chain_pem.is_none() {
+            self.watched.show(agent, &found.target);
+            self.doorbell.ring(agent);
+            return self.write_found(who, &found).await;
+        }
+        let target = self.store.get::<Target>(&found.target).await?;
+        let certificate = self.store.get::<Certificate>(&found.certificate).await?;
+        let placed = |certificate: &Loaded<Certificate>| {
+            let of_agent = target.as_ref().is_some_and(|target| target.agent == *agent);
+            of_agent && certificate.targets.contains(&found.target)
+        };
+        let certificate = certificate.filter(placed);
+        self.judge(who, &found, certificate.as_deref(), &issuers)
+            .await
+    }
+
+    /// Takes up what agents have shown of a certificate that was made again.
+    pub(super) async fn take_up_found(
+        &self,
+        who: &Principal,
+        certificate: &Certificate,
+    ) -> Result<(), AppError> {
+        if !self.seeks_the_unknown() {
             return Ok(());
         }
-        let Some(pem) = &shown.fullchain_pem else {
-            self.watched.show(agent, &target.id);
-            self.doorbell.ring(agent);
-            return self.write_found(who, found).await;
+        let issuers = self.store.every::<Issuer>().await?;
+        for found in self.store.every::<Found>().await? {
+            let holder = Holder::Agent(found.agent.clone());
+            if found.certificate == certificate.id
+                && found.version.is_none()
+                && found.refused.is_none()
+                && certificate.holders.contains_key(&holder)
+            {
+                self.judge(who, &found, Some(certificate), &issuers).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what was shown a version of a certificate, or writes down why not. Without a
+    /// certificate it is only seen to be ours.
+    async fn judge(
+        &self,
+        who: &Principal,
+        found: &Found,
+        certificate: Option<&Certificate>,
+        issuers: &[Loaded<Issuer>],
+    ) -> Result<(), AppError> {
+        let pem = found.chain_pem.as_deref().unwrap_or_default();
+        let ours = self.signer_of(issuers, &found.serial, pem).await?;
+        let checked = match (ours, certificate) {
+            (Ok((issuer, chain)), Some(certificate)) => {
+                let checked = self.is_as_wanted(certificate, &chain).await?;
+                checked.map(|()| Some((issuer, chain)))
+            }
+            (ours, _) => ours.map(|_| None),
         };
-        match self.signer_of(&certificate, &issuers, serial, pem).await? {
-            Ok((issuer, chain)) => self.adopt(who, found, &issuer, &chain).await,
+        match checked {
+            Ok(Some((issuer, chain))) => self.adopt(who, found, &issuer, &chain).await,
+            Ok(None) => self.write_found(who, found).await,
             Err(refused) => {
                 let found = Found {
                     refused: Some(refused),
@@ -104,11 +135,9 @@ impl App {
         }
     }
 
-    /// The issuer whose CA has signed a leaf, which must be as one of the certificate; else why
-    /// it is none of ours.
+    /// The issuer whose CA has signed a leaf; else why it is none of ours.
     async fn signer_of(
         &self,
-        certificate: &Certificate,
         issuers: &[Loaded<Issuer>],
         serial: &Serial,
         pem: &str,
@@ -122,19 +151,24 @@ impl App {
             let shown = leaf.serial();
             return Ok(Err(format!("the agent shows serial {shown} instead")));
         }
-        let mut signer = None;
         for issuer in issuers {
             let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
             let node = self.store.get::<CaNode>(issuing_node).await?;
             let node = node.and_then(|n| pki::Certificate::from_pem(&n.certificate_pem).ok());
             if node.is_some_and(|node| leaf.is_issued_by(&node)) {
-                signer = Some(issuer.id.clone());
-                break;
+                return Ok(Ok((issuer.id.clone(), chain)));
             }
         }
-        let Some(signer) = signer else {
-            return Ok(Err("no CA of this store has signed it".to_owned()));
-        };
+        Ok(Err("no CA of this store has signed it".to_owned()))
+    }
+
+    /// Whether what was shown is as one of a certificate must be; else why not.
+    async fn is_as_wanted(
+        &self,
+        certificate: &Certificate,
+        chain: &pki::Chain,
+    ) -> Result<Result<(), String>, AppError> {
+        let leaf = chain.leaf();
         let profile = self.store.get::<Profile>(&certificate.profile_id).await?;
         let expected = pki::check::Expected {
             public_key: leaf.public_key(),
@@ -143,11 +177,8 @@ impl App {
             not_after_cap: leaf.not_after(),
             anchor: None,
         };
-        let checked = pki::check::returned(&chain, &expected, self.now());
-        Ok(match checked {
-            Ok(()) => Ok((signer, chain)),
-            Err(e) => Err(format!("it is not as the certificate wants it: {e}")),
-        })
+        let checked = pki::check::returned(chain, &expected, self.now());
+        Ok(checked.map_err(|e| format!("it is not as the certificate wants it: {e}")))
     }
 
     /// Writes down that something was found, where that is news.
@@ -295,7 +326,12 @@ async fn free_order(
 async fn note(unit: &mut Unit<'_>, who: &Principal, found: Found) -> Result<(), AppError> {
     let old = unit.load_opt::<Found>(&found.id).await?;
     let says = |found: &Found| (found.version.clone(), found.refused.clone());
-    if old.as_ref().is_some_and(|old| says(old) == says(&found)) {
+    let is_news = old.as_ref().is_none_or(|old| says(old) != says(&found));
+    if !is_news
+        && old
+            .as_ref()
+            .is_some_and(|old| old.chain_pem == found.chain_pem)
+    {
         return Ok(());
     }
     let action = match (&found.version, &found.refused) {
@@ -311,7 +347,9 @@ async fn note(unit: &mut Unit<'_>, who: &Principal, found: Found) -> Result<(), 
         Some(why) => event.with("reason", why),
         None => event,
     };
-    audit(unit, &event);
+    if is_news {
+        audit(unit, &event);
+    }
     match old {
         Some(old) => unit.put(old.map(|_| found)),
         None => unit.insert(found),

@@ -4,18 +4,22 @@
 use super::{App, AppError};
 use crate::{
     clock::Time,
-    domain::{Certificate, Deployment, Job, JoinToken, Order, OrderState, Session, once::Outcome},
+    domain::{
+        Certificate, Deployment, Job, JoinToken, Order, OrderState, Plan, Session, once::Outcome,
+    },
     store::{
         DEPLOYMENT_ORDER, Document, Index, JOB_ENDED, Key, Loaded, ORDER_ENDED, OUTCOME_UNTIL,
         SESSION_EXPIRY, Scan, TOKEN_CREATED, Unit,
     },
 };
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Rows that are forgotten at a time.
 const SLICE: usize = 256;
-/// Orders that are forgotten at a time, each with its deployments.
-const ORDERS: usize = 32;
+/// The most writes by which orders and their deployments are forgotten in one commit.
+const WRITES: usize = 1_000;
+/// What is in force is looked at again a day after its time at the earliest.
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 /// How long something is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,7 +207,7 @@ impl App {
     }
 
     /// Forgets orders that ended long ago, with the deployments they led to; for the reconciler.
-    /// What belongs to a version that is in force is passed over.
+    /// What belongs to a version that is in force is kept until it can be another's turn.
     pub(crate) async fn forget_orders(&self) -> Result<(), AppError> {
         let by = self.now().minus(self.config.keep.orders);
         let mut after = None;
@@ -213,20 +217,16 @@ impl App {
                 .page::<Order>(Scan {
                     below: Some(Key::new().time(by).bytes()),
                     after,
-                    ..Scan::all(ORDER_ENDED, ORDERS)
+                    ..Scan::all(ORDER_ENDED, SLICE)
                 })
                 .await?;
-            let old = &page.rows;
-            if old.is_empty() {
-                return Ok(());
+            let mut old = &page.rows[..];
+            while !old.is_empty() {
+                let done = self
+                    .decide(|unit| self.forget_some_orders(unit, old, by))
+                    .await?;
+                old = old.get(done..).unwrap_or_default();
             }
-            self.decide(|mut unit| async move {
-                for order in old {
-                    self.forget_order(&mut unit, order).await?;
-                }
-                Ok((unit, ()))
-            })
-            .await?;
             after = page.next;
             if after.is_none() || self.tasks.token().is_cancelled() {
                 return Ok(());
@@ -234,40 +234,84 @@ impl App {
         }
     }
 
-    async fn forget_order(
+    /// Forgets as many of these orders, from the first one on, as one commit holds with their
+    /// deployments; says how many. Of an order that led to more, that many deployments go first.
+    async fn forget_some_orders<'a>(
+        &self,
+        mut unit: Unit<'a>,
+        old: &[Loaded<Order>],
+        by: Time,
+    ) -> Result<(Unit<'a>, usize), AppError> {
+        let mut writes = 0;
+        for (done, order) in old.iter().enumerate() {
+            let of = Key::new().text(order.id.as_str()).bytes();
+            let scan = Scan::under(DEPLOYMENT_ORDER, of, WRITES);
+            let deployments = self.store.scan::<Deployment>(scan).await?;
+            if writes > 0 && writes + deployments.len() >= WRITES {
+                return Ok((unit, done));
+            }
+            let Some(mut order) = unit.load_opt::<Order>(&order.id).await? else {
+                continue;
+            };
+            if order.kept_from().is_none_or(|from| from >= by) {
+                continue;
+            }
+            writes += 1;
+            if let Some(until) = self.needed_until(&mut unit, &order, &deployments).await? {
+                order.kept_from = Some(until.minus(self.config.keep.orders));
+                unit.put(order);
+                continue;
+            }
+            let all = deployments.len() < WRITES;
+            writes += deployments.len();
+            for deployment in deployments {
+                unit.delete(deployment);
+            }
+            if !all {
+                return Ok((unit, done));
+            }
+            unit.delete(order);
+        }
+        Ok((unit, old.len()))
+    }
+
+    /// Until when an order is needed at least, as things stand; `None` once it is not: its version
+    /// is not in force, and nothing is to be done for its deployments.
+    async fn needed_until(
         &self,
         unit: &mut Unit<'_>,
-        order: &Loaded<Order>,
-    ) -> Result<(), AppError> {
-        let Some(order) = unit.load_opt::<Order>(&order.id).await? else {
-            return Ok(());
-        };
-        let certificate = unit.load_opt::<Certificate>(&order.certificate).await?;
-        let current: BTreeSet<_> = certificate
-            .iter()
-            .flat_map(|certificate| certificate.holders.values())
-            .filter_map(|line| line.current.as_ref().map(|current| &current.version))
-            .collect();
-        if let OrderState::Issued { version, .. } = &order.state
-            && current.contains(version)
-        {
-            return Ok(());
-        }
-        let of = Key::new().text(order.id.as_str()).bytes();
-        let scan = Scan::under(DEPLOYMENT_ORDER, of, SLICE);
-        let mut ended = Vec::new();
-        for deployment in self.store.scan::<Deployment>(scan).await? {
-            let deployment = unit.load_opt::<Deployment>(&deployment.id).await?;
-            if deployment.as_ref().is_some_and(|d| d.is_open()) {
-                return Ok(());
+        order: &Order,
+        deployments: &[Loaded<Deployment>],
+    ) -> Result<Option<Time>, AppError> {
+        let certificate = unit
+            .load_opt::<Certificate>(&order.certificate)
+            .await?
+            .map(Loaded::into_value);
+        let line = certificate
+            .as_ref()
+            .and_then(|c| c.holders.get(&order.holder));
+        let current = line.and_then(|line| Some((&line.plan, line.current.as_ref()?)));
+        let moves_on = match (&order.state, current) {
+            (OrderState::Issued { version, .. }, Some((plan, current)))
+                if current.version == *version =>
+            {
+                match plan {
+                    Plan::Scheduled { at } => *at,
+                    Plan::InFlight { .. } | Plan::Exempt { .. } => current.not_after,
+                }
             }
-            ended.extend(deployment);
-        }
-        for deployment in ended {
-            unit.delete(deployment);
-        }
-        unit.delete(order);
-        Ok(())
+            _ if deployments.iter().any(|d| d.is_open()) => self.now(),
+            _ => return Ok(None),
+        };
+        // What was to happen by then and did not may never happen: then it is looked at again
+        // when it is twice as old.
+        let now = self.now();
+        let age = now.since(order.ended_at().unwrap_or(now)).max(A_DAY);
+        Ok(Some(if moves_on > now {
+            moves_on.plus(A_DAY)
+        } else {
+            now.plus(age)
+        }))
     }
 }
 

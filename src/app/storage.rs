@@ -24,7 +24,9 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 /// Rows read at a time: few, since others wait meanwhile.
 const PAGE: usize = 256;
 /// The days over which issuances are counted.
-const DAYS: i64 = 30;
+const DAYS: u64 = 30;
+/// The most days that are looked back.
+const MOST_DAYS: u64 = 400;
 /// How far ahead, in days.
 pub const AHEAD: [u64; 3] = [30, 90, 365];
 /// What a version takes with its events where there is none yet to go by.
@@ -63,6 +65,8 @@ pub struct Census {
     pub room: Room,
     /// Versions that were issued in the last 30 days.
     pub issued: u64,
+    /// Versions that were issued within the time for which jobs are kept.
+    pub issued_with_jobs: u64,
     /// Versions that will be issued in 30 days, by what is planned.
     pub expected: u64,
 }
@@ -120,10 +124,16 @@ impl Census {
         let month = self.a_month();
         let in_days = |days: u64, each: u64| month * each * days / 30;
         let mut more = in_days(days, for_ever);
-        let by_order = self.of("order").0.max(1);
-        for (what, kept) in [("order", orders), ("deployment", orders), ("job", jobs)] {
+        // An order and its deployments go together; jobs go by themselves.
+        let (of_orders, of_jobs) = (self.of("order").0, self.issued_with_jobs);
+        for (what, kept, issuances) in [
+            ("order", orders, of_orders),
+            ("deployment", orders, of_orders),
+            ("job", jobs, of_jobs),
+        ] {
             let (_, now) = self.of(what);
-            let each = now / by_order;
+            // Where nothing was issued, it is not by issuances that it grows.
+            let each = now.checked_div(issuances).unwrap_or(0);
             // It grows until as much is forgotten as is made.
             let most = in_days(kept, each);
             more += (now + in_days(days, each)).min(most).saturating_sub(now);
@@ -184,10 +194,9 @@ impl App {
         drop(state);
         collections.retain(|taken| taken.rows > 0);
         collections.sort_by_key(|taken| (std::cmp::Reverse(taken.bytes), taken.what));
-        let mut issued = 0;
-        for day in 0..DAYS {
-            issued += self.store.total(issued_on(day_of(at) - day)).await?;
-        }
+        let (_, jobs) = self.kept_days();
+        let issued = self.issued_within(DAYS, at).await?;
+        let issued_with_jobs = self.issued_within(jobs.min(MOST_DAYS), at).await?;
         let file = self.files.metadata(&self.config.data_dir.join(STORE_FILE));
         let file = file.ok().flatten().map(|file| file.len);
         Ok(Census {
@@ -196,8 +205,18 @@ impl App {
             on_disk: file.filter(|_| self.config.database.is_none()),
             room: self.room(),
             issued,
+            issued_with_jobs,
             expected: self.expected().await?,
         })
+    }
+
+    /// Versions that were issued in the last so many days.
+    async fn issued_within(&self, days: u64, now: Time) -> Result<u64, StoreError> {
+        let mut issued = 0;
+        for (_, day) in (0..days).zip((0..=day_of(now)).rev()) {
+            issued += self.store.total(issued_on(day)).await?;
+        }
+        Ok(issued)
     }
 
     /// Versions that are issued in 30 days, as what is planned now repeats itself.

@@ -47,9 +47,13 @@ impl App {
                 Vec::new()
             };
             let look = self.watched.take(agent);
+            let look_at_all = self.watched.take_everything(agent);
             let show = self.watched.take_shown(agent);
-            let told =
-                !jobs.is_empty() || !cancel.is_empty() || !look.is_empty() || !show.is_empty();
+            let told = !jobs.is_empty()
+                || !cancel.is_empty()
+                || !look.is_empty()
+                || look_at_all
+                || !show.is_empty();
             if told || draining.is_cancelled() || tokio::time::Instant::now() >= deadline {
                 let count = jobs.len();
                 return Ok(Work {
@@ -57,6 +61,7 @@ impl App {
                     count,
                     cancel,
                     look,
+                    look_at_all,
                     show,
                 });
             }

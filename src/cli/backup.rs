@@ -5,6 +5,7 @@ use crate::{
     api::shapes::{BackupShape, BackupStateShape, NewBackup},
     app::backup::{Keep, Keys, Locking, Machine, Place, Since, Sink, Stored, expired},
     config::{self, Environment, Flags, ServerConfig},
+    sys::size,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -400,9 +401,4 @@ async fn prune(command: Prune, machine: &Machine, output: Output) -> Result<(), 
         all.len() - names.len()
     ));
     Ok(())
-}
-
-/// A size for people.
-fn size(bytes: u64) -> String {
-    indicatif::HumanBytes(bytes).to_string()
 }

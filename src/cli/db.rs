@@ -7,6 +7,7 @@ use crate::{
         compact_machine, ping_machine, rotate_machine_password,
     },
     config::Environment,
+    sys::size,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -168,7 +169,6 @@ pub async fn compact(_: Compact, global: &Global, env: &Environment) -> Result<(
     let bar = follow::spinner("compacting the store", global.output);
     let done = compact_machine(&config).await;
     bar.finish_and_clear();
-    let size = |bytes: u64| indicatif::HumanBytes(bytes).to_string();
     match (done?, global.output) {
         (Compacted::File { before, after }, Output::Json) => {
             output::json(&json!({"engine": "redb", "before": before, "after": after}))

@@ -7,7 +7,7 @@ use super::{
     follow, host, output,
 };
 use crate::{
-    api::shapes::RestoreShape,
+    api::shapes::{FoundShape, RestoreShape},
     app::backup::{Machine, Place, Sink},
     config::Environment,
 };
@@ -194,33 +194,81 @@ fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {
         (at, false) => format!("The fence was lifted {}.", output::moment(at.as_deref())),
     };
     output::line(&fence);
-    for found in &plan.found {
-        let what = match (&found.version_id, &found.refused) {
-            (Some(version), _) => format!("taken up as {version}"),
-            (None, Some(why)) => format!("not taken up: {why}"),
-            (None, None) => "asked for".to_owned(),
-        };
-        output::line(&format!(
-            "Issued after the backup: {} serial {} on {}, {what}",
-            found.certificate_id, found.serial_number, found.target_id
-        ));
-    }
     if plan.fenced {
-        for (what, ids) in [
-            ("renew", &plan.renew),
-            ("finish the revocation of", &plan.revoke),
-            ("hand out the job", &plan.jobs),
-        ] {
-            for id in ids {
-                output::line(&format!("  {what} {id}"));
+        let rows = plan.steps.iter().map(|step| {
+            vec![
+                step.does.clone(),
+                named(
+                    step.certificate_id.as_deref(),
+                    step.certificate_name.as_deref(),
+                ),
+                named(step.target_id.as_deref(), step.target_name.as_deref()),
+                named(step.agent_id.as_deref(), step.agent_name.as_deref()),
+                output::moment(Some(&step.due_at)),
+                output::moment(step.expires_at.as_deref()),
+            ]
+        });
+        if plan.steps.is_empty() {
+            output::line("  do nothing");
+        } else {
+            output::table(
+                &["DO", "CERTIFICATE", "TARGET", "AGENT", "DUE", "EXPIRES"],
+                rows,
+            );
+        }
+    }
+    if !plan.found.is_empty() {
+        output::line("Issued after the backup, as agents show:");
+        let rows = plan.found.iter().map(|found| {
+            vec![
+                named(
+                    Some(&found.certificate_id),
+                    found.certificate_name.as_deref(),
+                ),
+                found.serial_number.clone(),
+                named(Some(&found.target_id), found.target_name.as_deref()),
+                named(Some(&found.agent_id), found.agent_name.as_deref()),
+                output::moment(found.expires_at.as_deref()),
+                became(found),
+            ]
+        });
+        output::table(
+            &[
+                "CERTIFICATE",
+                "SERIAL",
+                "TARGET",
+                "AGENT",
+                "EXPIRES",
+                "HERE",
+            ],
+            rows,
+        );
+        for found in &plan.found {
+            if let Some(advice) = &found.advice {
+                output::line(&format!("{}: {advice}", found.certificate_id));
             }
         }
-        if plan.renew.is_empty() && plan.revoke.is_empty() && plan.jobs.is_empty() {
-            output::line("  do nothing");
-        }
-        if plan.more {
-            output::line("  and more");
-        }
+    }
+    if plan.more {
+        output::line("There are more than are named here.");
     }
     Ok(())
+}
+
+/// What became of a version that was found.
+fn became(found: &FoundShape) -> String {
+    match (&found.version_id, &found.refused) {
+        (Some(version), _) => format!("taken up as {version}"),
+        (None, Some(why)) => format!("not taken up: {why}"),
+        (None, None) if found.expires_at.is_none() => "asked for".to_owned(),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
+/// What has a name by it, and by its id where that says more.
+fn named(id: Option<&str>, name: Option<&str>) -> String {
+    match (id, name) {
+        (Some(id), Some(name)) if id != name => format!("{name} ({id})"),
+        (id, _) => id.unwrap_or("-").to_owned(),
+    }
 }

@@ -1,8 +1,7 @@
 //! `certctl storage`.
 
 use super::{CliError, Global, Output, client::Client, follow, output};
-use crate::{api::shapes::StorageShape, config::Environment};
-use indicatif::HumanBytes;
+use crate::{api::shapes::StorageShape, config::Environment, sys::size};
 use std::time::Duration;
 
 /// How often a server that counts is asked.
@@ -30,15 +29,15 @@ pub async fn run(global: &Global, env: &Environment) -> Result<(), CliError> {
         vec![
             taken.name.clone(),
             taken.rows.to_string(),
-            HumanBytes(taken.bytes).to_string(),
+            size(taken.bytes),
             taken.kept.clone(),
         ]
     });
     output::table(&["WHAT", "ROWS", "DOCUMENTS", "KEPT"], rows);
     let now = storage.on_disk_bytes.unwrap_or(storage.document_bytes);
-    output::line(&format!("The store takes {} now.", HumanBytes(now)));
+    output::line(&format!("The store takes {} now.", size(now)));
     for forecast in &storage.forecast {
-        let (days, bytes) = (forecast.days, HumanBytes(forecast.bytes));
+        let (days, bytes) = (forecast.days, size(forecast.bytes));
         output::line(&format!("In {days} days it will take {bytes}."));
     }
     if let Some(days) = storage.full_in_days {

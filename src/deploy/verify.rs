@@ -186,9 +186,13 @@ impl Watch<'_> {
         let mut in_a_row = 0;
         let mut since = Instant::now();
         let lull = self.lasting / LULLS;
+        // One that takes longer could not be made as often as is wanted; and one that hangs must
+        // not take the time of all others.
+        let longest = self.timeout / self.in_a_row.max(1);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let handshake = self.probe.tls(endpoint, self.server_name, left);
+            let within = left.min(longest);
+            let handshake = self.probe.tls(endpoint, self.server_name, within);
             let Ok(answer) = timeout_at(deadline, handshake).await else {
                 // What was wrong the last time says more than that there was no time for more.
                 if in_a_row > 0 {

@@ -22,6 +22,9 @@ pub struct Found {
     pub version: Option<Id>,
     /// Why it became none; nothing while the agent is asked to show it.
     pub refused: Option<String>,
+    /// It with its chain, PEM, as the agent showed it.
+    #[serde(default)]
+    pub chain_pem: Option<String>,
 }
 
 impl Found {

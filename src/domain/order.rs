@@ -25,6 +25,10 @@ pub struct Order {
     pub opened_at: Time,
     /// Where it stands.
     pub state: OrderState,
+    /// What its retention counts from instead of its end: its version was still in force when it
+    /// was to be forgotten.
+    #[serde(default)]
+    pub kept_from: Option<Time>,
 }
 
 /// Why a version is needed. One cause leads to at most one issued version.
@@ -157,6 +161,7 @@ impl Order {
             attempt,
             opened_at: now,
             state: OrderState::Open,
+            kept_from: None,
         }
     }
 
@@ -171,6 +176,11 @@ impl Order {
             OrderState::Open => None,
             OrderState::Issued { at, .. } | OrderState::Failed { at, .. } => Some(*at),
         }
+    }
+
+    /// What its retention counts from; nothing while it is open.
+    pub fn kept_from(&self) -> Option<Time> {
+        self.ended_at().map(|ended| self.kept_from.unwrap_or(ended))
     }
 
     /// Ends it without a version. `hint` is the issuer's own word on when to come back, `retry`

@@ -184,6 +184,8 @@ pub struct Watched {
     asked: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
     /// Targets of which an agent is to show what is in place.
     shown: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
+    /// Once every agent is to look at all it has: those that were told so.
+    everyone: Mutex<Option<BTreeSet<Id>>>,
     /// Targets at which a look is awaited by who hears of it by what is written down.
     elsewhere: Mutex<BTreeSet<Id>>,
     /// When, and the how manieth look of all that was.
@@ -196,6 +198,7 @@ impl Default for Watched {
         Self {
             asked: Mutex::default(),
             shown: Mutex::default(),
+            everyone: Mutex::default(),
             elsewhere: Mutex::default(),
             looked: Mutex::default(),
             looks: watch::channel(0).0,
@@ -217,6 +220,19 @@ impl Watched {
     pub fn take(&self, agent: &Id) -> Vec<Id> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.remove(agent).into_iter().flatten().collect()
+    }
+
+    /// Every agent is to look at all that it has.
+    pub fn ask_everyone(&self) {
+        let mut everyone = self.everyone.lock().unwrap_or_else(PoisonError::into_inner);
+        *everyone = Some(BTreeSet::new());
+    }
+
+    /// Whether an agent is to look at all that it has and was not told so.
+    pub fn take_everything(&self, agent: &Id) -> bool {
+        let mut everyone = self.everyone.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = everyone.as_mut();
+        told.is_some_and(|told| told.insert(agent.clone()))
     }
 
     /// An agent is to look at a target and to show what is in place there.

@@ -269,14 +269,17 @@ document!(
 
 /// Orders that have not ended: (certificate, holder). At most one each.
 pub const ORDER_OPEN: Index = Index::new(Order::COLL, "order.open").unique();
-/// Orders that have ended: (time).
-pub const ORDER_ENDED: Index = Index::new(Order::COLL, "order.ended");
+/// Orders that have ended, by what their retention counts from: (time).
+pub const ORDER_ENDED: Index = Index {
+    revision: 2,
+    ..Index::new(Order::COLL, "order.ended")
+};
 document!(
     Order,
     "order",
     [ORDER_OPEN, ORDER_ENDED],
     |self, keys| {
-        if let Some(at) = self.ended_at() {
+        if let Some(at) = self.kept_from() {
             keys.put(ORDER_ENDED, Key::new().time(at));
         }
         if self.is_open() {
@@ -726,7 +729,7 @@ document!(RingRow, "ring", [], |self, _keys| {});
 document!(Restoration, "restoration", [], |self, _keys| {});
 
 /// What agents had and a restored store did not know: (time).
-pub const FOUND_AT: Index = Index::new(Found::COLL, "found.at");
+pub const FOUND_AT: Index = Index::new(Found::COLL, "found.at").counted_by(0);
 document!(Found, "found", [FOUND_AT], |self, keys| {
     keys.put(FOUND_AT, Key::new().time(self.at));
 });

@@ -9,6 +9,7 @@ mod nss;
 mod process;
 mod room;
 mod signals;
+mod size;
 mod tasks;
 mod trusted;
 
@@ -20,5 +21,6 @@ pub use lock::Lock;
 pub use process::{Machine, Usage, harden, raise_open_files};
 pub use room::{Room, Rooms};
 pub use signals::{Hangup, Terminate};
+pub use size::size;
 pub use tasks::{BlockingError, Tasks};
 pub use trusted::{own_user, read_trusted, trusted};

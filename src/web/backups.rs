@@ -3,8 +3,9 @@
 use super::{Page, Reader, assets, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
-    app::{App, BackupState, JournalState, RestorePlan, backup::Stored},
+    app::{App, BackupState, JournalState, RestorePlan, Step, Unknown, backup::Stored},
     clock::Time,
+    sys::size,
 };
 use askama::Template;
 use axum::{extract::State, response::IntoResponse};
@@ -17,6 +18,8 @@ struct Whole<'a> {
     now: Moment,
     clock: String,
     plan: Option<RestorePlan>,
+    steps: Vec<(Step, Moment, Option<Moment>)>,
+    found: Vec<(Unknown, Option<Moment>)>,
     taken: Moment,
     restored: Moment,
     newest: Option<Moment>,
@@ -119,13 +122,25 @@ pub async fn page(
     Ok(Page(whole(&who, state, plan, app.now())).into_response())
 }
 
-fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time) -> Whole<'_> {
+fn whole(who: &Reader, state: BackupState, mut plan: Option<RestorePlan>, now: Time) -> Whole<'_> {
     let seen = |at: Time| Moment::new(at, now);
     let of_plan = |at: fn(&RestorePlan) -> Time| seen(plan.as_ref().map_or(now, at));
     let (taken, restored) = (
         of_plan(|plan| plan.restoration.taken_at),
         of_plan(|plan| plan.restoration.restored_at),
     );
+    let steps = plan.as_mut().map(|plan| std::mem::take(&mut plan.steps));
+    let steps = steps.into_iter().flatten().map(|step| {
+        let (due, ends) = (seen(step.due), step.ends.map(seen));
+        (step, due, ends)
+    });
+    let steps = steps.collect();
+    let found = plan.as_mut().map(|plan| std::mem::take(&mut plan.found));
+    let found = found.into_iter().flatten().map(|unknown| {
+        let ends = unknown.ends.map(seen);
+        (unknown, ends)
+    });
+    let found = found.collect();
     let now_seen = seen(now);
     let newest = state.newest.as_ref();
     let failed = state.last.as_ref().and_then(|last| {
@@ -149,14 +164,7 @@ fn whole(who: &Reader, state: BackupState, plan: Option<RestorePlan>, now: Time)
         held: Held::of(&state, now),
         journal: state.journal.as_ref().map(|j| Following::of(j, now)),
         plan,
-    }
-}
-
-/// A size for people.
-pub(super) fn size(bytes: u64) -> String {
-    match bytes {
-        ..10_240 => format!("{bytes} bytes"),
-        10_240..10_485_760 => format!("{} KiB", bytes >> 10),
-        10_485_760.. => format!("{} MiB", bytes >> 20),
+        steps,
+        found,
     }
 }

@@ -1,6 +1,6 @@
 //! How much room the store takes, and will take.
 
-use super::{Page, Reader, assets, backups::size, charts::Bars, moment::Moment, signin::SignedIn};
+use super::{Page, Reader, assets, charts::Bars, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
     app::{
@@ -8,6 +8,7 @@ use crate::{
         storage::{AHEAD, Census, StorageState, kept},
     },
     clock::Time,
+    sys::size,
 };
 use askama::Template;
 use axum::{extract::State, response::IntoResponse};

@@ -12,6 +12,7 @@ mod loss;
 mod observation;
 mod outdated;
 mod renewal;
+mod restored;
 mod retention;
 mod retirement;
 mod revocation;

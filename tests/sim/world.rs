@@ -252,7 +252,7 @@ impl World {
 
     /// Waits until all is done, however often it has to be tried again.
     pub async fn settle(&self, hosts: &[Arc<AgentHost>]) -> Store {
-        let end = self.clock.now().plus(36 * HOUR);
+        let end = self.clock.now().plus(12 * HOUR);
         loop {
             sleep(Duration::from_secs(20)).await;
             check(self, hosts, &mut 0, false).await;

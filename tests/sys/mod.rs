@@ -4,4 +4,5 @@ mod exec;
 mod files;
 mod nss;
 mod signals;
+mod size;
 mod tasks;

@@ -1,6 +1,11 @@
 //! The page of storage.
 
 use super::{Desk, html::Html};
+use certctl::{
+    app::storage::{Census, Taken},
+    clock::Time,
+    sys::Room,
+};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -63,4 +68,33 @@ async fn what_the_store_takes_is_counted_drawn_and_listed() {
     let rows = page.all("tbody")[0].all("tr");
     assert_eq!(rows.len(), storage["collections"].as_array().unwrap().len());
     assert!(page.text().contains("1 versions in the last 30 days"));
+}
+
+/// Jobs outlive the orders they were for: as many are forgotten as are made.
+#[test]
+fn jobs_that_are_kept_longer_than_orders_do_not_swell_the_forecast() {
+    let taken = |what, rows, each: u64| Taken {
+        what,
+        rows,
+        bytes: rows * each,
+    };
+    let at = Time::from_micros(0);
+    let census = Census {
+        at,
+        collections: vec![
+            taken("version", 10_000, 2_000),
+            taken("order", 10, 500),
+            taken("job", 1_800, 1_000),
+        ],
+        on_disk: None,
+        room: Room { free: 0, total: 0 },
+        issued: 300,
+        issued_with_jobs: 900,
+        expected: 300,
+    };
+    let kept = (1, 90);
+    for (days, versions) in [(30, 300), (90, 900), (365, 3_650)] {
+        let more = census.forecast(days, kept) - census.now();
+        assert_eq!(more, versions * 2_000, "in {days} days");
+    }
 }

@@ -1,7 +1,8 @@
 //! Backups and restores on the wire.
 
-use crate::app::{BackupState, JournalState, LastBackup, RestorePlan, backup::Stored};
-use crate::domain::Found;
+use crate::app::{
+    BackupState, JournalState, LastBackup, Named, RestorePlan, Step, Unknown, backup::Stored,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -229,32 +230,95 @@ pub struct RestoreShape {
     /// When the fence was lifted.
     #[schema(format = DateTime)]
     pub unfenced_at: Option<String>,
-    /// Certificates that it would renew now.
-    pub renew: Vec<String>,
-    /// Certificates whose revocation it would finish.
-    pub revoke: Vec<String>,
-    /// Jobs that it would hand out.
-    pub jobs: Vec<String>,
+    /// What it would do now: first what can least be undone, and of that what is due first.
+    pub steps: Vec<RestoreStepShape>,
     /// There are more than are named.
     pub more: bool,
     /// Agents are asked for what was issued after the backup.
     pub reconcile: bool,
-    /// What they have and the restored store did not know.
+    /// What they have and the restored store did not know: first what asks for somebody, and of
+    /// that what ends first.
     pub found: Vec<FoundShape>,
+}
+
+/// One thing that a restored server would do.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = RestoreStep)]
+pub struct RestoreStepShape {
+    /// `revoke`: finish a revocation; `deploy`: put a version on a target; `issue`: have an agent
+    /// make a key for an open order; `renew`: open an order; `dry_run`; `test`: look at a target.
+    pub does: String,
+    /// The certificate.
+    pub certificate_id: Option<String>,
+    /// Its name.
+    pub certificate_name: Option<String>,
+    /// The target.
+    pub target_id: Option<String>,
+    /// Its name.
+    pub target_name: Option<String>,
+    /// The agent that does it.
+    pub agent_id: Option<String>,
+    /// Its name.
+    pub agent_name: Option<String>,
+    /// The job that is handed out.
+    pub job_id: Option<String>,
+    /// Since when it is due, or from when on.
+    #[schema(format = DateTime)]
+    pub due_at: String,
+    /// When the version in force ends.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+}
+
+impl From<Step> for RestoreStepShape {
+    fn from(step: Step) -> Self {
+        let (certificate_id, certificate_name) = parts(step.certificate);
+        let (target_id, target_name) = parts(step.target);
+        let (agent_id, agent_name) = parts(step.agent);
+        Self {
+            does: step.does.as_str().to_owned(),
+            certificate_id,
+            certificate_name,
+            target_id,
+            target_name,
+            agent_id,
+            agent_name,
+            job_id: step.job.map(|id| id.to_string()),
+            due_at: step.due.to_string(),
+            expires_at: step.ends.map(|at| at.to_string()),
+        }
+    }
+}
+
+/// Id and name.
+fn parts(named: Option<Named>) -> (Option<String>, Option<String>) {
+    let id = named.as_ref().map(|named| named.id.to_string());
+    (id, named.and_then(|named| named.name))
 }
 
 /// A version that was issued after the backup.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = FoundVersion)]
 pub struct FoundShape {
-    /// The certificate.
+    /// The certificate, as the agent names it.
     pub certificate_id: String,
+    /// Its name; nothing where this store has no such certificate.
+    pub certificate_name: Option<String>,
+    /// The names in the version; none while the agent was not asked to show it.
+    pub names: Vec<String>,
     /// The agent that has it.
     pub agent_id: String,
+    /// Its name.
+    pub agent_name: Option<String>,
     /// The target where it was found first.
     pub target_id: String,
+    /// Its name; nothing where this store has no such target.
+    pub target_name: Option<String>,
     /// Its serial number, lower hex.
     pub serial_number: String,
+    /// When it ends, where the agent has shown it.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
     /// When it was found.
     #[schema(format = DateTime)]
     pub found_at: String,
@@ -262,18 +326,27 @@ pub struct FoundShape {
     pub version_id: Option<String>,
     /// Why it became none.
     pub refused: Option<String>,
+    /// What somebody should do about it, where it does not come right by itself.
+    pub advice: Option<String>,
 }
 
-impl From<Found> for FoundShape {
-    fn from(found: Found) -> Self {
+impl From<Unknown> for FoundShape {
+    fn from(unknown: Unknown) -> Self {
+        let found = unknown.found;
         Self {
             certificate_id: found.certificate.to_string(),
+            certificate_name: unknown.certificate.name,
+            names: unknown.names,
             agent_id: found.agent.to_string(),
+            agent_name: unknown.agent.name,
             target_id: found.target.to_string(),
+            target_name: unknown.target.name,
             serial_number: found.serial.to_string(),
+            expires_at: unknown.ends.map(|at| at.to_string()),
             found_at: found.at.to_string(),
             version_id: found.version.map(|id| id.to_string()),
             refused: found.refused,
+            advice: unknown.advice,
         }
     }
 }
@@ -287,15 +360,12 @@ impl From<Option<RestorePlan>> for RestoreShape {
                 taken_at: None,
                 restored_at: None,
                 unfenced_at: None,
-                renew: Vec::new(),
-                revoke: Vec::new(),
-                jobs: Vec::new(),
+                steps: Vec::new(),
                 more: false,
                 reconcile: false,
                 found: Vec::new(),
             };
         };
-        let names = |ids: Vec<crate::id::Id>| ids.iter().map(ToString::to_string).collect();
         let restoration = plan.restoration;
         Self {
             fenced: restoration.fenced,
@@ -303,9 +373,7 @@ impl From<Option<RestorePlan>> for RestoreShape {
             taken_at: Some(restoration.taken_at.to_string()),
             restored_at: Some(restoration.restored_at.to_string()),
             unfenced_at: restoration.unfenced_at.map(|at| at.to_string()),
-            renew: names(plan.renew),
-            revoke: names(plan.revoke),
-            jobs: names(plan.jobs),
+            steps: plan.steps.into_iter().map(RestoreStepShape::from).collect(),
             more: plan.more,
             reconcile: restoration.reconcile,
             found: plan.found.into_iter().map(FoundShape::from).collect(),

@@ -1,0 +1,83 @@
+//! What a restored server says it would do.
+
+use super::renewal::{active, next_at};
+use crate::support::{HOUR, TestApp};
+use certctl::domain::{Certificate, Restoration, certificate::Revoked};
+use serde_json::{Value, json};
+
+/// What can least be undone comes first, and each step names what it is about.
+#[tokio::test]
+async fn the_plan_names_what_would_be_done_in_the_order_of_its_weight() {
+    let mut app = TestApp::start().await;
+    let agent = active(&mut app).await;
+    let due = next_at(&app).await;
+    let ends = app.shown("web").await["expires_at"].clone();
+    // Nobody looks any more: all that is due stays due.
+    app.advance_to(due.plus(HOUR));
+    let target = app.target(&agent, "other").await;
+    app.certificate("fresh", &[&target]).await;
+    app.post(&format!("/api/v1/targets/{target}/test"), json!({}))
+        .await
+        .expect(202);
+    app.post("/api/v1/certificates/web/deploy", json!({}))
+        .await
+        .expect(202);
+    let store = &app.app.store;
+    let web = store.get::<Certificate>(&"web".parse().unwrap()).await;
+    let mut gone = web.unwrap().unwrap().into_value();
+    gone.id = "gone".parse().unwrap();
+    gone.name = "Gone".into();
+    gone.revoked = Some(Revoked {
+        at: app.now(),
+        reason: "superseded".parse().unwrap(),
+        unfinished: true,
+    });
+    let mut unit = store.unit(app.unit_id(), app.now());
+    unit.insert(gone);
+    unit.insert(Restoration {
+        id: Restoration::ID.parse().unwrap(),
+        backup: "a".into(),
+        taken_at: app.now(),
+        restored_at: app.now(),
+        fenced: true,
+        unfenced_at: None,
+        reconcile: false,
+        audit_head: String::new(),
+        replaced_head: String::new(),
+    });
+    unit.commit().await.unwrap();
+
+    let plan = app.get("/api/v1/restore").await;
+    let steps = plan["steps"].as_array().unwrap();
+    let shown: Vec<[&Value; 4]> = steps
+        .iter()
+        .map(|step| {
+            [
+                &step["does"],
+                &step["certificate_name"],
+                &step["target_name"],
+                &step["agent_name"],
+            ]
+        })
+        .collect();
+    let null = Value::Null;
+    let words = ["revoke", "deploy", "issue", "renew", "test"].map(Value::from);
+    let [revoke, deploy, issue, renew, test] = &words;
+    let names = ["Gone", "web", "fresh", "other", "host"].map(Value::from);
+    let [gone, web, fresh, other, host] = &names;
+    assert_eq!(
+        shown,
+        [
+            [revoke, gone, &null, &null],
+            [deploy, web, web, host],
+            [issue, fresh, &null, host],
+            [renew, web, &null, host],
+            [test, &null, other, host],
+        ],
+        "{plan}"
+    );
+    assert_eq!(steps[3]["due_at"], due.to_string());
+    assert_eq!(steps[3]["expires_at"], ends);
+    assert!(steps[1]["job_id"].is_string());
+    assert_eq!(plan["more"], false);
+}
