@@ -68,7 +68,8 @@ async fn rotate(app: &TestApp, files: &dyn Files) -> Result<(), String> {
     let machine = MachineKey::from_text(&text(app)).unwrap();
     let who = Principal::system("test");
     let secrets = Secrets::of(&app.app.store, &machine, (&OsRng, &SystemClock), &who);
-    let rotated = secrets.rotate_machine_key(files, &app.file("machine.key"));
+    let place = app.file("machine.key");
+    let rotated = secrets.rotate_machine_key(files, &place);
     rotated.await.map_err(|e| e.to_string())
 }
 
