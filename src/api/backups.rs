@@ -3,7 +3,7 @@
 use super::{
     Problem,
     extract::{Body, Caller},
-    shapes::{BackupStateShape, NewBackup, RestoreShape},
+    shapes::{BackupRunShape, BackupStateShape, NewBackup, RestoreShape},
 };
 use crate::app::{
     App, WantedBackup,
@@ -28,15 +28,16 @@ pub async fn state(
     Ok(Json(app.backup_state(&who)?.into()))
 }
 
-/// Begins a backup. How it stands is answered by a `GET` of the same path.
+/// Begins a backup. How it stands, and what became of it, is answered by a `GET` of the same path,
+/// under its id.
 #[utoipa::path(
     post,
     path = "/backups",
     operation_id = "start_backup",
     request_body = NewBackup,
     responses(
-        (status = 202, body = BackupStateShape),
-        (status = 409, description = "Another is being made"),
+        (status = 202, body = BackupRunShape),
+        (status = 409, description = "Another is being made or proven"),
     ),
     security(("key" = ["backup.run"])),
 )]
@@ -44,10 +45,10 @@ pub async fn start(
     State(app): State<Arc<App>>,
     Caller(who): Caller,
     Body(new): Body<NewBackup>,
-) -> Result<(StatusCode, Json<BackupStateShape>), Problem> {
+) -> Result<(StatusCode, Json<BackupRunShape>), Problem> {
     let wanted = wanted(new)?;
-    let state = app.start_backup(&who, wanted).await?;
-    Ok((StatusCode::ACCEPTED, Json(state.into())))
+    let run = app.start_backup(&who, wanted).await?;
+    Ok((StatusCode::ACCEPTED, Json(run.into())))
 }
 
 fn wanted(new: NewBackup) -> Result<WantedBackup, Problem> {

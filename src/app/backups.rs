@@ -1,22 +1,26 @@
 //! Backups that a running server makes, because somebody asks or by itself.
 
+mod state;
+
+pub use state::{BackupRun, BackupState, BackupStep, EndedBackup, InSink};
+
 use super::{
     App, AppError, audit,
     backup::{
         BackupFailure, Bench, Keep, Locking, Place, Proven, S3Access, STORE_FILE, Sink, Source,
         Stored, Ways, create, expired, machine_key, prove_place,
     },
-    journal::{Journal, JournalState},
+    journal::Journal,
     require,
     room::{LowDisk, reserve_of},
 };
 use crate::{
     access::Permission,
-    clock::Time,
-    config::{BackupConfig, Schedule},
+    config::BackupConfig,
     crypt::MachineKey,
     domain::{AuditEvent, Category, Principal},
     store::{AUDIT, backup::Since},
+    sys::size,
 };
 use data_encoding::HEXLOWER;
 use std::{
@@ -40,61 +44,6 @@ pub(super) struct Backups {
     pub(super) journal: Option<Journal>,
 }
 
-/// What is in a sink.
-#[derive(Debug, Clone)]
-pub struct InSink {
-    /// When it was looked at.
-    pub looked_at: Time,
-    /// The backups, oldest first.
-    pub all: Vec<Stored>,
-}
-
-/// How backups stand.
-#[derive(Debug, Clone, Default)]
-pub struct BackupState {
-    /// One is being made, and so many rows, counters and entries are done.
-    pub running: Option<u64>,
-    /// What became of the last one.
-    pub last: Option<LastBackup>,
-    /// The newest full one that this server knows of.
-    pub newest: Option<Stored>,
-    /// When one was last seen to be good by restoring it.
-    pub proven_at: Option<Time>,
-    /// How long making the newest one took.
-    pub took: Option<Duration>,
-    /// How many were not made, or not proven.
-    pub failures: u64,
-    /// When backups are made by themselves.
-    pub schedule: Option<Schedule>,
-    /// When the next one is.
-    pub next_at: Option<Time>,
-    /// The sink of the schedule.
-    pub sink: Option<String>,
-    /// What is in it, once it was looked at.
-    pub held: Option<InSink>,
-    /// How what follows the backups stands, where that is configured.
-    pub journal: Option<JournalState>,
-    /// A full one is made without regard to the schedule, for increments have nothing to follow.
-    pub(super) base_wanted: bool,
-    /// The sink is looked at then.
-    look_at: Option<Time>,
-    /// Not before this.
-    retry_at: Option<Time>,
-}
-
-/// What became of a backup.
-#[derive(Debug, Clone)]
-pub struct LastBackup {
-    /// When it was begun.
-    pub began: Time,
-    /// When it ended.
-    pub ended: Time,
-    /// Where it was to go.
-    pub sink: String,
-    /// The backup; or the step that failed, and why.
-    pub outcome: Result<Stored, (&'static str, String)>,
-}
-
 /// A backup that is wanted.
 #[derive(Clone)]
 pub struct WantedBackup {
@@ -108,38 +57,8 @@ pub struct WantedBackup {
 
 /// Backups that are made by themselves.
 struct Scheduled {
-    schedule: Schedule,
     wanted: WantedBackup,
     keep: Keep,
-}
-
-impl BackupState {
-    /// Knows what is in the sink of the schedule; `store` names this server's store. What others
-    /// put there, or what says that it was made later than now, is none of its backups.
-    fn see(&mut self, all: Vec<Stored>, store: &str, now: Time) {
-        let own = |s: &&Stored| s.is_of(store) && s.created_at <= now;
-        let restored = all.iter().filter(own);
-        let restored = restored.filter_map(|stored| stored.proven.as_ref());
-        let restored = restored.filter(|proven| proven.restored);
-        let proven_at = restored.map(|proven| proven.at).max();
-        // One that was made elsewhere, because somebody asked, may be newer.
-        self.proven_at = self.proven_at.max(proven_at);
-        let known = self.newest.as_ref();
-        if let Some(newest) = all.iter().filter(own).rfind(|stored| !stored.increment)
-            && known.is_none_or(|known| newest.seq >= known.seq)
-        {
-            // Only who made it knows its rows.
-            let rows = known.filter(|known| known.name == newest.name);
-            self.newest = Some(Stored {
-                rows: rows.and_then(|known| known.rows),
-                ..newest.clone()
-            });
-        }
-        self.held = Some(InSink {
-            looked_at: now,
-            all,
-        });
-    }
 }
 
 impl Backups {
@@ -161,7 +80,6 @@ impl Backups {
             }),
             journal,
             scheduled: Some(Scheduled {
-                schedule: config.schedule,
                 wanted: WantedBackup {
                     sink: config.sink.clone(),
                     locking,
@@ -193,7 +111,13 @@ impl App {
     /// How backups stand.
     pub fn backup_state(&self, who: &Principal) -> Result<BackupState, AppError> {
         require(who, Permission::BackupRead)?;
-        Ok(self.backups.state().clone())
+        let mut state = self.backup_numbers();
+        if let Some(journal) = &mut state.journal
+            && self.leads() == Some(false)
+        {
+            journal.waits = Some("another server leads, and writes it");
+        }
+        Ok(state)
     }
 
     /// How backups stand, for a scrape.
@@ -204,12 +128,12 @@ impl App {
     /// Begins a backup, which goes on when the caller has gone.
     ///
     /// # Errors
-    /// [`AppError::Conflict`] while another is being made.
+    /// [`AppError::Conflict`] while another is being made or proven: which, and since when.
     pub async fn start_backup(
         self: &Arc<Self>,
         who: &Principal,
         wanted: WantedBackup,
-    ) -> Result<BackupState, AppError> {
+    ) -> Result<BackupRun, AppError> {
         require(who, Permission::BackupRun)?;
         if let Some(low) = self.lacks_room_for(&wanted.sink) {
             return Err(AppError::LowDisk(low));
@@ -227,21 +151,14 @@ impl App {
             return Ok(());
         }
         {
-            let mut state = self.backups.state();
-            if state.running.is_some() || state.retry_at.is_some_and(|at| now < at) {
+            let state = self.backups.state();
+            // Others may have made some: the sink is looked at first.
+            let looked = state.look_at.is_some() && !state.looking && state.held.is_some();
+            let rests = state.retry_at.is_some_and(|at| now < at);
+            if state.run.is_some() || !looked || rests {
                 return Ok(());
             }
-            if state.look_at.is_none_or(|at| now >= at) {
-                state.look_at = Some(now.plus(LOOKED_FOR));
-                state.running = Some(0);
-                drop(state);
-                self.look_at_sink();
-                return Ok(());
-            }
-            let newest = state.newest.as_ref().map(|stored| stored.created_at);
-            let next = newest.map(|at| Time::from_seconds(scheduled.schedule.next(at.seconds())));
-            state.next_at = next;
-            if !state.base_wanted && next.is_some_and(|next| now < next) {
+            if !state.base_wanted && state.next_at().is_some_and(|next| now < next) {
                 return Ok(());
             }
         }
@@ -253,8 +170,19 @@ impl App {
         begun.map(drop)
     }
 
-    /// Learns what is in the sink already, beside the caller.
-    fn look_at_sink(self: &Arc<Self>) {
+    /// Learns what is in the sink of the schedule when that is due, beside the caller; for the
+    /// reconciler of each server.
+    pub(crate) fn look_at_backups(self: &Arc<Self>) {
+        let now = self.now();
+        {
+            let mut state = self.backups.state();
+            let due = state.look_at.is_none_or(|at| now >= at);
+            if self.backups.scheduled.is_none() || state.looking || !due {
+                return;
+            }
+            state.look_at = Some(now.plus(LOOKED_FOR));
+            state.looking = true;
+        }
         let app = Arc::clone(self);
         self.tasks.spawn("backups", async move {
             let Some(scheduled) = &app.backups.scheduled else {
@@ -267,15 +195,14 @@ impl App {
             };
             let listed = listed.await;
             let mut state = app.backups.state();
-            state.running = None;
+            state.looking = false;
             match listed {
                 Ok((store, all)) => state.see(all, &store, app.now()),
                 Err(e) => {
                     tracing::error!(error = %e, "the sink of the backups cannot be read");
                     if state.held.is_none() {
                         state.failures += 1;
-                        state.look_at = None;
-                        state.retry_at = Some(app.now().plus(AFTER_FAILURE));
+                        state.look_at = Some(app.now().plus(AFTER_FAILURE));
                     }
                 }
             }
@@ -292,7 +219,7 @@ impl App {
 
     pub(super) async fn in_sink(&self, sink: &Sink) -> Result<Vec<Stored>, BackupFailure> {
         let s3 = self.s3()?;
-        sink.list(self.ways(s3.as_ref())).await
+        sink.held(self.ways(s3.as_ref())).await
     }
 
     async fn begin_backup(
@@ -300,21 +227,24 @@ impl App {
         who: &Principal,
         wanted: WantedBackup,
         keep: Option<Keep>,
-    ) -> Result<BackupState, AppError> {
-        {
+    ) -> Result<BackupRun, AppError> {
+        let begun = {
             let mut state = self.backups.state();
-            if state.running.is_some() {
-                return Err(AppError::Conflict(
-                    "a backup is being made: wait for its end".into(),
-                ));
-            }
-            state.running = Some(0);
-        }
+            state.begin(self.new_id("bkp"), &wanted.sink, self.now())
+        };
+        let run = begun.map_err(|other| {
+            AppError::Conflict(format!(
+                "the server is {} the backup {} to {} since {}: try again when that has ended",
+                other.step,
+                other.id,
+                other.sink,
+                other.began.whole_seconds()
+            ))
+        })?;
         // Who takes all secrets with them is told of before it happens.
-        let sink = wanted.sink.to_string();
         let noted = self
             .decide(|mut unit| async {
-                let resource = ("backup", sink.as_str());
+                let resource = ("backup", run.sink.as_str());
                 let event = AuditEvent::new(
                     who,
                     Category::Config,
@@ -327,13 +257,12 @@ impl App {
             })
             .await;
         if let Err(e) = noted {
-            self.backups.state().running = None;
+            self.backups.state().run = None;
             return Err(e);
         }
-        let app = Arc::clone(self);
+        let (app, own) = (Arc::clone(self), run.clone());
         let runtime = tokio::runtime::Handle::current();
         self.tasks.spawn("backup", async move {
-            let began = app.now();
             let maker = Arc::clone(&app);
             // On a thread of its own: it compresses, encrypts and waits for the disk.
             let outcome = app.tasks.spawn_blocking("backup", move || {
@@ -356,15 +285,18 @@ impl App {
                     state.base_wanted = true;
                 }
             }
-            state.running = None;
-            state.last = Some(LastBackup {
+            let BackupRun {
+                id, began, sink, ..
+            } = own;
+            state.end(EndedBackup {
+                id,
                 began,
                 ended,
                 sink,
                 outcome: outcome.map_err(|e| (e.step(), e.to_string())),
             });
         });
-        Ok(self.backups.state().clone())
+        Ok(run)
     }
 
     /// Makes a backup; one of the schedule is then proven, and others are removed.
@@ -386,11 +318,7 @@ impl App {
             ways,
             clock: &*self.clock,
         };
-        let progress = &mut |done| {
-            if let Some(running) = &mut self.backups.state().running {
-                *running = done;
-            }
-        };
+        let progress = &mut |done| self.backups.state().at(BackupStep::Making, done);
         let (sink, locking) = (&wanted.sink, &wanted.locking);
         let stored = create(source, sink, locking, wanted.since, progress).await?;
         // One that goes elsewhere is no backup of the schedule's, and none that a journal follows.
@@ -400,27 +328,45 @@ impl App {
             state.newest = Some(stored.clone());
             state.took = Some(self.now().since(began));
         }
-        if let Some(keep) = keep {
+        if keep.is_some() {
             self.has_room_to_prove(&stored)?;
+            self.backups.state().at(BackupStep::Proving, 0);
             self.prove_backup(wanted, &stored, &machine, ways).await?;
             self.backups.state().base_wanted = false;
-            let mut all = sink.list(ways).await?;
-            all.retain(|other| other.is_beside(&stored));
-            for stored in expired(&all, keep) {
-                // Behind the fence, what the restore should have taken may be among them.
-                if self.is_fenced() || !self.still_leads() {
-                    break;
-                }
-                sink.remove(ways, &stored.name).await?;
-            }
-            self.prune_journal(&stored, ways).await?;
         }
         if scheduled.is_some_and(|scheduled| scheduled.wanted.sink == *sink) {
-            let all = sink.list(ways).await?;
+            let mut all = sink.list(ways).await?;
+            if let Some(keep) = keep {
+                self.remove_expired(&mut all, &stored, keep, wanted, ways)
+                    .await?;
+                self.prune_journal(&stored, ways).await?;
+            }
             let store = self.store_name().await?;
             self.backups.state().see(all, &store, self.now());
         }
         Ok(stored)
+    }
+
+    /// Removes those of this server's store that are kept no longer, once this one was made.
+    async fn remove_expired(
+        &self,
+        all: &mut Vec<Stored>,
+        made: &Stored,
+        keep: Keep,
+        wanted: &WantedBackup,
+        ways: Ways<'_>,
+    ) -> Result<(), BackupFailure> {
+        let own = all.iter().filter(|other| other.is_beside(made)).cloned();
+        let own: Vec<Stored> = own.collect();
+        for stored in expired(&own, keep) {
+            // Behind the fence, what the restore should have taken may be among them.
+            if self.is_fenced() || !self.still_leads() {
+                break;
+            }
+            wanted.sink.remove(ways, &stored.name).await?;
+            all.retain(|other| other.name != stored.name);
+        }
+        Ok(())
     }
 
     /// Whether the server's disk has too little room for a backup that is written there first.
@@ -441,12 +387,12 @@ impl App {
         let left = room.free.saturating_sub(reserve_of(&self.config, room));
         if room.total > 0 && left < needed {
             return Err(BackupFailure::Refused(format!(
-                "{} is made, and not proven: restoring it here takes up to {} MiB, and {} MiB may \
+                "{} is made, and not proven: restoring it here takes up to {}, and {} may \
                  be used: free space in the data directory, or prove it elsewhere by `certctl \
                  backup verify --restore`",
                 stored.name,
-                needed >> 20,
-                left >> 20
+                size(needed),
+                size(left)
             )));
         }
         Ok(())
@@ -470,7 +416,8 @@ impl App {
             name: stored.name.clone(),
         };
         let keys = wanted.locking.keys(machine);
-        prove_place(&place, keys, bench, ways, &mut |_| {}).await?;
+        let progress = &mut |done| self.backups.state().at(BackupStep::Proving, done);
+        prove_place(&place, keys, bench, ways, progress).await?;
         let at = self.now();
         let proven = Proven { at, restored: true };
         place.sink.note(ways, &place.name, &proven).await?;

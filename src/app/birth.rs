@@ -19,6 +19,7 @@ use crate::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{fmt, path::Path, sync::Arc, time::Duration};
+use zeroize::Zeroizing;
 
 /// No clock that is set says an earlier time: 2025-01-01.
 pub(super) const EARLIEST: Time = Time::from_seconds(1_735_689_600);
@@ -54,6 +55,26 @@ pub struct KeyPlace<'a> {
     pub given: Option<&'a SecretString>,
     /// The file that holds it otherwise.
     pub file: &'a Path,
+}
+
+impl KeyPlace<'_> {
+    /// The key, where there is one.
+    ///
+    /// # Errors
+    /// When its file cannot be read, or holds something else.
+    pub fn read(&self, files: &dyn Files) -> Result<Option<MachineKey>, StartError> {
+        let text = match self.given {
+            Some(text) => Zeroizing::new(text.expose_secret().as_bytes().to_vec()),
+            None => match files.read(self.file, 1024) {
+                Ok(text) => Zeroizing::new(text),
+                Err(e) if e.is_not_found() => return Ok(None),
+                Err(e) => return Err(e.into()),
+            },
+        };
+        let key = MachineKey::from_text(&String::from_utf8_lossy(&text));
+        let key = key.map_err(|e| StartError::MachineKeyUnreadable(self.to_string(), e))?;
+        Ok(Some(key))
+    }
 }
 
 impl fmt::Display for KeyPlace<'_> {
@@ -98,17 +119,7 @@ impl Birth<'_> {
     ) -> Result<(RingDoc, KeyRing), StartError> {
         let path = key.file;
         let stored = self.store.get::<RingRow>(&known(RING_ID)).await?;
-        let unreadable = |e| StartError::MachineKeyUnreadable(key.to_string(), e);
-        let machine = match key.given {
-            Some(text) => Some(MachineKey::from_text(text.expose_secret()).map_err(unreadable)?),
-            None => match files.read(path, 1024) {
-                Ok(text) => Some(
-                    MachineKey::from_text(&String::from_utf8_lossy(&text)).map_err(unreadable)?,
-                ),
-                Err(e) if e.is_not_found() => None,
-                Err(e) => return Err(e.into()),
-            },
-        };
+        let machine = key.read(files)?;
         let shared = self.store.is_shared();
         match (stored, machine) {
             (Some(row), Some(machine)) => match KeyRing::open_ring(&row.ring, &machine) {

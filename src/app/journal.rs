@@ -397,7 +397,7 @@ impl App {
         let Some(journal) = self.backups.journal.as_ref().filter(|_| !self.is_fenced()) else {
             return Ok(());
         };
-        let all = journal.sink.list(ways).await?;
+        let all = journal.sink.held(ways).await?;
         for stored in covered(&all, base) {
             journal.sink.remove(ways, &stored.name).await?;
         }

@@ -69,7 +69,7 @@ mod work;
 pub use access::{AGENT_CREDENTIAL, Credential};
 pub use agents::{AgentDetail, AgentFilter, AgentPage, AgentView, Dependents, VERSION};
 pub use audit::{Chained, EventExport, EventFilter, EventPage};
-pub use backups::{BackupState, InSink, LastBackup, WantedBackup};
+pub use backups::{BackupRun, BackupState, BackupStep, EndedBackup, InSink, WantedBackup};
 pub use bulk::{Bulk, MOST_NAMED, Selection};
 pub use cas::{ImportedCa, NewCa};
 pub use certificates::NewCertificate;

@@ -53,7 +53,12 @@ pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Resul
     line(&mut report, "verify", begin.elapsed(), &quiet);
     let begin = Instant::now();
     machine
-        .prove(&at, Keys::default(), None, &mut |_| {})
+        .prove(
+            std::slice::from_ref(&at),
+            Keys::default(),
+            None,
+            &mut |_| {},
+        )
         .await?;
     line(&mut report, "verify --restore", begin.elapsed(), &quiet);
     let begin = Instant::now();

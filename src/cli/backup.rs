@@ -2,13 +2,16 @@
 
 use super::{CliError, Global, Output, client::Client, follow, host, output};
 use crate::{
-    api::shapes::{BackupShape, BackupStateShape, NewBackup},
-    app::backup::{Keep, Keys, Locking, Machine, Place, Since, Sink, Stored, expired},
+    api::shapes::{BackupRunShape, BackupShape, BackupStateShape, NewBackup},
+    app::backup::{
+        BackupFailure, Keep, Keys, Locking, Machine, Place, Progress, Proof, Since, Sink, Stored,
+        expired,
+    },
     config::{self, Environment, Flags, ServerConfig},
     sys::size,
 };
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -85,6 +88,10 @@ pub struct Verify {
     /// Directory for the scratch store [default: the data directory]
     #[arg(long, value_name = "DIR", requires = "restore")]
     scratch: Option<PathBuf>,
+    /// What an increment follows, with which it is restored [default: the newest full backup
+    /// before it in its sink, or in that of CERTCTL_BACKUP_SINK]
+    #[arg(long, value_name = "BACKUP", requires = "restore")]
+    base: Option<Place>,
 }
 
 /// How many to keep.
@@ -196,8 +203,8 @@ async fn create(
     };
     let bar = follow::spinner("making the backup", global.output);
     let named = global.server.is_some() || env.get("CERTCTL_SERVER_URL").is_some();
-    let backup = match client.post::<BackupStateShape>("/backups", &wanted).await {
-        Ok(state) => by_server(&client, state, &bar).await,
+    let backup = match client.post::<BackupRunShape>("/backups", &wanted).await {
+        Ok(run) => by_server(&client, &run, &bar).await,
         // Nobody has the store open, then.
         Err(CliError::Unreachable(_)) if !named => {
             let locking = locking(&command.encrypt_to, passphrase)?;
@@ -243,25 +250,33 @@ fn locking(
     Ok(Locking::Recipients(recipients))
 }
 
-/// Waits for the server's backup to end.
+/// Waits for this backup of the server's to end.
 async fn by_server(
     client: &Client,
-    mut state: BackupStateShape,
+    begun: &BackupRunShape,
     bar: &indicatif::ProgressBar,
 ) -> Result<BackupShape, CliError> {
-    while state.running {
-        bar.set_message(format!("the server makes the backup: {}", state.done));
+    loop {
+        let state: BackupStateShape = client.get("/backups").await?;
+        if let Some(ended) = state.ended.into_iter().find(|ended| ended.id == begun.id) {
+            return match (ended.backup, ended.failed_step, ended.error) {
+                (Some(backup), ..) => Ok(backup),
+                (None, step, error) => Err(CliError::of_step(
+                    &step.unwrap_or_default(),
+                    error.unwrap_or_else(|| "no backup was made".into()),
+                )),
+            };
+        }
+        let Some(run) = state.run.filter(|run| run.id == begun.id) else {
+            return Err(CliError::Failed(format!(
+                "the server that answers does not know the backup {}: it was restarted, or is \
+                 another one than was asked first; `certctl backup list --sink {}` shows whether \
+                 the backup was made",
+                begun.id, begun.sink
+            )));
+        };
+        bar.set_message(format!("the server makes the backup: {}", run.done));
         tokio::time::sleep(LOOK_EVERY).await;
-        state = client.get("/backups").await?;
-    }
-    let last = state.last;
-    let last = last.ok_or_else(|| CliError::Failed("the server was restarted meanwhile".into()))?;
-    match (last.backup, last.failed_step, last.error) {
-        (Some(backup), ..) => Ok(backup),
-        (None, step, error) => Err(CliError::of_step(
-            &step.unwrap_or_default(),
-            error.unwrap_or_else(|| "no backup was made".into()),
-        )),
     }
 }
 
@@ -288,47 +303,18 @@ async fn named_in(machine: &Machine, sink: &Sink, named: &str) -> Result<Since, 
 
 async fn verify(command: Verify, machine: &Machine, output: Output) -> Result<(), CliError> {
     let keys = command.opens.keys()?;
-    let place = command.backup;
+    let place = command.backup.clone();
     let bar = follow::spinner("reading the backup", output);
     let tell = &mut |done: u64| {
         if done.is_multiple_of(1_000) {
             bar.set_message(format!("reading the backup: {done}"));
         }
     };
-    let outcome =
-        if command.restore {
-            let scratch = command.scratch.as_deref();
-            let proof = machine.prove(&place, keys, scratch, tell).await;
-            proof.map(|proof| {
-            let text = format!(
-                "{}: restored and good: {} rows, {} audit events in an unbroken log, {} CA keys \
-                 that sign",
-                place.name,
-                proof.rows.unwrap_or(0),
-                proof.audit_entries,
-                proof.ca_keys
-            );
-            (text, json!({"name": place.name, "restored": true, "proof": proof}))
-        })
-        } else {
-            let read = machine.verify(&place, keys, tell).await;
-            read.map(|(header, ending)| {
-            let text = format!(
-                "{}: every byte is as it was written: {} rows, {} audit events; state of {}",
-                place.name,
-                ending.all_rows(),
-                header.audit_entries,
-                header.created_at.whole_seconds()
-            );
-            let json = json!({
-                "name": place.name, "restored": false, "product": header.product,
-                "created_at": header.created_at.to_string(), "seq": header.seq,
-                "since": header.since, "rows": ending.rows, "audit_entries": header.audit_entries,
-                "with_keys": header.machine_key.is_some(),
-            });
-            (text, json)
-        })
-        };
+    let outcome = if command.restore {
+        prove(&command, machine, keys, tell).await
+    } else {
+        read(&place, machine, keys, tell).await
+    };
     bar.finish_and_clear();
     let (text, json) = outcome?;
     // A sink that cannot be written is no fault of the backup.
@@ -342,6 +328,66 @@ async fn verify(command: Verify, machine: &Machine, output: Output) -> Result<()
             Ok(())
         }
     }
+}
+
+/// Reads a backup; what that shows, for people and for programs.
+async fn read(
+    place: &Place,
+    machine: &Machine,
+    keys: Keys,
+    tell: Progress<'_>,
+) -> Result<(String, Value), BackupFailure> {
+    let (header, ending) = machine.verify(place, keys, tell).await?;
+    let text = format!(
+        "{}: every byte is as it was written: {} rows, {} audit events; state of {}",
+        place.name,
+        ending.all_rows(),
+        header.audit_entries,
+        header.created_at.whole_seconds()
+    );
+    let json = json!({
+        "name": place.name, "restored": false, "product": header.product,
+        "created_at": header.created_at.to_string(), "seq": header.seq,
+        "since": header.since, "rows": ending.rows, "audit_entries": header.audit_entries,
+        "with_keys": header.machine_key.is_some(),
+    });
+    Ok((text, json))
+}
+
+/// Restores a backup into a scratch store, an increment with what it follows.
+async fn prove(
+    command: &Verify,
+    machine: &Machine,
+    keys: Keys,
+    tell: Progress<'_>,
+) -> Result<(String, Value), BackupFailure> {
+    let place = &command.backup;
+    let chain = machine.up_to(place, command.base.as_ref()).await?;
+    let scratch = command.scratch.as_deref();
+    let proof = machine.prove(&chain, keys, scratch, tell).await?;
+    let (base, increments) = (&chain[0].name, chain.len() - 1);
+    let of = match increments {
+        0 => String::new(),
+        n => format!(" upon {base}, number {n} after it"),
+    };
+    let rows = proof.rows.map_or(String::new(), |n| format!("{n} rows, "));
+    let text = format!(
+        "{}{of}: restored and good: {rows}{} audit events in an unbroken log, {} CA keys that sign",
+        place.name, proof.audit_entries, proof.ca_keys
+    );
+    let json = json!({
+        "name": place.name, "restored": true, "base": base, "increments": increments,
+        "proof": proof_json(&proof),
+    });
+    Ok((text, json))
+}
+
+/// What a restore has shown, for programs.
+pub fn proof_json(proof: &Proof) -> Value {
+    json!({
+        "created_at": proof.created_at.to_string(), "product": proof.product, "seq": proof.seq,
+        "rows": proof.rows, "audit_entries": proof.audit_entries, "ca_keys": proof.ca_keys,
+    })
 }
 
 fn list(stored: Vec<Stored>, output: Output) -> Result<(), CliError> {

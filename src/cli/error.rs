@@ -21,7 +21,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
     (69, "the server, or the database, is not to be reached"),
     (
         73,
-        "a backup could not be put into its sink, or the sink not be read",
+        "a backup could not be put into its sink, or the sink is not there or cannot be read",
     ),
     (74, "storage or a file failed"),
     (

@@ -136,7 +136,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     if global.output == Output::Json {
         return output::json(&json!({
             "backup": name, "increments": places.len() - 1, "into": into,
-            "dry_run": command.dry_run, "kept": restored.kept, "proof": restored.proof,
+            "dry_run": command.dry_run, "kept": restored.kept, "proof": backup::proof_json(&restored.proof),
             "audit_head": restored.audit_head, "replaced_audit_head": restored.replaced_head,
         }));
     }

@@ -120,6 +120,10 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
     every(app, "configured keys", KEYS_EVERY, |app| async move {
         Ok(app.read_configured_keys().await?)
     });
+    every(app, "sink of backups", tick, |app| async move {
+        app.look_at_backups();
+        Ok(())
+    });
     every(app, "disk space", ROOM_EVERY, |app| async move {
         app.look_at_room();
         Ok(())
@@ -143,6 +147,7 @@ pub fn start_at(app: &Arc<App>, tick: Duration) {
 /// Those of the loops that do one thing; what a look leaves for later is logged.
 pub async fn look(app: &Arc<App>) -> Result<(), AppError> {
     app.seek_lead().await?;
+    app.look_at_backups();
     if let Some(leader) = app.leading() {
         match look_as_leader(&leader).await {
             Ok(()) | Err(AppError::NotLeading) => {}

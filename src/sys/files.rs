@@ -1,5 +1,6 @@
 //! Files, written so that a reader and a crash see the old content or the new, never a part.
 
+use super::Lock;
 use nix::fcntl::OFlag;
 use std::{
     ffi::OsString,
@@ -82,7 +83,7 @@ pub trait Files: Send + Sync {
     /// Moves within one file system, replacing a file at `to`, durable and at once.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError>;
     /// Begins a file that is too long to be held in memory; there is nothing at `path` before
-    /// [`Pending::place`].
+    /// [`Pending::place`]. Until then it has a name with [`TEMP_PREFIX`], and a lock on it.
     fn begin(&self, path: &Path, mode: u32) -> Result<Box<dyn Pending>, FileError> {
         let _ = mode;
         Err(at("write in parts", path)(
@@ -283,8 +284,13 @@ impl Files for Disk {
             Ok(file)
         });
         let file = begun.map_err(at("write", path))?;
-        let path = path.to_owned();
-        Ok(Box::new(Begun { file, path }))
+        // Where the file system knows no locks, only its age tells that it is left.
+        let lock = Lock::take(file.path()).ok().flatten();
+        Ok(Box::new(Begun {
+            file,
+            path: path.to_owned(),
+            _lock: lock,
+        }))
     }
 
     fn make_own_dir(&self, path: &Path) -> Result<(), FileError> {
@@ -363,6 +369,8 @@ fn present(removed: io::Result<()>) -> io::Result<bool> {
 struct Begun {
     file: tempfile::NamedTempFile,
     path: PathBuf,
+    /// Held, so that others see that it is being written.
+    _lock: Option<Lock>,
 }
 
 impl Write for Begun {
@@ -382,7 +390,7 @@ impl Pending for Begun {
     }
 
     fn place(self: Box<Self>) -> Result<(), FileError> {
-        let Self { file, path } = *self;
+        let Self { file, path, _lock } = *self;
         let synced = file.as_file().sync_all();
         synced
             .and_then(|()| file.persist(&path).map(drop).map_err(|e| e.error))

@@ -3,7 +3,7 @@
 use super::{Page, Reader, assets, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
-    app::{App, BackupState, JournalState, RestorePlan, Step, Unknown, backup::Stored},
+    app::{App, BackupState, BackupStep, JournalState, RestorePlan, Step, Unknown, backup::Stored},
     clock::Time,
     sys::size,
 };
@@ -28,7 +28,7 @@ struct Whole<'a> {
     took: Option<String>,
     schedule: Option<String>,
     next: Option<Moment>,
-    running: bool,
+    running: Option<(&'static str, Moment)>,
     failed: Option<(Moment, String)>,
     held: Option<Held>,
     journal: Option<Following>,
@@ -143,7 +143,7 @@ fn whole(who: &Reader, state: BackupState, mut plan: Option<RestorePlan>, now: T
     let found = found.collect();
     let now_seen = seen(now);
     let newest = state.newest.as_ref();
-    let failed = state.last.as_ref().and_then(|last| {
+    let failed = state.ended.front().and_then(|last| {
         let (_, why) = last.outcome.as_ref().err()?;
         Some((seen(last.ended), why.clone()))
     });
@@ -158,8 +158,14 @@ fn whole(who: &Reader, state: BackupState, mut plan: Option<RestorePlan>, now: T
         file: newest.map(|stored| (stored.name.clone(), size(stored.bytes))),
         took: state.took.map(|took| format!("{} ms", took.as_millis())),
         schedule: state.schedule.map(|schedule| schedule.to_string()),
-        next: state.next_at.map(seen),
-        running: state.running.is_some(),
+        next: state.next_at().map(seen),
+        running: state.run.as_ref().map(|run| {
+            let what = match run.step {
+                BackupStep::Making => "being made",
+                BackupStep::Proving => "being proven",
+            };
+            (what, seen(run.began))
+        }),
         failed,
         held: Held::of(&state, now),
         journal: state.journal.as_ref().map(|j| Following::of(j, now)),

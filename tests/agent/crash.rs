@@ -2,15 +2,14 @@
 //! whole version is in place.
 
 use super::support::*;
+use crate::support::altered::{Altered, Altering, Op, eio};
 use certctl::{
     deploy::{Outcome, Sites, TargetConfig},
-    sys::{Disk, FileError, Files, Metadata, Owner},
+    sys::{Disk, FileError},
 };
 use serde_json::json;
 use std::{
-    ffi::OsString,
-    io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -26,22 +25,9 @@ pub struct Failing {
 }
 
 impl Failing {
-    pub fn new(first: usize, count: usize) -> Arc<Self> {
+    pub fn new(first: usize, count: usize) -> Arc<Altered<Self>> {
         let done = AtomicUsize::new(0);
-        Arc::new(Self { first, count, done })
-    }
-
-    fn change(&self, path: &Path) -> Result<(), FileError> {
-        let n = self.done.fetch_add(1, Ordering::SeqCst) + 1;
-        if n >= self.first && n - self.first < self.count {
-            let source = io::Error::other("failed by the test");
-            return Err(FileError {
-                op: "change",
-                path: path.into(),
-                source,
-            });
-        }
-        Ok(())
+        Arc::new(Altered(Self { first, count, done }))
     }
 
     pub fn failed(&self) -> bool {
@@ -49,52 +35,16 @@ impl Failing {
     }
 }
 
-impl Files for Failing {
-    fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-        self.change(path)?;
-        Disk.write_durable(path, bytes, mode)
-    }
-    fn write_owned(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        mode: u32,
-        owner: Owner,
-    ) -> Result<(), FileError> {
-        self.change(path)?;
-        Disk.write_owned(path, bytes, mode, owner)
-    }
-    fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        self.change(path)?;
-        Disk.make_dir(path, mode)
-    }
-    fn flip_link(&self, link: &Path, target: &Path) -> Result<(), FileError> {
-        self.change(link)?;
-        Disk.flip_link(link, target)
-    }
-    fn remove(&self, path: &Path) -> Result<(), FileError> {
-        self.change(path)?;
-        Disk.remove(path)
-    }
-    fn remove_tree(&self, path: &Path) -> Result<(), FileError> {
-        self.change(path)?;
-        Disk.remove_tree(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        self.change(from)?;
-        Disk.rename(from, to)
-    }
-    fn read(&self, path: &Path, max_bytes: usize) -> Result<Vec<u8>, FileError> {
-        Disk.read(path, max_bytes)
-    }
-    fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
-        Disk.read_link(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<OsString>, FileError> {
-        Disk.list(dir)
-    }
-    fn metadata(&self, path: &Path) -> Result<Option<Metadata>, FileError> {
-        Disk.metadata(path)
+impl Altering for Failing {
+    fn before(&self, op: Op, path: &Path) -> Result<(), FileError> {
+        if !op.is_change() {
+            return Ok(());
+        }
+        let n = self.done.fetch_add(1, Ordering::SeqCst) + 1;
+        match n >= self.first && n - self.first < self.count {
+            true => Err(eio(path)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -195,7 +145,7 @@ async fn cut(kind: &str, done: u32, k: usize, count: usize) -> bool {
     );
     assert_eq!(host.journal("tgt-1")["phase"], "committed");
     tasks.abort_all();
-    failing.failed()
+    failing.0.failed()
 }
 
 async fn sweep(kind: &str, done: u32, count: usize) {

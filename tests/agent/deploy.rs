@@ -1,18 +1,14 @@
 use super::support::*;
+use crate::support::altered::{Altered, Altering, Op};
 use certctl::{
     agent::protocol::{FailureClass, Outcome, Served},
     deploy::Sites,
     net::{Endpoint, Identity, Limits, Listener, ServerIdentity},
     pki::Chain,
-    sys::{Disk, FileError, Files, Metadata, Owner, Tasks},
+    sys::{FileError, Tasks},
 };
 use serde_json::{Value, json};
-use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
 fn file(config: Value) -> (&'static str, &'static str, Value) {
     ("tgt-file", "File", config)
@@ -289,49 +285,14 @@ struct Follow {
     identity: Arc<ServerIdentity>,
 }
 
-impl Files for Follow {
-    fn flip_link(&self, link: &Path, target: &Path) -> Result<(), FileError> {
-        Disk.flip_link(link, target)?;
-        let read = |name: &str| fs::read(link.join(name)).unwrap();
-        let identity = Identity::from_pem(&read("fullchain.pem"), &read("privkey.pem")).unwrap();
-        self.identity.set_system(identity);
+impl Altering for Follow {
+    fn after(&self, op: Op, link: &Path) -> Result<(), FileError> {
+        if op == Op::Flip {
+            let read = |name: &str| fs::read(link.join(name)).unwrap();
+            let identity = Identity::from_pem(&read("fullchain.pem"), &read("privkey.pem"));
+            self.identity.set_system(identity.unwrap());
+        }
         Ok(())
-    }
-    fn read(&self, path: &Path, max_bytes: usize) -> Result<Vec<u8>, FileError> {
-        Disk.read(path, max_bytes)
-    }
-    fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-        Disk.write_durable(path, bytes, mode)
-    }
-    fn write_owned(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        mode: u32,
-        owner: Owner,
-    ) -> Result<(), FileError> {
-        Disk.write_owned(path, bytes, mode, owner)
-    }
-    fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        Disk.make_dir(path, mode)
-    }
-    fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
-        Disk.read_link(path)
-    }
-    fn remove(&self, path: &Path) -> Result<(), FileError> {
-        Disk.remove(path)
-    }
-    fn remove_tree(&self, path: &Path) -> Result<(), FileError> {
-        Disk.remove_tree(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<OsString>, FileError> {
-        Disk.list(dir)
-    }
-    fn metadata(&self, path: &Path) -> Result<Option<Metadata>, FileError> {
-        Disk.metadata(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        Disk.rename(from, to)
     }
 }
 
@@ -341,7 +302,7 @@ async fn a_listener_that_follows_the_link_is_confirmed() {
     let (v1, v2) = (host.version("cert-1", 1), host.version("cert-1", 2));
     let tasks = Tasks::new();
     let (identity, address) = listener(&v1, &host, &tasks).await;
-    host.files = Arc::new(Follow { identity });
+    host.files = Arc::new(Altered(Follow { identity }));
     let target = file(json!({ "endpoints": [address] }));
     let agent = host.start().await;
     host.server

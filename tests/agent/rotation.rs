@@ -2,7 +2,10 @@
 //! writes and calls.
 
 use super::support::*;
-use crate::support::{DAY, HOUR, TestApp};
+use crate::support::{
+    DAY, HOUR, TestApp,
+    altered::{Altered, Altering, Op, eio},
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use certctl::{
@@ -11,14 +14,12 @@ use certctl::{
     crypt::secret,
     domain,
     net::{CallError, Transport},
-    sys::{Disk, FileError, Files, Metadata, Owner},
+    sys::FileError,
 };
 use http::{Request, Response};
 use serde_json::json;
 use std::{
-    ffi::OsString,
-    io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -84,67 +85,21 @@ impl Transport for Way {
 struct Plugged(Arc<Power>);
 
 impl Plugged {
-    fn change(
-        &self,
-        path: &Path,
-        change: impl FnOnce() -> Result<(), FileError>,
-    ) -> Result<(), FileError> {
+    fn step(&self, op: Op, path: &Path) -> Result<(), FileError> {
         let counts = path.parent().is_some_and(|dir| dir.ends_with("identity"));
-        if !counts {
-            return change();
+        match counts && matches!(op, Op::Write | Op::Remove) && !self.0.step() {
+            true => Err(eio(path)),
+            false => Ok(()),
         }
-        let fault = || FileError {
-            op: "change",
-            path: path.into(),
-            source: io::Error::other("the power is gone"),
-        };
-        if !self.0.step() {
-            return Err(fault());
-        }
-        change()?;
-        if self.0.step() { Ok(()) } else { Err(fault()) }
     }
 }
 
-impl Files for Plugged {
-    fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-        self.change(path, || Disk.write_durable(path, bytes, mode))
+impl Altering for Plugged {
+    fn before(&self, op: Op, path: &Path) -> Result<(), FileError> {
+        self.step(op, path)
     }
-    fn write_owned(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        mode: u32,
-        owner: Owner,
-    ) -> Result<(), FileError> {
-        self.change(path, || Disk.write_owned(path, bytes, mode, owner))
-    }
-    fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        Disk.make_dir(path, mode)
-    }
-    fn flip_link(&self, link: &Path, target: &Path) -> Result<(), FileError> {
-        Disk.flip_link(link, target)
-    }
-    fn remove(&self, path: &Path) -> Result<(), FileError> {
-        self.change(path, || Disk.remove(path))
-    }
-    fn remove_tree(&self, path: &Path) -> Result<(), FileError> {
-        Disk.remove_tree(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        Disk.rename(from, to)
-    }
-    fn read(&self, path: &Path, max_bytes: usize) -> Result<Vec<u8>, FileError> {
-        Disk.read(path, max_bytes)
-    }
-    fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
-        Disk.read_link(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<OsString>, FileError> {
-        Disk.list(dir)
-    }
-    fn metadata(&self, path: &Path) -> Result<Option<Metadata>, FileError> {
-        Disk.metadata(path)
+    fn after(&self, op: Op, path: &Path) -> Result<(), FileError> {
+        self.step(op, path)
     }
 }
 
@@ -174,7 +129,7 @@ impl Joined {
         let (env, _) = self.host.env();
         let env = Env {
             clock: self.app.app.clock.clone(),
-            files: Arc::new(Plugged(power.clone())),
+            files: Arc::new(Altered(Plugged(power.clone()))),
             ..env
         };
         let way = Way {

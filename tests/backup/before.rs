@@ -32,7 +32,10 @@ async fn no_machine_key_is_needed() {
     // In the data directory, unless backups have another place.
     let bare = machine(&scene, &[]);
     let place = bare.create_of(store).await.unwrap();
-    let sink = format!("dir:{}", scene.dir.path().join("empty/backups").display());
+    let sink = format!(
+        "dir:{}",
+        scene.dir.path().join("empty/before-migrations").display()
+    );
     assert_eq!(place.sink.to_string(), sink);
     assert!(!read(&bare, &place, Keys::default()).await.unwrap());
 

@@ -1,12 +1,15 @@
 //! A backup that is cut anywhere is not there.
 
 use super::Scene;
+use crate::support::{
+    altered::{Altered, Altering, Op, eio},
+    invariants,
+};
 use certctl::{
     app::backup::{Locking, create},
-    sys::{Disk, FileError, Files, Metadata, Owner, Pending},
+    sys::{Disk, FileError, Files, Pending},
 };
 use std::{
-    ffi::OsString,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::{
@@ -27,9 +30,7 @@ fn take(left: &AtomicUsize, n: usize) -> io::Result<()> {
     let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
         left.checked_sub(n)
     });
-    taken
-        .map(drop)
-        .map_err(|_| io::Error::other("cut by the test"))
+    taken.map(drop).map_err(|_| io::Error::from_raw_os_error(5))
 }
 
 impl Write for Part {
@@ -40,7 +41,7 @@ impl Write for Part {
             n += 1;
         }
         if n == 0 && !bytes.is_empty() {
-            return Err(io::Error::other("cut by the test"));
+            return Err(io::Error::from_raw_os_error(5));
         }
         self.file.write_all(&bytes[..n])?;
         Ok(n)
@@ -64,44 +65,10 @@ impl Pending for Part {
     }
 }
 
-impl Files for Cut {
-    fn read(&self, path: &Path, max_bytes: usize) -> Result<Vec<u8>, FileError> {
-        Disk.read(path, max_bytes)
-    }
-    fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-        Disk.write_durable(path, bytes, mode)
-    }
-    fn write_owned(&self, path: &Path, bytes: &[u8], mode: u32, o: Owner) -> Result<(), FileError> {
-        Disk.write_owned(path, bytes, mode, o)
-    }
-    fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        Disk.make_dir(path, mode)
-    }
-    fn flip_link(&self, link: &Path, target: &Path) -> Result<(), FileError> {
-        Disk.flip_link(link, target)
-    }
-    fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
-        Disk.read_link(path)
-    }
-    fn remove(&self, path: &Path) -> Result<(), FileError> {
-        Disk.remove(path)
-    }
-    fn remove_tree(&self, path: &Path) -> Result<(), FileError> {
-        Disk.remove_tree(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<OsString>, FileError> {
-        Disk.list(dir)
-    }
-    fn metadata(&self, path: &Path) -> Result<Option<Metadata>, FileError> {
-        Disk.metadata(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        Disk.rename(from, to)
-    }
-    fn begin(&self, path: &Path, mode: u32) -> Result<Box<dyn Pending>, FileError> {
-        let file = Disk.begin(path, mode)?;
+impl Altering for Cut {
+    fn begun(&self, file: Box<dyn Pending>) -> Box<dyn Pending> {
         let left = self.0.clone();
-        Ok(Box::new(Part { file, left }))
+        Box::new(Part { file, left })
     }
 }
 
@@ -117,15 +84,53 @@ async fn a_backup_that_is_cut_at_any_byte_leaves_nothing() {
     let cuts = (0..64).chain(between).chain(size - 64..=size);
     for at in cuts {
         let left = Arc::new(AtomicUsize::new(at));
-        let files = Cut(left);
+        let files = Altered(Cut(left));
         let made = create(scene.source(&files), &sink, &locking, None, &mut |_| {}).await;
         let failed = made.expect_err(&format!("{at} bytes of {size}"));
-        assert!(["capture", "upload"].contains(&failed.step()), "{failed}");
+        assert_eq!(failed.step(), "upload", "{failed}");
+        assert!(
+            failed.to_string().to_lowercase().contains("input/output"),
+            "{failed}"
+        );
         let names = Disk.list(&scene.path()).unwrap();
         assert!(names.is_empty(), "after {at} bytes: {names:?}");
     }
-    let files = Cut(Arc::new(AtomicUsize::new(size + 1)));
+    let files = Altered(Cut(Arc::new(AtomicUsize::new(size + 1))));
     let made = create(scene.source(&files), &sink, &locking, None, &mut |_| {}).await;
     assert_eq!(made.unwrap().bytes, whole.bytes);
     assert_eq!(Disk.list(&scene.path()).unwrap().len(), 1);
+}
+
+/// A disk that does so many things, and then fails at everything.
+struct Failing(AtomicUsize);
+
+impl Altering for Failing {
+    fn before(&self, _: Op, path: &Path) -> Result<(), FileError> {
+        take(&self.0, 1).map_err(|_| eio(path))
+    }
+}
+
+#[tokio::test]
+async fn a_backup_whose_disk_fails_at_any_step_leaves_what_was_there() {
+    let scene = Scene::new().await;
+    let (sink, locking) = (scene.sink(), Locking::WithoutKeys);
+    let before = scene.create().await.name;
+    let mut failed = 0;
+    loop {
+        scene.app.advance(std::time::Duration::from_secs(1));
+        let files = Altered(Failing(AtomicUsize::new(failed)));
+        let made = create(scene.source(&files), &sink, &locking, None, &mut |_| {}).await;
+        invariants::check(&scene.app.app.store).await;
+        let names = Disk.list(&scene.path()).unwrap();
+        if made.is_ok() {
+            assert_eq!(names.len(), 2, "{names:?}");
+            break;
+        }
+        assert!(
+            names.iter().all(|name| *name == *before),
+            "{failed}: {names:?}"
+        );
+        failed += 1;
+    }
+    assert!(failed >= 3, "{failed}");
 }

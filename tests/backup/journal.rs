@@ -1,26 +1,16 @@
 //! What came since the newest backup is in the journal.
 
-use crate::support::{HOUR, MINUTE, TestApp};
+use crate::support::{HOUR, MINUTE, TestApp, backups::journalled};
 use certctl::{
-    config::{BackupConfig, JournalConfig, OpenedBy, ServerConfig, Sink},
+    config::ServerConfig,
     reconcile,
     sys::{Disk, Files},
 };
 use serde_json::{Value, json};
 use std::time::Duration;
 
-fn journalled(config: &mut ServerConfig) {
-    let sink = |name: &str| Sink::Dir(config.data_dir.join(name));
-    config.backup = Some(BackupConfig {
-        schedule: "06:30".parse().unwrap(),
-        sink: sink("backups"),
-        keep: [3, 0, 0],
-        opened_by: OpenedBy::Recipients(vec![age::x25519::Identity::generate().to_public().into()]),
-        journal: Some(JournalConfig {
-            sink: sink("journal"),
-            every: Duration::from_secs(60),
-        }),
-    });
+fn every_minute(config: &mut ServerConfig) {
+    journalled(config, "06:30", MINUTE);
 }
 
 /// Looks until no backup is being made.
@@ -28,7 +18,7 @@ async fn look(app: &TestApp) -> Value {
     reconcile::look(&app.app).await.unwrap();
     loop {
         let state = app.get("/api/v1/backups").await;
-        if state["running"] == false {
+        if state["running"] == false && state["looking"] == false {
             return state;
         }
         tokio::task::yield_now().await;
@@ -50,7 +40,7 @@ async fn owner(app: &TestApp, n: u32) {
 
 /// With a base, and with all that came with making it in the journal.
 async fn begun() -> TestApp {
-    let app = TestApp::start_with(journalled).await;
+    let app = TestApp::start_with(every_minute).await;
     let first = look(&app).await;
     assert!(
         first["journal"]["waits"]

@@ -1,6 +1,7 @@
 //! A restore whose disk fails at each of its steps leaves the old store or the new one, whole.
 
 use super::Scene;
+use crate::support::altered::{Altered, Altering, Op, eio};
 use certctl::{
     app::backup::{Bench, Locking, Restore, Restored, create, restore},
     domain::{Owner, Principal},
@@ -8,14 +9,12 @@ use certctl::{
         Committer, OWNER_NAME, Redb, Scan, Store,
         backup::{BackupError, Keys, Reader},
     },
-    sys::{Disk, FileError, Files, Metadata, Owner as FileOwner},
+    sys::{Disk, FileError, Files},
 };
 use futures_util::stream::iter;
 use serde_json::json;
 use std::{
-    ffi::OsString,
-    io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -26,87 +25,11 @@ use std::{
 /// A disk that does so many things, and then fails at everything.
 struct Failing(AtomicUsize);
 
-impl Failing {
-    fn step(&self, op: &'static str, path: &Path) -> Result<(), FileError> {
-        let left = self
-            .0
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                left.checked_sub(1)
-            });
-        left.map(drop).map_err(|_| FileError {
-            op,
-            path: path.to_owned(),
-            source: io::Error::from_raw_os_error(5),
-        })
-    }
-}
-
-impl Files for Failing {
-    fn read(&self, path: &Path, max_bytes: usize) -> Result<Vec<u8>, FileError> {
-        self.step("read", path)?;
-        Disk.read(path, max_bytes)
-    }
-    fn write_durable(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-        self.step("write", path)?;
-        Disk.write_durable(path, bytes, mode)
-    }
-    fn write_owned(
-        &self,
-        path: &Path,
-        bytes: &[u8],
-        mode: u32,
-        owner: FileOwner,
-    ) -> Result<(), FileError> {
-        self.step("write", path)?;
-        Disk.write_owned(path, bytes, mode, owner)
-    }
-    fn make_dir(&self, path: &Path, mode: u32) -> Result<(), FileError> {
-        self.step("make", path)?;
-        Disk.make_dir(path, mode)
-    }
-    fn flip_link(&self, link: &Path, target: &Path) -> Result<(), FileError> {
-        self.step("link", link)?;
-        Disk.flip_link(link, target)
-    }
-    fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, FileError> {
-        self.step("read", path)?;
-        Disk.read_link(path)
-    }
-    fn remove(&self, path: &Path) -> Result<(), FileError> {
-        self.step("remove", path)?;
-        Disk.remove(path)
-    }
-    fn remove_tree(&self, path: &Path) -> Result<(), FileError> {
-        self.step("remove", path)?;
-        Disk.remove_tree(path)
-    }
-    fn list(&self, dir: &Path) -> Result<Vec<OsString>, FileError> {
-        self.step("list", dir)?;
-        Disk.list(dir)
-    }
-    fn metadata(&self, path: &Path) -> Result<Option<Metadata>, FileError> {
-        self.step("look at", path)?;
-        Disk.metadata(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        self.step("rename", from)?;
-        Disk.rename(from, to)
-    }
-    fn make_own_dir(&self, path: &Path) -> Result<(), FileError> {
-        self.step("make", path)?;
-        Disk.make_own_dir(path)
-    }
-    fn give(&self, path: &Path, owner: FileOwner) -> Result<(), FileError> {
-        self.step("give", path)?;
-        Disk.give(path, owner)
-    }
-    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send>, FileError> {
-        self.step("open", path)?;
-        Disk.open(path)
-    }
-    fn link(&self, from: &Path, to: &Path) -> Result<(), FileError> {
-        self.step("link", from)?;
-        Disk.link(from, to)
+impl Altering for Failing {
+    fn before(&self, _: Op, path: &Path) -> Result<(), FileError> {
+        let left = &self.0;
+        let taken = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        taken.map(drop).map_err(|_| eio(path))
     }
 }
 
@@ -168,14 +91,18 @@ async fn a_restore_that_fails_at_any_step_leaves_one_store_whole() {
     for steps in 0.. {
         // Always from the first to the second.
         replace(&scene, &Disk, &names[0], &dir).await.unwrap();
-        let files = Failing(AtomicUsize::new(steps));
+        let files = Altered(Failing(AtomicUsize::new(steps)));
         let done = replace(&scene, &files, &names[1], &dir).await;
         let there = owners(&dir).await;
         left.push(there);
         match done {
             Ok(_) => {
                 assert_eq!(there, 6);
-                assert_eq!(files.0.load(Ordering::SeqCst), 0, "each step was failed at");
+                assert_eq!(
+                    files.0.0.load(Ordering::SeqCst),
+                    0,
+                    "each step was failed at"
+                );
                 break;
             }
             Err(why) => {

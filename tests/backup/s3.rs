@@ -2,17 +2,23 @@
 
 use crate::cli::home::Home;
 use crate::cli::process::run;
+use async_trait::async_trait;
 use bytes::Bytes;
 use certctl::{
     app::backup::S3Access,
     config::S3Config,
-    net::{Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
+    net::{CallError, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
     sys::{Disk, Files},
 };
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use std::{
+    collections::VecDeque,
     net::TcpListener,
     process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::{interval, timeout};
@@ -166,4 +172,167 @@ async fn backups_go_to_s3_and_come_from_there() {
         .iter()
         .filter(|n| n.to_string_lossy().starts_with(".certctl-"));
     assert_eq!(left.count(), 0, "what was fetched is gone: {names:?}");
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// It is answered by this.
+    Status(u16, &'static str),
+    /// It never arrives.
+    Broken,
+    /// It is done, and its answer lost.
+    Lost,
+    /// A bit of it is another one when it arrives.
+    Changed,
+    /// Nothing.
+    Not,
+}
+
+/// A way to a service that looks at the sums of what arrives, on which calls fail as told.
+struct Shaky {
+    http: Arc<dyn Transport>,
+    faults: Mutex<VecDeque<Fault>>,
+    calls: AtomicUsize,
+}
+
+#[async_trait]
+impl Transport for Shaky {
+    async fn call(&self, request: Request<Bytes>) -> Result<Response<Bytes>, CallError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let fault = self.faults.lock().unwrap().pop_front();
+        let (head, mut body) = request.into_parts();
+        let broken = || CallError::Broken("by the test".into());
+        let answer = |status: u16, code: &str| {
+            let says = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
+            Ok(Response::builder()
+                .status(status)
+                .body(says.into())
+                .unwrap())
+        };
+        match fault.unwrap_or(Fault::Not) {
+            Fault::Status(status, code) => return answer(status, code),
+            Fault::Broken => return Err(broken()),
+            Fault::Lost => {
+                self.http.call(Request::from_parts(head, body)).await?;
+                return Err(broken());
+            }
+            Fault::Changed => {
+                let mut bytes = body.to_vec();
+                bytes[7] ^= 4;
+                body = bytes.into();
+            }
+            Fault::Not => {}
+        }
+        if head.method == Method::PUT {
+            let sum = ring::digest::digest(&ring::digest::SHA256, &body);
+            let sum = data_encoding::BASE64.encode(sum.as_ref());
+            if head.headers["x-amz-checksum-sha256"] != sum.as_str() {
+                return answer(400, "BadDigest");
+            }
+        }
+        self.http.call(Request::from_parts(head, body)).await
+    }
+}
+
+/// A way there on which these faults come in turn, and how long was waited.
+fn shaky(moto: &Moto, faults: &[Fault]) -> (S3Access, Arc<Shaky>, Arc<Mutex<Vec<Duration>>>) {
+    let access = moto.access();
+    let way = Arc::new(Shaky {
+        http: access.http.clone(),
+        faults: Mutex::new(faults.iter().copied().collect()),
+        calls: AtomicUsize::new(0),
+    });
+    let rests: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let waited = rests.clone();
+    let access = S3Access {
+        http: way.clone(),
+        rest: Arc::new(move |time| {
+            waited.lock().unwrap().push(time);
+            Box::pin(std::future::ready(()))
+        }),
+        ..access
+    };
+    (access, way, rests)
+}
+
+#[tokio::test]
+async fn calls_that_fail_for_a_moment_are_made_again() {
+    use Fault::{Broken, Changed, Lost, Not, Status};
+    let moto = Moto::start().await;
+    let busy = Status(503, "SlowDown");
+    let whole: Vec<u8> = (0..40_u32 << 20).map(|n| (n % 251) as u8).collect();
+    let faults = [
+        // The upload is begun,
+        &[busy, Not][..],
+        // then its three parts,
+        &[Changed, Not],
+        &[Broken, Status(429, "TooManyRequests"), Lost, Not],
+        &[busy, busy, busy, Not],
+        // and its end, which may be told late.
+        &[
+            Status(200, "InternalError"),
+            Lost,
+            Status(404, "NoSuchUpload"),
+            Not,
+        ],
+    ];
+    let (access, way, rests) = shaky(&moto, &faults.concat());
+    let place = access.place("backups", "a/").unwrap();
+    let sent = place.put("big", &whole[..]).await.unwrap();
+    assert_eq!(sent, whole.len() as u64);
+    assert!(way.faults.lock().unwrap().is_empty());
+    let rests = rests.lock().unwrap().clone();
+    assert_eq!(rests.len(), 10);
+    let between = |n: usize, most: u64| {
+        let (most, rest) = (Duration::from_millis(most), rests[n]);
+        assert!(
+            most / 2 <= rest && rest <= most,
+            "{n}: {rest:?} of {most:?}"
+        );
+    };
+    // Of the last part.
+    for (n, most) in [(5, 250), (6, 1_000), (7, 4_000)] {
+        between(n, most);
+    }
+    way.faults.lock().unwrap().extend([busy, Broken]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("big");
+    let mut pending = Disk.begin(&path, 0o600).unwrap();
+    place.fetch("big", &mut *pending).await.unwrap();
+    pending.place().unwrap();
+    assert!(std::fs::read(&path).unwrap() == whole);
+}
+
+#[tokio::test]
+async fn what_does_not_pass_is_told_and_leaves_nothing() {
+    use Fault::{Changed, Not, Status};
+    let moto = Moto::start().await;
+    let busy = Status(500, "InternalError");
+    let (access, way, _) = shaky(&moto, &[Not, busy, busy, busy, busy]);
+    let place = access.place("backups", "b/").unwrap();
+    let whole = vec![1; 20 << 20];
+    let failed = place.put("big", &whole[..]).await.unwrap_err().to_string();
+    assert!(failed.contains("InternalError"), "{failed}");
+    assert!(failed.contains("it was tried 4 times"), "{failed}");
+    assert!(place.list().await.unwrap().is_empty());
+    let request = Request::get(format!("{}/backups?uploads", moto.endpoint));
+    let uploads = moto.client.call(request.body(Bytes::new()).unwrap()).await;
+    let uploads = String::from_utf8(uploads.unwrap().into_body().to_vec()).unwrap();
+    assert!(uploads.contains("ListMultipartUploadsResult"), "{uploads}");
+    assert!(!uploads.contains("<UploadId>"), "{uploads}");
+
+    way.faults.lock().unwrap().extend([Changed; 4]);
+    let failed = place.put("small", &b"more than seven"[..]).await;
+    let failed = failed.unwrap_err().to_string();
+    assert!(failed.contains("BadDigest"), "{failed}");
+    assert!(place.list().await.unwrap().is_empty());
+
+    // What will be answered the same again is not asked again.
+    let before = way.calls.load(Ordering::SeqCst);
+    let denied = Status(403, "AccessDenied");
+    way.faults.lock().unwrap().push_back(denied);
+    let failed = place.get("small").await.unwrap_err().to_string();
+    assert!(failed.contains("AccessDenied"), "{failed}");
+    assert_eq!(way.calls.load(Ordering::SeqCst), before + 1);
 }

@@ -1,28 +1,21 @@
 //! Backups that a server makes by itself.
 
-use crate::support::{DAY, HOUR, TestApp};
+use crate::support::{DAY, HOUR, TestApp, backups::scheduled};
 use certctl::{
-    config::{BackupConfig, OpenedBy, Schedule, ServerConfig, Sink},
+    config::{Schedule, ServerConfig},
     reconcile,
 };
 use serde_json::{Value, json};
 
 fn daily(config: &mut ServerConfig) {
-    let backups = config.data_dir.join("backups");
-    config.backup = Some(BackupConfig {
-        schedule: "06:30".parse().unwrap(),
-        sink: Sink::Dir(backups),
-        keep: [3, 0, 0],
-        opened_by: OpenedBy::Recipients(vec![age::x25519::Identity::generate().to_public().into()]),
-        journal: None,
-    });
+    scheduled(config, "06:30");
 }
 
 /// How backups stand once none is being made.
 async fn settled(app: &TestApp) -> Value {
     loop {
         let state = app.get("/api/v1/backups").await;
-        if state["running"] == false {
+        if state["running"] == false && state["looking"] == false {
             return state;
         }
         tokio::task::yield_now().await;

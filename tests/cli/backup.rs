@@ -80,6 +80,20 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     assert_eq!(read["with_keys"], true);
     let proof = home.json(&format!("backup verify {place} --restore"));
     assert_eq!(proof["proof"]["ca_keys"], 3);
+    assert!(
+        proof["proof"]["created_at"]
+            .as_str()
+            .unwrap()
+            .ends_with('Z'),
+        "{proof}"
+    );
+    for command in ["list", "prune"] {
+        let missing = home.beside("nothing").display().to_string();
+        let refused = home
+            .run(&format!("backup {command} --sink dir:{missing}"))
+            .bad(73);
+        assert!(refused.contains(&missing), "{refused}");
+    }
     let listed = home.json(&format!("backup list --sink {sink}"));
     assert_eq!(listed["data"][0]["proven_by_restore"], true, "{listed}");
 
@@ -91,6 +105,20 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
 
     let nothing = home.json(&format!("restore {place} --dry-run"));
     assert_eq!(nothing["kept"], Value::Null);
+    assert!(
+        nothing["proof"]["created_at"]
+            .as_str()
+            .unwrap()
+            .ends_with('Z'),
+        "{nothing}"
+    );
+    let new = home.beside("new");
+    let into = format!("--into {}", new.join("deep").display());
+    home.run(&format!(
+        "restore {place} --dry-run {into} --identity {identity}"
+    ))
+    .good();
+    assert!(!new.exists(), "a dry run makes no directory");
     let server = home.server();
     assert_eq!(home.api().get("/owners").await["total"], 2, "a dry run");
     server.signal(Signal::SIGTERM);

@@ -23,12 +23,14 @@ fn stop(server: &mut Option<Process>) {
 #[test]
 fn every_command_of_the_page_succeeds() {
     const NAMED: &str = "certctl-20261128T020000Z-1099511628776-412-3f9a0c1d27b4.backup";
+    const INCREMENT: &str = "certctl-20261128T021500Z-1099511629000-431-3f9a0c1d27b4.increment";
     let home = Home::new();
     let mut server = Some(home.server());
     let backups = home.beside("backups").display().to_string();
     let passphrase = home.beside("backup.passphrase");
     fs::write(&passphrase, "correct horse battery staple\n").unwrap();
-    let (mut newest, mut ran, mut elsewhere) = (NAMED.to_owned(), 0, 0);
+    let (mut newest, mut increment) = (NAMED.to_owned(), INCREMENT.to_owned());
+    let (mut ran, mut elsewhere) = (0, 0);
     for line in commands() {
         if line.contains("s3://") {
             // Where a service that speaks S3 is at hand, in `backup::s3`.
@@ -48,12 +50,14 @@ fn every_command_of_the_page_succeeds() {
                         "/etc/certctl/backup.passphrase",
                         passphrase.to_str().unwrap(),
                     )
-                    .replace(NAMED, &newest);
+                    .replace(NAMED, &newest)
+                    .replace(INCREMENT, &increment);
                 if line.starts_with("backup create") {
                     let made = home.json(&line);
                     let name = made["name"].as_str().unwrap();
-                    if !line.contains("--since") {
-                        newest = name.to_owned();
+                    match line.contains("--since") {
+                        true => increment = name.to_owned(),
+                        false => newest = name.to_owned(),
                     }
                 } else if line.starts_with("restore /") {
                     // It asks, and there must be no server.

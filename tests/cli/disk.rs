@@ -43,7 +43,7 @@ impl SmallDisk {
     }
 
     /// Gives back so many bytes.
-    fn give(&self, bytes: u64) {
+    pub fn give(&self, bytes: u64) {
         let file = File::options()
             .write(true)
             .open(self.0.join("filler"))

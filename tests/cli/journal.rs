@@ -53,6 +53,21 @@ async fn two_hundred_writes_after_the_backup_are_back() {
         scrape.contains("certctl_backup_journal_lag_seconds"),
         "{scrape}"
     );
+    // An increment is proven with what it follows, which is in another sink.
+    let increment = format!("{journal}/{}", last["name"].as_str().unwrap());
+    let word = passphrase.display();
+    let prove = |more: &str, settings: &[(&str, &str)]| {
+        let line = format!("backup verify {increment} --restore --passphrase-file {word}{more}");
+        run(home.command(&line).envs(settings.iter().copied()))
+    };
+    let told = prove("", &settings).good();
+    assert!(told.contains(&format!("upon {base}")), "{told}");
+    let alone = prove("", &[]).bad(1);
+    assert!(alone.contains("--base SINK/NAME"), "{alone}");
+    let based = prove(&format!(" --base {backups}/{base} --output json"), &[]).good();
+    let based: serde_json::Value = serde_json::from_str(&based).unwrap();
+    assert_eq!(based["base"], base.as_str());
+    assert_eq!(based["proof"]["audit_entries"], last["audit_entries"]);
     server.signal(Signal::SIGKILL);
     server.end();
 

@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-fn number(variable: &str, default: u64) -> u64 {
+pub fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap(),
         Err(_) => default,
@@ -81,7 +81,7 @@ impl Drop for Killer {
 }
 
 /// How many teams the store in a file has, looked at as a whole, in a copy.
-async fn teams(file: &Path) -> usize {
+pub async fn teams(file: &Path) -> usize {
     let copy = file.with_extension("copy");
     fs::copy(file, &copy).unwrap();
     let mut database = redb::Database::open(&copy).unwrap();
@@ -96,7 +96,7 @@ async fn teams(file: &Path) -> usize {
 }
 
 /// Has a server make these teams, and a backup after it of them all; gives its file.
-async fn with_teams(home: &Home, settings: &[(&str, &str)], from: usize, to: usize) -> PathBuf {
+pub async fn with_teams(home: &Home, settings: &[(&str, &str)], from: usize, to: usize) -> PathBuf {
     let server = home.server_with(settings);
     for n in from..to {
         let team = json!({"id": format!("t{n}"), "name": format!("t{n}")});
@@ -110,7 +110,7 @@ async fn with_teams(home: &Home, settings: &[(&str, &str)], from: usize, to: usi
     home.beside("backups").join(made["name"].as_str().unwrap())
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub fn names(dir: &Path) -> Vec<String> {
     let all = fs::read_dir(dir).unwrap();
     let mut all: Vec<String> = all
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -271,10 +271,16 @@ async fn backups_and_restores_on_a_disk_that_is_full() {
     disk.fill();
     let sink = home.path("sink");
     let create = format!("backup create --sink dir:{} --without-keys", sink.display());
-    let fault = home.run(&create);
-    assert_ne!(fault.status.code(), Some(0), "{fault:?}");
-    assert!(fault.stderr.contains("No space left"), "{fault:?}");
+    let fault = home.run(&create).bad(73).to_lowercase();
+    assert!(fault.contains("no space"), "{fault}");
     assert!(!sink.exists() || names(&sink).is_empty());
+    // Full once some of it is written.
+    disk.give(1 << 10);
+    let fault = home.run(&create).bad(73);
+    let says = ["no space is left in", "of the backup", "name another sink"];
+    assert!(says.iter().all(|word| fault.contains(word)), "{fault}");
+    assert!(names(&sink).is_empty());
+    disk.fill();
     let fault = home.run(&restore);
     assert_ne!(fault.status.code(), Some(0), "{fault:?}");
     assert!(

@@ -32,3 +32,4 @@ mod quickstart;
 mod servers;
 mod service;
 mod stale;
+mod struck;

@@ -7,12 +7,18 @@ use super::{
     standalone::agent_of,
 };
 use crate::support::postgres::{Cluster, Database};
+use certctl::{
+    clock::{Clock, SystemClock},
+    domain::Certificate,
+    store::{Committer, Loaded, Store},
+};
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -388,6 +394,93 @@ async fn make(n: usize, agent: &str, apis: &[Api]) {
             }
         }
     }
+}
+
+/// Certificates come due all at once, and the server that renews them is killed on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn due_renewals_are_done_once_when_the_leader_is_killed_on_the_way() {
+    const CERTIFICATES: usize = 60;
+    let all = CERTIFICATES as u64;
+    let cluster = Cluster::start("");
+    let database = cluster.database();
+    let mut fleet = Fleet::start(3, &database, &[("CERTCTL_RATE_LIMIT_ENABLED", "false")]);
+    let leader = fleet.leader_but(&[]).await;
+    let next = (leader + 1) % 3;
+    let token = fleet
+        .api(next)
+        .post("/agents/tokens", json!({"name": "t"}))
+        .await;
+    let said = run(&mut fleet.homes[next].enrol(&token, &[])).good_with_log();
+    let agent = agent_of(&said);
+    let _agent = fleet.homes[next].agent_process();
+    let mut makers = JoinSet::new();
+    for n in 0..CERTIFICATES {
+        let apis = [fleet.api(leader), fleet.api(next)];
+        let agent = agent.clone();
+        makers.spawn(async move { make(n, &agent, &apis).await });
+    }
+    makers.join_all().await;
+    for n in 0..CERTIFICATES {
+        fleet.api(next).deployed(&format!("www-{n}")).await;
+    }
+    assert_eq!(told(&database, "order_opened"), all);
+
+    // Their time comes: what would be two months is one commit.
+    let committer = Committer::Inline;
+    let store = Arc::new(database.open().await);
+    let store = Store::start(store, committer, Box::new(|_| {})).unwrap();
+    let at = SystemClock.now();
+    let mut unit = store.unit(1, at);
+    for n in 0..CERTIFICATES {
+        let id = format!("www-{n}").parse().unwrap();
+        let mut certificate: Loaded<Certificate> = unit.load(&id).await.unwrap();
+        for line in certificate.holders.values_mut() {
+            line.hasten(at);
+        }
+        unit.put(certificate);
+    }
+    unit.commit().await.unwrap();
+    while told(&database, "order_opened") < all + 5 {
+        tokio::task::yield_now().await;
+    }
+    fleet.servers[leader].take().unwrap().kill();
+    let begun = told(&database, "order_opened") - all;
+    println!("{begun} orders of {all} were opened before");
+    fleet.leader_but(&[leader]).await;
+
+    let api = fleet.api(next);
+    let total = |page: &Value| page["total"].as_u64();
+    for n in 0..CERTIFICATES {
+        let path = format!("/certificates/www-{n}/versions");
+        api.until(&path, |versions| total(versions) == Some(2))
+            .await;
+        let path = format!("/jobs?certificate_id=www-{n}&type=Renewal");
+        api.until(&path, |jobs| jobs["data"][0]["status"] == "Completed")
+            .await;
+        api.deployed(&format!("www-{n}")).await;
+    }
+    // Whoever took over has looked again since.
+    let look = "/certificates/www-0";
+    api.until(look, |shown| shown["status"] == "Active").await;
+    for (path, wanted) in [
+        ("/jobs?type=Renewal", all),
+        ("/jobs?type=Issuance", all),
+        ("/audit?action=order_opened", 2 * all),
+        ("/audit?action=certificate_issued", 2 * all),
+    ] {
+        assert_eq!(total(&api.get(path).await), Some(wanted), "{path}");
+    }
+    for n in 0..CERTIFICATES {
+        let path = format!("/certificates/www-{n}/versions");
+        assert_eq!(total(&api.get(&path).await), Some(2), "{path}");
+    }
+    let causes = "SELECT count(*) FROM \
+                  (SELECT DISTINCT certificate_id, holder, cause FROM certctl.orders) o";
+    assert_eq!(count(&database, causes), 2 * all);
+    assert_eq!(
+        count(&database, "SELECT count(*) FROM certctl.orders"),
+        2 * all
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

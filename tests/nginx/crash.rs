@@ -148,7 +148,7 @@ async fn cut(done: u32, k: usize, count: usize) -> bool {
         "{case}, then {again:?}"
     );
     assert_eq!(server.read().as_ref(), Some(&last[1]), "{case}");
-    failing.failed()
+    failing.0.failed()
 }
 
 async fn sweep(done: u32, count: usize, least: usize) {

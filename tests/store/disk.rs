@@ -34,6 +34,8 @@ struct State {
     /// Images to take at each sync before it takes effect.
     losses: Vec<Loss>,
     images: Vec<Vec<u8>>,
+    /// So many more changes and syncs are done, where that is bounded; then each fails.
+    left: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,21 @@ impl LosingDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// Does so many changes and syncs, and then fails at each as a disk does: EIO.
+    pub fn fail_after(&self, steps: usize) {
+        self.state().left = Some(steps);
+    }
+
+    /// A change or a sync, unless it fails.
+    fn step(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        if let Some(left) = &mut state.left {
+            let rest = left.checked_sub(1);
+            *left = rest.ok_or_else(|| io::Error::from_raw_os_error(5))?;
+        }
+        Ok(state)
     }
 
     /// Takes images at every sync from now on, one for each way to lose the power just then.
@@ -128,14 +145,14 @@ impl StorageBackend for LosingDisk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let (mut state, len) = (self.state(), len as usize);
+        let (mut state, len) = (self.step()?, len as usize);
         state.now.resize(len, 0);
         state.unsynced.push(Write::Length(len));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.step()?;
         let images: Vec<_> = state.losses.iter().map(|loss| state.image(*loss)).collect();
         state.images.extend(images);
         state.synced = state.now.clone();
@@ -144,7 +161,7 @@ impl StorageBackend for LosingDisk {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let (mut state, offset) = (self.state(), offset as usize);
+        let (mut state, offset) = (self.step()?, offset as usize);
         state.now[offset..offset + data.len()].copy_from_slice(data);
         state.unsynced.push(Write::Bytes(offset, data.to_vec()));
         Ok(())

@@ -28,7 +28,7 @@ const WRITERS: u64 = 16;
 /// Commits that a backup begins after.
 const FIRST: u64 = 300;
 /// And that must happen while it is made.
-const MEANWHILE: u64 = 200;
+const MEANWHILE: u64 = 1_000;
 const COUNTER: &[u8] = b"written";
 
 /// Each commit writes a pair of rows with its writer's next number, counts one up and appends one

@@ -2,6 +2,8 @@
 //! router, its loops driven by hand, its agents scripted.
 
 mod agent;
+pub mod altered;
+pub mod backups;
 mod call;
 pub mod cutting;
 pub mod invariants;

@@ -1,26 +1,14 @@
 //! The page of backups.
 
 use super::{DAY, Desk, html::Html};
-use certctl::{
-    config::{BackupConfig, JournalConfig, OpenedBy, ServerConfig, Sink},
-    reconcile,
-};
+use crate::support::backups::journalled;
+use certctl::{config::ServerConfig, reconcile};
 use http::{Method, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
 
 fn scheduled(config: &mut ServerConfig) {
-    let sink = |name: &str| Sink::Dir(config.data_dir.join(name));
-    config.backup = Some(BackupConfig {
-        schedule: "6h".parse().unwrap(),
-        sink: sink("backups"),
-        keep: [3, 0, 0],
-        opened_by: OpenedBy::Recipients(vec![age::x25519::Identity::generate().to_public().into()]),
-        journal: Some(JournalConfig {
-            sink: sink("journal"),
-            every: Duration::from_secs(5),
-        }),
-    });
+    journalled(config, "6h", Duration::from_secs(5));
 }
 
 async fn page(desk: &Desk) -> Html {
@@ -33,7 +21,11 @@ async fn page(desk: &Desk) -> Html {
 async fn look(desk: &Desk) {
     for _ in 0..2 {
         reconcile::look(&desk.app).await.unwrap();
-        while desk.backups().await["running"] == true {
+        loop {
+            let state = desk.backups().await;
+            if state["running"] == false && state["looking"] == false {
+                break;
+            }
             tokio::task::yield_now().await;
         }
     }

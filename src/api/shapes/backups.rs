@@ -1,7 +1,8 @@
 //! Backups and restores on the wire.
 
 use crate::app::{
-    BackupState, JournalState, LastBackup, Named, RestorePlan, Step, Unknown, backup::Stored,
+    BackupRun, BackupState, EndedBackup, JournalState, Named, RestorePlan, Step, Unknown,
+    backup::Stored,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -74,12 +75,16 @@ impl From<Stored> for BackupShape {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = BackupState)]
 pub struct BackupStateShape {
-    /// One is being made.
+    /// One is being made or proven.
     pub running: bool,
-    /// So many rows, counters and entries of it are done.
-    pub done: u64,
-    /// What became of the last one.
-    pub last: Option<LastBackupShape>,
+    /// Which.
+    pub run: Option<BackupRunShape>,
+    /// The sink of the schedule is being looked at.
+    pub looking: bool,
+    /// What became of the last one that this server made.
+    pub last: Option<EndedBackupShape>,
+    /// What became of the last ones that this server made, newest first, at most sixteen.
+    pub ended: Vec<EndedBackupShape>,
     /// The newest full backup that this server knows of.
     pub newest: Option<BackupShape>,
     /// When one was last seen to be good by restoring it.
@@ -105,6 +110,35 @@ pub struct BackupStateShape {
     pub total: u64,
     /// The increments that follow the backups, where they are configured.
     pub journal: Option<JournalShape>,
+}
+
+/// A backup on its way.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = BackupRun)]
+pub struct BackupRunShape {
+    /// Names it; it is found by this among those that ended.
+    pub id: String,
+    /// When it was begun.
+    #[schema(format = DateTime)]
+    pub began_at: String,
+    /// Where it goes.
+    pub sink: String,
+    /// What is done: `making` or `proving`.
+    pub step: String,
+    /// So many rows, counters and entries of that are done.
+    pub done: u64,
+}
+
+impl From<BackupRun> for BackupRunShape {
+    fn from(run: BackupRun) -> Self {
+        Self {
+            id: run.id.to_string(),
+            began_at: run.began.to_string(),
+            sink: run.sink,
+            step: run.step.to_string(),
+            done: run.done,
+        }
+    }
 }
 
 /// Increments that follow the backups.
@@ -147,8 +181,10 @@ impl From<JournalState> for JournalShape {
 
 /// What became of a backup.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(as = LastBackup)]
-pub struct LastBackupShape {
+#[schema(as = EndedBackup)]
+pub struct EndedBackupShape {
+    /// The id of its run.
+    pub id: String,
     /// When it was begun.
     #[schema(format = DateTime)]
     pub began_at: String,
@@ -172,6 +208,7 @@ impl From<BackupState> for BackupStateShape {
     fn from(state: BackupState) -> Self {
         let held = state.held.as_ref();
         let all = held.map_or(&[][..], |held| &held.all);
+        let next_at = state.next_at();
         let newest_first = all.iter().rev().take(MOST_LISTED).cloned();
         Self {
             sink: state.sink,
@@ -179,9 +216,15 @@ impl From<BackupState> for BackupStateShape {
             data: newest_first.map(BackupShape::from).collect(),
             total: all.len() as u64,
             journal: state.journal.map(JournalShape::from),
-            running: state.running.is_some(),
-            done: state.running.unwrap_or(0),
-            last: state.last.map(LastBackupShape::from),
+            running: state.run.is_some(),
+            run: state.run.map(BackupRunShape::from),
+            looking: state.looking,
+            last: state.ended.front().cloned().map(EndedBackupShape::from),
+            ended: state
+                .ended
+                .into_iter()
+                .map(EndedBackupShape::from)
+                .collect(),
             newest: state.newest.map(BackupShape::from),
             proven_at: state.proven_at.map(|at| at.whole_seconds().to_string()),
             took_milliseconds: state
@@ -189,19 +232,20 @@ impl From<BackupState> for BackupStateShape {
                 .map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             failures: state.failures,
             schedule: state.schedule.map(|schedule| schedule.to_string()),
-            next_at: state.next_at.map(|at| at.to_string()),
+            next_at: next_at.map(|at| at.to_string()),
         }
     }
 }
 
-impl From<LastBackup> for LastBackupShape {
-    fn from(last: LastBackup) -> Self {
+impl From<EndedBackup> for EndedBackupShape {
+    fn from(last: EndedBackup) -> Self {
         let (backup, failed) = match last.outcome {
             Ok(stored) => (Some(stored.into()), None),
             Err(failed) => (None, Some(failed)),
         };
         let (failed_step, error) = failed.map(|(step, why)| (step.to_owned(), why)).unzip();
         Self {
+            id: last.id.to_string(),
             began_at: last.began.to_string(),
             ended_at: last.ended.to_string(),
             sink: last.sink,

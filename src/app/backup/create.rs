@@ -11,11 +11,21 @@ use crate::{
     crypt::{MachineKey, Recipient},
     store::{
         Store,
-        backup::{Header, Hidden, Keys, Lock, Progress, Reader, Since, Writer, capture},
+        backup::{
+            BackupError, Header, Hidden, Keys, Lock, Progress, Reader, Since, Writer, capture,
+        },
     },
+    sys::Pending,
 };
 use secrecy::ExposeSecret;
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -123,13 +133,23 @@ pub async fn create(
     let mut stored = Stored::of(&header);
     let own = source.machine.map_or_else(Keys::passing, keys_of);
     let lock = locking.lock(&own);
-    let pending = sink.begin(source.ways, &stored.name)?;
-    let written = async {
-        let mut out = Writer::new(pending, &lock, header)?;
+    let pending = sink.begin(source.ways, &stored.name, now)?;
+    let written = Arc::new(AtomicU64::new(0));
+    let metered = Metered {
+        pending,
+        written: Arc::clone(&written),
+    };
+    let captured = async {
+        let mut out = Writer::new(metered, &lock, header)?;
         capture(&*state, since, &mut out, progress).await?;
         out.finish()
     };
-    let (mut pending, ending) = written.await.map_err(BackupFailure::of_capture)?;
+    let (metered, ending) = captured.await.map_err(|e| match e {
+        // What is read is the store's; only what is written is a file.
+        BackupError::Io(e) => sink.not_written(source.ways, &e, written.load(Ordering::Relaxed)),
+        e => BackupFailure::of_capture(e),
+    })?;
+    let mut pending = metered.pending;
     drop(state);
 
     let keys = locking.with(own);
@@ -142,6 +162,24 @@ pub async fn create(
         return Err(bad("it does not hold what was written".to_owned()));
     }
     stored.rows = Some(ending.all_rows());
-    stored.bytes = sink.place(pending, &stored.name, source.ways).await?;
+    stored.bytes = written.load(Ordering::Relaxed);
+    sink.place(pending, &stored.name, source.ways).await?;
     Ok(stored)
+}
+
+/// Counts what is written.
+struct Metered {
+    pending: Box<dyn Pending>,
+    written: Arc<AtomicU64>,
+}
+
+impl Write for Metered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.pending.write(bytes)?;
+        self.written.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.pending.flush()
+    }
 }

@@ -23,6 +23,11 @@ use futures_util::{
 };
 use std::{io, path::Path, sync::Arc};
 
+/// In the data directory: backups that were made before migrations, where they have no other place.
+const BEFORE_MIGRATIONS: &str = "before-migrations";
+/// So many of them stay.
+const KEPT: usize = 5;
+
 /// A machine with a data directory.
 pub struct Machine {
     files: Arc<dyn Files>,
@@ -163,8 +168,8 @@ impl Machine {
 
     /// Makes a backup of a store that this process has open, and reads it to its end before it is
     /// there under its name; gives where it is. It goes where backups are configured to go, and
-    /// otherwise, without the key that opens its secrets, into `backups` of the data directory. A
-    /// machine key is not needed.
+    /// otherwise, without the key that opens its secrets, into a place in the data directory. A
+    /// machine key is not needed. Of those that have no other place the newest few stay.
     ///
     /// # Errors
     /// When a step of it fails.
@@ -172,13 +177,20 @@ impl Machine {
         let (sink, locking) = match &self.config.backup {
             Some(config) => (config.sink.clone(), Locking::configured(config)),
             None => {
-                let dir = self.config.data_dir.join("backups");
-                self.files.make_dir(&dir, 0o700)?;
+                let dir = self.config.data_dir.join(BEFORE_MIGRATIONS);
                 (Sink::Dir(dir), Locking::WithoutKeys)
             }
         };
         let source = self.source(store, self.bench().machine);
         let made = create(source, &sink, &locking, None, &mut |_| {}).await?;
+        if self.config.backup.is_none() {
+            let mut newest_first = self.list(&sink).await?;
+            newest_first.retain(|stored| stored.is_beside(&made));
+            newest_first.reverse();
+            for stored in newest_first.iter().skip(KEPT) {
+                self.remove(&sink, &stored.name).await?;
+            }
+        }
         Ok(Place {
             sink,
             name: made.name,
@@ -216,20 +228,72 @@ impl Machine {
         verify(&place.name, from, &keys, progress)
     }
 
-    /// Restores a backup into a scratch store and looks at all of it.
+    /// What a backup is restored from: a full one alone; an increment with the base that it
+    /// follows, which is looked for where no other is named, and what lies between them.
+    ///
+    /// # Errors
+    /// When there is no such base, or a sink cannot be read.
+    pub async fn up_to(
+        &self,
+        place: &Place,
+        base: Option<&Place>,
+    ) -> Result<Vec<Place>, BackupFailure> {
+        let Some(end) = Stored::parse(&place.name).filter(|stored| stored.increment) else {
+            return Ok(vec![place.clone()]);
+        };
+        let base = match base {
+            Some(base) => base.clone(),
+            None => self.base_of(place, &end).await?,
+        };
+        let mut between = self.following(&base, &place.sink, None).await?;
+        between.retain(|other| Stored::parse(&other.name).is_some_and(|s| s.seq < end.seq));
+        Ok([vec![base], between, vec![place.clone()]].concat())
+    }
+
+    /// The newest full backup before an increment.
+    async fn base_of(&self, place: &Place, end: &Stored) -> Result<Place, BackupFailure> {
+        let mut sinks = vec![place.sink.clone()];
+        if let Some(config) = &self.config.backup {
+            if !sinks.contains(&config.sink) {
+                sinks.push(config.sink.clone());
+            }
+        }
+        for sink in &sinks {
+            let all = self.list(sink).await?;
+            let before = |s: &&Stored| !s.increment && s.seq <= end.seq && s.is_beside(end);
+            if let Some(base) = all.iter().filter(before).max_by_key(|s| s.seq) {
+                return Ok(Place {
+                    sink: sink.clone(),
+                    name: base.name.clone(),
+                });
+            }
+        }
+        let sinks: Vec<String> = sinks.iter().map(Sink::to_string).collect();
+        Err(BackupFailure::Refused(format!(
+            "{} is an increment, and the full backup that it follows is not in {}: name that by \
+             --base, as `certctl backup verify {}/{} --restore --base SINK/NAME`",
+            place.name,
+            sinks.join(" nor in "),
+            place.sink,
+            place.name
+        )))
+    }
+
+    /// Restores a base and what follows it into a scratch store and looks at all of it.
     ///
     /// # Errors
     /// When any of it is not as it should be.
     pub async fn prove(
         &self,
-        place: &Place,
+        places: &[Place],
         keys: Keys,
         scratch: Option<&Path>,
         progress: Progress<'_>,
     ) -> Result<Proof, BackupFailure> {
-        let mut ways = self.ways();
-        ways.spool = scratch.unwrap_or(ways.spool);
-        prove_place(place, keys, self.bench(), ways, progress).await
+        let spool = scratch.unwrap_or(self.ways().spool);
+        let name = places.last().map_or("", |place| place.name.as_str());
+        let bundles = self.open(places, keys).await?;
+        prove(name, bundles, self.bench(), spool, progress).await
     }
 
     /// Notes that a backup was proven now.

@@ -24,16 +24,16 @@ pub use sink::{Proven, Stored, Ways};
 pub use crate::{
     config::Sink,
     crypt::Recipient,
-    store::backup::{Keys, Since},
+    store::backup::{Keys, Progress, Since},
 };
 
 use crate::{
+    app::{StartError, birth::KeyPlace},
     config::ServerConfig,
     crypt::{MachineKey, RingError},
     store::{CommitError, EngineError, StoreError, backup::BackupError},
     sys::{FileError, Files},
 };
-use secrecy::ExposeSecret;
 use std::fmt::Display;
 
 /// The machine key, in the data directory.
@@ -212,14 +212,12 @@ pub fn machine_key(
     files: &dyn Files,
     config: &ServerConfig,
 ) -> Result<Option<MachineKey>, BackupFailure> {
-    if let Some(text) = &config.machine_key {
-        return Ok(Some(MachineKey::from_text(text.expose_secret())?));
-    }
-    match files.read(&config.data_dir.join(MACHINE_KEY), 1024) {
-        Ok(text) => Ok(Some(MachineKey::from_text(&String::from_utf8_lossy(
-            &text,
-        ))?)),
-        Err(e) if e.is_not_found() => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+    let place = KeyPlace {
+        given: config.machine_key.as_ref(),
+        file: &config.data_dir.join(MACHINE_KEY),
+    };
+    place.read(files).map_err(|e| match e {
+        StartError::File(e) => e.into(),
+        e => BackupFailure::Refused(e.to_string()),
+    })
 }

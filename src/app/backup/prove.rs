@@ -13,12 +13,11 @@ use crate::{
     store::{
         AUDIT, COLLECTIONS, Committer, Engine, Loaded as Row, Redb, RingRow, Store,
         backup::{BackupError, Ending, Header, Keys, Loaded, Progress, Reader, compare, load},
-        epoch_start, next_epoch,
+        epoch_at, next_epoch,
     },
     sys::Files,
 };
 use futures_util::Stream;
-use serde::{Deserialize, Serialize};
 use std::{io::Read, path::Path, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -29,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 pub type Bundle = Reader<Box<dyn Read + Send>>;
 
 /// What a restore has shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// When the state was the present.
     pub created_at: Time,
@@ -131,11 +130,10 @@ pub(super) async fn raise(
     before: u64,
     progress: Progress<'_>,
 ) -> Result<Raised, Unproven> {
-    // Where the store before it is not there to be asked, as on a new machine, days tell the lives
-    // of a store apart that was restored from one backup again and again.
-    let days = bench.clock.now().since(EARLIEST).as_secs() / 86_400;
-    let today = epoch_start(u32::try_from(days).unwrap_or(u32::MAX));
-    let epoch = |header: &Header| next_epoch(header.seq.max(before)).max(today);
+    // Where the store before it is not there to be asked, as on a new machine, the time tells the
+    // lives of a store apart that was restored from one backup again and again.
+    let present = epoch_at(bench.clock.now().since(EARLIEST));
+    let epoch = |header: &Header| next_epoch(header.seq.max(before)).max(present);
     let loaded = load(bundles, &*engine, epoch, progress).await?;
     let state = engine.snapshot(Instant::now() + LONGEST).await;
     let state = state?;

@@ -38,6 +38,27 @@ pub struct Restore<'a> {
     pub who: &'a Principal,
 }
 
+impl<'a> Restore<'a> {
+    /// Where the new store is made: in the directory that it is for. A dry run makes none: where
+    /// there is none it is at work above, on the same disk.
+    fn place(&self, bench: Bench<'_>) -> Result<&'a Path, BackupFailure> {
+        if !self.dry_run {
+            bench.files.make_dir(self.into, 0o700)?;
+            return Ok(self.into);
+        }
+        for place in self.into.ancestors() {
+            let place = match place.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => place,
+            };
+            if bench.files.metadata(place)?.is_some() {
+                return Ok(place);
+            }
+        }
+        Ok(self.into)
+    }
+}
+
 /// What was restored.
 #[derive(Debug, Clone)]
 pub struct Restored {
@@ -98,13 +119,15 @@ pub async fn restore(
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
     let into = wanted.into;
-    bench.files.make_dir(into, 0o700)?;
+    let within = wanted.place(bench)?;
     // Open until the end, so that no server opens it.
     let (old, engine) = old(bench, into).await?;
-    if let Err(error) = remove_left(bench.files, into) {
+    if within == into
+        && let Err(error) = remove_left(bench.files, into)
+    {
         tracing::warn!(%error, "what a crash left of a restore was not removed");
     }
-    let scratch = Scratch::make(bench, into, "restore")?;
+    let scratch = Scratch::make(bench, within, "restore")?;
     let made = async {
         let engine = Redb::open(&scratch.path().join(STORE_FILE))?;
         made(&wanted, bundles, Arc::new(engine), &old, bench, progress).await
@@ -133,13 +156,13 @@ pub(super) async fn restore_database(
     bench: Bench<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
-    bench.files.make_dir(wanted.into, 0o700)?;
+    let within = wanted.place(bench)?;
     let replacement = Replacement::begin(login).await.map_err(refused)?;
     let old = match replacement.old().await.map_err(refused)? {
         Some(engine) => Old::of(&engine).await,
         None => Old::default(),
     };
-    let scratch = Scratch::make(bench, wanted.into, "restore")?;
+    let scratch = Scratch::make(bench, within, "restore")?;
     let made = async {
         let engine = replacement.new_store().await?;
         made(&wanted, bundles, Arc::new(engine), &old, bench, progress).await

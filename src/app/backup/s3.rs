@@ -2,21 +2,25 @@
 
 use super::BackupFailure;
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::{Clock, Rng, SystemClock},
     config::S3Config,
+    crypt::OsRng,
     net::{CallError, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
     sys::Pending,
 };
 use bytes::Bytes;
+use data_encoding::BASE64;
+use futures_util::future::BoxFuture;
 use http::{Request, Response, StatusCode};
+use ring::digest::{SHA256, digest};
 use rusty_s3::{
     Bucket, Credentials, S3Action, UrlStyle,
     actions::{
-        AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, ListObjectsV2,
-        UploadPart,
+        AbortMultipartUpload, CompleteMultipartUpload, CreateMultipartUpload, HeadObject,
+        ListObjectsV2, UploadPart,
     },
 };
-use std::{io::Read, sync::Arc, time::Duration};
+use std::{fmt::Write, io::Read, sync::Arc, time::Duration};
 
 /// A signed address is good for so long.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
@@ -28,6 +32,17 @@ const LONGEST_CALL: Duration = Duration::from_secs(300);
 const MOST_PARTS: u16 = 10_000;
 /// The longest text of S3 that is told, in characters.
 const MAX_SAID: usize = 300;
+/// A call that failed for a reason that may pass is made so often.
+const TRIES: u32 = 4;
+/// After the first such call; after each further one, four times as long.
+const FIRST_REST: Duration = Duration::from_millis(250);
+/// Names what is sent by its SHA-256, so that what arrives changed is refused.
+const SUM: &str = "x-amz-checksum-sha256";
+/// What S3 says, beside by its status, when the same call may succeed.
+const PASSING: &[&str] = &["BadDigest", "XAmzContentSHA256Mismatch", "RequestTimeout"];
+
+/// Waits.
+pub type Rest = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// A way to S3.
 #[derive(Clone)]
@@ -42,6 +57,10 @@ pub struct S3Access {
     pub http: Arc<dyn Transport>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Random bytes, so that not all who failed together try again together.
+    pub rng: Arc<dyn Rng>,
+    /// Waits before a call is made again.
+    pub rest: Rest,
 }
 
 /// An object.
@@ -69,6 +88,9 @@ pub enum S3Error {
     /// No answer.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// A call failed each time.
+    #[error("{0}; it was tried {TRIES} times")]
+    Each(Box<S3Error>),
     /// It refused.
     #[error("it answers {status}: {says}")]
     Refused {
@@ -83,6 +105,24 @@ pub enum S3Error {
     /// What is on its way here.
     #[error("{0}")]
     Local(String),
+}
+
+impl S3Error {
+    /// Whether the same call may succeed in a moment.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Call(e) => matches!(
+                e,
+                CallError::Dial(_) | CallError::Timeout { .. } | CallError::Broken(_)
+            ),
+            Self::Refused { status, says } => {
+                let failed = status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED;
+                let code = says.split(':').next().unwrap_or_default();
+                failed || *status == StatusCode::TOO_MANY_REQUESTS || PASSING.contains(&code)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl S3Access {
@@ -108,7 +148,18 @@ impl S3Access {
             keys: config.keys.clone(),
             http: Arc::new(http),
             clock: Arc::new(SystemClock),
+            rng: Arc::new(OsRng),
+            rest: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
         })
+    }
+
+    /// How long to wait after a call failed for the nth time: between half of a time that grows
+    /// and all of it.
+    fn rest_after(&self, n: u32) -> Duration {
+        let most = FIRST_REST * 4_u32.pow(n - 1);
+        let mut bits = [0];
+        self.rng.fill(&mut bits);
+        most / 2 + most * u32::from(bits[0]) / 510
     }
 
     /// A bucket.
@@ -139,6 +190,7 @@ impl Place<'_> {
         format!("{}{name}", self.prefix)
     }
 
+    /// Makes a call, and again where it fails for a reason that may pass.
     async fn send<'a, A: S3Action<'a>>(
         &self,
         action: &A,
@@ -146,25 +198,50 @@ impl Place<'_> {
         headers: &[(&str, String)],
         body: Bytes,
     ) -> Result<Response<Bytes>, S3Error> {
+        for n in 1.. {
+            match self.call(action, &method, headers, &body).await {
+                Err(e) if e.passes() && n < TRIES => {
+                    tracing::info!(error = %e, "a call of S3 is made again");
+                    (self.access.rest)(self.access.rest_after(n)).await;
+                }
+                Err(e) if e.passes() => return Err(S3Error::Each(Box::new(e))),
+                outcome => return outcome,
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    async fn call<'a, A: S3Action<'a>>(
+        &self,
+        action: &A,
+        method: &http::Method,
+        headers: &[(&str, String)],
+        body: &Bytes,
+    ) -> Result<Response<Bytes>, S3Error> {
         let now = self.access.clock.now();
         let now = jiff::Timestamp::from_second(now.seconds());
         let now = now.map_err(|e| S3Error::Local(e.to_string()))?;
         let url = action.sign_with_time(GOOD_FOR, &now);
-        let mut request = Request::builder().method(method).uri(url.as_str());
+        let mut request = Request::builder().method(method.clone()).uri(url.as_str());
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        let request = request.body(body);
+        let request = request.body(body.clone());
         let request = request.map_err(|e| S3Error::Address(e.to_string()))?;
         let response = self.access.http.call(request).await?;
-        if response.status().is_success() {
+        let status = response.status();
+        let says = String::from_utf8_lossy(response.body());
+        // To what takes long it says "200 OK" at once, and then that it failed.
+        let late = *method == http::Method::POST && says.contains("<Error>");
+        if status.is_success() && !late {
             return Ok(response);
         }
-        let says = String::from_utf8_lossy(response.body());
-        Err(S3Error::Refused {
-            status: response.status(),
-            says: said(&says),
-        })
+        let status = match status.is_success() {
+            true => StatusCode::INTERNAL_SERVER_ERROR,
+            false => status,
+        };
+        let says = said(&says);
+        Err(S3Error::Refused { status, says })
     }
 
     /// Puts an object whole, or not at all.
@@ -178,13 +255,16 @@ impl Place<'_> {
             return self.put_bytes(name, first).await;
         }
         let creds = self.credentials.as_ref();
-        let create = CreateMultipartUpload::new(&self.bucket, creds, &key);
-        let created = self.send(&create, http::Method::POST, &[], Bytes::new());
+        let mut create = CreateMultipartUpload::new(&self.bucket, creds, &key);
+        let sums = ("x-amz-checksum-algorithm", "SHA256".to_owned());
+        create.headers_mut().insert(sums.0, sums.1.clone());
+        let sums = [sums];
+        let created = self.send(&create, http::Method::POST, &sums, Bytes::new());
         let created = text(created.await?)?;
         let created = CreateMultipartUpload::parse_response(&created);
         let created = created.map_err(|e| S3Error::Answer(e.to_string()))?;
         let upload = created.upload_id();
-        let sent = self.parts(&key, upload, first, from).await;
+        let sent = self.parts(name, &key, upload, first, from).await;
         if sent.is_err() {
             // What is not completed is paid for; whether this succeeds changes nothing here.
             let abort = AbortMultipartUpload::new(&self.bucket, creds, &key, upload);
@@ -197,41 +277,71 @@ impl Place<'_> {
 
     async fn parts(
         &self,
+        name: &str,
         key: &str,
         upload: &str,
         first: Bytes,
         mut from: impl Read,
     ) -> Result<u64, S3Error> {
         let creds = self.credentials.as_ref();
-        let (mut etags, mut sent, mut body) = (Vec::new(), 0, first);
+        let (mut whole, mut sent, mut body) = (String::new(), 0, first);
         for number in 1..=MOST_PARTS {
             if body.is_empty() {
                 break;
             }
             sent += body.len() as u64;
-            let action = UploadPart::new(&self.bucket, creds, key, number, upload);
-            let answer = self.send(&action, http::Method::PUT, &[], body).await?;
+            let mut action = UploadPart::new(&self.bucket, creds, key, number, upload);
+            let sum = sum_of(&body);
+            action.headers_mut().insert(SUM, sum.clone());
+            let headers = [(SUM, sum.clone())];
+            let answer = self.send(&action, http::Method::PUT, &headers, body);
+            let answer = answer.await?;
             let etag = answer.headers().get(http::header::ETAG);
             let etag = etag.and_then(|etag| etag.to_str().ok());
             let etag = etag.ok_or_else(|| S3Error::Answer("it names no ETag".to_owned()))?;
-            etags.push(etag.to_owned());
+            let etag = etag.replace('&', "&amp;").replace('<', "&lt;");
+            let _ = write!(
+                whole,
+                "<Part><ETag>{etag}</ETag><ChecksumSHA256>{sum}</ChecksumSHA256>\
+                 <PartNumber>{number}</PartNumber></Part>"
+            );
             body = part(&mut from)?;
         }
         if !body.is_empty() {
             return Err(S3Error::Local("it is longer than S3 takes".to_owned()));
         }
-        let etags = etags.iter().map(String::as_str);
-        let complete = CompleteMultipartUpload::new(&self.bucket, creds, key, upload, etags);
-        let body = Bytes::from(complete.clone().body());
-        let answer = self.send(&complete, http::Method::POST, &[], body).await?;
-        // It may say "200 OK" and then that it failed.
-        let status = answer.status();
-        let says = text(answer)?;
-        if says.contains("<Error>") {
-            let says = said(&says);
-            return Err(S3Error::Refused { status, says });
+        // The body is ours, since that of the crate has no sums.
+        let none = std::iter::empty();
+        let complete = CompleteMultipartUpload::new(&self.bucket, creds, key, upload, none);
+        let space = "http://s3.amazonaws.com/doc/2006-03-01/";
+        let body =
+            format!("<CompleteMultipartUpload xmlns=\"{space}\">{whole}</CompleteMultipartUpload>");
+        let completed = self.send(&complete, http::Method::POST, &[], body.into());
+        match completed.await {
+            Ok(_) => Ok(sent),
+            // An earlier try may have succeeded, and its answer been lost.
+            Err(S3Error::Refused { status, .. })
+                if status == StatusCode::NOT_FOUND && self.size_of(name).await? == Some(sent) =>
+            {
+                Ok(sent)
+            }
+            Err(e) => Err(e),
         }
-        Ok(sent)
+    }
+
+    /// The size of an object, where there is one.
+    async fn size_of(&self, name: &str) -> Result<Option<u64>, S3Error> {
+        let key = self.key(name);
+        let action = HeadObject::new(&self.bucket, self.credentials.as_ref(), &key);
+        let answer = self.send(&action, http::Method::HEAD, &[], Bytes::new());
+        match answer.await {
+            Ok(answer) => {
+                let size = answer.headers().get(http::header::CONTENT_LENGTH);
+                Ok(size.and_then(|size| size.to_str().ok()?.parse().ok()))
+            }
+            Err(S3Error::Refused { status, .. }) if status == StatusCode::NOT_FOUND => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Puts a short object.
@@ -240,13 +350,11 @@ impl Place<'_> {
     /// When S3 does not take it.
     pub async fn put_bytes(&self, name: &str, bytes: Bytes) -> Result<u64, S3Error> {
         let key = self.key(name);
-        let sum = ring::digest::digest(&ring::digest::SHA256, &bytes);
-        let sum = data_encoding::BASE64.encode(sum.as_ref());
+        let sum = sum_of(&bytes);
         let mut action = self.bucket.put_object(self.credentials.as_ref(), &key);
-        let header = "x-amz-checksum-sha256";
-        action.headers_mut().insert(header, sum.clone());
+        action.headers_mut().insert(SUM, sum.clone());
         let size = bytes.len() as u64;
-        self.send(&action, http::Method::PUT, &[(header, sum)], bytes)
+        self.send(&action, http::Method::PUT, &[(SUM, sum)], bytes)
             .await?;
         Ok(size)
     }
@@ -349,6 +457,11 @@ fn part(from: &mut impl Read) -> Result<Bytes, S3Error> {
         .read_to_end(&mut part)
         .map_err(|e| S3Error::Local(e.to_string()))?;
     Ok(part.into())
+}
+
+/// The SHA-256 of what is sent, as S3 takes it.
+fn sum_of(bytes: &[u8]) -> String {
+    BASE64.encode(digest(&SHA256, bytes).as_ref())
 }
 
 fn text(answer: Response<Bytes>) -> Result<String, S3Error> {

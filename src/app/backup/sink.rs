@@ -8,10 +8,14 @@ use crate::{
     clock::Time,
     config::Sink,
     store::backup::Header,
-    sys::{FileError, Files, Pending},
+    sys::{FileError, Files, Kind, Lock, Pending, TEMP_PREFIX, size},
 };
 use serde::{Deserialize, Serialize};
-use std::{io::Read, path::Path};
+use std::{
+    io::{self, Read},
+    path::Path,
+    time::Duration,
+};
 
 /// For the owner alone.
 const MODE: u32 = 0o600;
@@ -24,6 +28,9 @@ const PROVEN: &str = ".proven";
 const SHORT: usize = 12;
 /// The longest such note, in bytes.
 const MAX_NOTE: usize = 4 << 10;
+/// What a backup is first written to is dead when nobody holds it and nobody wrote to it for so
+/// long: not every file system in a network knows who holds what.
+const DEAD_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The ways to sinks.
 #[derive(Clone, Copy)]
@@ -133,7 +140,7 @@ impl Stored {
 }
 
 impl Sink {
-    fn failed(&self, e: impl ToString) -> BackupFailure {
+    pub(super) fn failed(&self, e: impl ToString) -> BackupFailure {
         BackupFailure::Sink {
             sink: self.to_string(),
             reason: e.to_string(),
@@ -153,48 +160,88 @@ impl Sink {
         access.place(bucket, prefix).map_err(|e| self.failed(e))
     }
 
-    /// Begins a backup: where it will be, when that is on this machine.
+    /// Begins a backup: where it will be, when that is on this machine. What killed ones left there
+    /// goes.
     pub(super) fn begin(
         &self,
         ways: Ways<'_>,
         name: &str,
+        now: Time,
     ) -> Result<Box<dyn Pending>, BackupFailure> {
         let begun = match self {
             Self::Dir(dir) => {
                 let made = ways.files.make_dir(dir, 0o700);
-                made.and_then(|()| ways.files.begin(&dir.join(name), MODE))
+                made.and_then(|()| {
+                    if let Err(error) = remove_dead(ways.files, dir, now) {
+                        tracing::warn!(%error, "what a killed backup left is still there");
+                    }
+                    ways.files.begin(&dir.join(name), MODE)
+                })
             }
             Self::S3 { .. } => ways.files.begin(&ways.spool.join(name), MODE),
         };
         begun.map_err(|e| self.failed(e))
     }
 
-    /// Puts a whole backup under its name; gives its size.
+    /// Why a backup was not written to its end, of which so many bytes were.
+    pub(super) fn not_written(&self, ways: Ways<'_>, e: &io::Error, written: u64) -> BackupFailure {
+        let full = matches!(
+            e.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        let (place, way_out) = match self {
+            Self::Dir(dir) => (dir.as_path(), "or name another sink"),
+            Self::S3 { .. } => (ways.spool, "where a backup is written before it is sent"),
+        };
+        let place = place.display();
+        self.failed(match full {
+            true => format!(
+                "no space is left in {place} after {} of the backup: free at least as much as the \
+                 last one took, {way_out}",
+                size(written)
+            ),
+            false => format!("{place} cannot be written: {e}"),
+        })
+    }
+
+    /// Puts a whole backup under its name.
     pub(super) async fn place(
         &self,
         mut pending: Box<dyn Pending>,
         name: &str,
         ways: Ways<'_>,
-    ) -> Result<u64, BackupFailure> {
+    ) -> Result<(), BackupFailure> {
         match self {
-            Self::Dir(dir) => {
-                let placed = pending.place();
-                let size = placed.and_then(|()| ways.files.metadata(&dir.join(name)));
-                let size = size.map_err(|e| self.failed(e))?;
-                Ok(size.map_or(0, |m| m.len))
-            }
+            Self::Dir(_) => pending.place().map_err(|e| self.failed(e)),
             Self::S3 { bucket, prefix } => {
                 let place = self.place_in(ways, bucket, prefix)?;
                 let written = pending.reread()?;
-                place.put(name, written).await.map_err(|e| self.failed(e))
+                let put = place.put(name, written).await;
+                put.map(drop).map_err(|e| self.failed(e))
             }
+        }
+    }
+
+    /// The backups in it, oldest first. One that nothing was put into yet holds none: the first
+    /// backup makes it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn held(&self, ways: Ways<'_>) -> Result<Vec<Stored>, BackupFailure> {
+        let missing = match self {
+            Self::Dir(dir) => ways.files.metadata(dir).is_ok_and(|found| found.is_none()),
+            Self::S3 { .. } => false,
+        };
+        match missing {
+            true => Ok(Vec::new()),
+            false => self.list(ways).await,
         }
     }
 
     /// The backups in it, oldest first.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it is not there, or cannot be read.
     pub async fn list(&self, ways: Ways<'_>) -> Result<Vec<Stored>, BackupFailure> {
         let mut found = match self {
             Self::Dir(dir) => listed(ways.files, dir).map_err(|e| self.failed(e))?,
@@ -304,12 +351,7 @@ async fn in_bucket(place: &Place<'_>) -> Result<Vec<Stored>, S3Error> {
 
 fn listed(files: &dyn Files, dir: &Path) -> Result<Vec<Stored>, FileError> {
     let mut found = Vec::new();
-    let names = match files.list(dir) {
-        Ok(names) => names,
-        Err(e) if e.is_not_found() => return Ok(found),
-        Err(e) => return Err(e),
-    };
-    for name in names {
+    for name in files.list(dir)? {
         let Some(stored) = name.to_str().and_then(Stored::parse) else {
             continue;
         };
@@ -326,4 +368,22 @@ fn listed(files: &dyn Files, dir: &Path) -> Result<Vec<Stored>, FileError> {
         });
     }
     Ok(found)
+}
+
+/// Removes what killed backups left in a directory where others may be at work.
+fn remove_dead(files: &dyn Files, dir: &Path, now: Time) -> Result<(), FileError> {
+    let alive = (i128::from(now.micros()) - DEAD_AFTER.as_micros() as i128) * 1_000;
+    for name in files.list(dir)? {
+        let path = dir.join(&name);
+        let is_one = name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes())
+            && files.read_link(&path)?.is_none()
+            && files
+                .metadata(&path)?
+                .is_some_and(|m| m.kind == Kind::File && m.modified < alive);
+        // Whoever writes to it holds it.
+        if is_one && let Some(_lock) = Lock::take(&path)? {
+            files.remove(&path)?;
+        }
+    }
+    Ok(())
 }

@@ -244,7 +244,7 @@ pub(super) async fn backups(ground: &Ground<'_>, store: &Store) -> Found {
              --sink dir:PATH --encrypt-to RECIPIENT` daily",
         )]);
     };
-    let listed = config.sink.list(ground.ways()).await;
+    let listed = config.sink.held(ground.ways()).await;
     let sink = &config.sink.to_string();
     let all = match listed {
         Ok(all) => all,

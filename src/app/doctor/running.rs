@@ -153,7 +153,7 @@ impl App {
 
     /// What became of the last backup that this server made.
     fn last_backup(&self) -> Option<Finding> {
-        let last = self.backup_numbers().last?;
+        let last = self.backup_numbers().ended.pop_front()?;
         let (step, why) = last.outcome.err()?;
         Some(Finding::error(
             "backups",

@@ -10,7 +10,7 @@ use crate::store::{
 };
 use crate::support::postgres::Cluster;
 use certctl::store::{
-    Coll, Engine, Feed, Memory, Redb,
+    Coll, Engine, Feed, Memory, Redb, Store,
     migrate::{MigrateError, Migration},
 };
 use redb::backends::InMemoryBackend;
@@ -324,5 +324,61 @@ fn irreversible_migrations_stop_the_way_down_and_name_their_backup() {
             matches!(nowhere, MigrateError::NoSuchFormat { asked: 9, .. }),
             "{nowhere}"
         );
+    });
+}
+
+/// A disk that fails at the k-th write or sync of a way, for each k, and then for good. Whatever was
+/// lost of what was not synced: every document can be read, in the form before or the one after, and
+/// the way is gone to its end then.
+#[test]
+fn a_disk_that_fails_at_any_write_of_a_way_loses_nothing() {
+    run(async {
+        let low = LosingDisk::default();
+        let engine: Arc<dyn Engine> = Arc::new(Redb::open_on(low.clone()).unwrap());
+        insert(&engine, &some_notes(40)).await;
+        let before = notes(&engine).await;
+        drop(engine);
+        let low = low.lose_power(Loss::None);
+        let high = LosingDisk::found(low.clone());
+        let engine: Arc<dyn Engine> = Arc::new(Redb::open_on(high.clone()).unwrap());
+        let store = program(&engine, ALL);
+        migrator(&store).up(9, None, true).await.unwrap();
+        let after = notes(&engine).await;
+        drop((store, engine));
+        let high = high.lose_power(Loss::None);
+
+        for (from, to, wanted) in [(low, 9, &after), (high, 1, &before)] {
+            let way = async |store: &Store| match to {
+                1 => migrator(store).down(1).await.map(drop),
+                to => migrator(store).up(to, None, true).await.map(drop),
+            };
+            let mut failed = 0;
+            loop {
+                let disk = LosingDisk::found(from.clone());
+                let engine: Arc<dyn Engine> = Arc::new(Redb::open_on(disk.clone()).unwrap());
+                let store = program(&engine, ALL);
+                disk.fail_after(failed);
+                let went = way(&store).await;
+                drop((store, engine));
+                for loss in [Loss::All, Loss::None, Loss::Torn(failed as u64)] {
+                    let found = LosingDisk::found(disk.lose_power(loss));
+                    let engine: Arc<dyn Engine> = Arc::new(Redb::open_on(found).unwrap());
+                    let store = program(&engine, ALL);
+                    let all = store.every::<Last>().await.unwrap();
+                    assert_eq!(all.len(), before.len(), "{failed} {loss:?}");
+                    if went.is_err() {
+                        let way = way(&store).await;
+                        way.unwrap_or_else(|e| panic!("{failed} {loss:?}: {e}"));
+                        migrator(&store).finish().await.unwrap();
+                    }
+                    assert_eq!(notes(&engine).await, *wanted, "{failed} {loss:?}");
+                }
+                if went.is_ok() {
+                    break;
+                }
+                failed += 1;
+            }
+            assert!(failed > 20, "to {to}: {failed} writes");
+        }
     });
 }

@@ -1,0 +1,116 @@
+//! Who asks for a backup learns of that one, whatever else goes on.
+
+use crate::support::{DAY, TestApp, backups::scheduled};
+use certctl::reconcile;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// How backups stand once none is on its way.
+async fn settled(app: &TestApp) -> Value {
+    loop {
+        let state = app.get("/api/v1/backups").await;
+        if state["running"] == false && state["looking"] == false {
+            return state;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn wanted(app: &TestApp, sink: &str) -> Value {
+    json!({"sink": format!("dir:{}", app.file(sink).display()), "without_keys": true})
+}
+
+#[tokio::test]
+async fn each_is_found_by_its_own_id() {
+    let app = TestApp::start().await;
+    std::fs::write(app.file("taken"), "").unwrap();
+    let mut begun = Vec::new();
+    for sink in ["a", "taken", "b"] {
+        let run = app.post("/api/v1/backups", wanted(&app, sink)).await;
+        let run = run.expect(202);
+        assert_eq!(run["step"], "making");
+        begun.push((run, sink != "taken"));
+        settled(&app).await;
+    }
+    let state = settled(&app).await;
+    assert_eq!(state["run"], Value::Null);
+    for (run, good) in begun {
+        let ended = state["ended"].as_array().unwrap();
+        let ended = ended.iter().find(|ended| ended["id"] == run["id"]).unwrap();
+        assert_eq!(ended["sink"], run["sink"]);
+        assert_eq!(ended["error"] == Value::Null, good, "{ended}");
+    }
+    assert_eq!(state["last"], state["ended"][0]);
+    for n in 0..20 {
+        let sink = format!("more-{n}");
+        app.post("/api/v1/backups", wanted(&app, &sink))
+            .await
+            .expect(202);
+        settled(&app).await;
+    }
+    let ended = settled(&app).await["ended"].as_array().unwrap().len();
+    assert_eq!(ended, 16);
+}
+
+#[tokio::test]
+async fn a_second_one_is_told_what_goes_on_and_since_when() {
+    let app = TestApp::start().await;
+    // Making a key of a passphrase takes a while.
+    let mut slow = wanted(&app, "slow");
+    slow["without_keys"] = json!(false);
+    slow["passphrase"] = json!("correct horse");
+    let run = app.post("/api/v1/backups", slow).await.expect(202);
+    let refused = app.post("/api/v1/backups", wanted(&app, "a")).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    let says = refused.expect(409)["message"].to_string();
+    for word in [&run["id"], &run["sink"], &json!("making")] {
+        assert!(says.contains(word.as_str().unwrap()), "{says}");
+    }
+    assert!(
+        says.contains(&app.now().whole_seconds().to_string()),
+        "{says}"
+    );
+    let state = settled(&app).await;
+    assert_eq!(state["last"]["id"], run["id"]);
+}
+
+#[tokio::test]
+async fn a_look_at_the_sink_is_in_nobodys_way() {
+    let app = TestApp::start_with(|config| scheduled(config, "6h")).await;
+    // One that cannot be read, of which no backup comes.
+    std::fs::write(app.file("backups"), "").unwrap();
+    reconcile::look(&app.app).await.unwrap();
+    app.post("/api/v1/backups", wanted(&app, "a"))
+        .await
+        .expect(202);
+    settled(&app).await;
+}
+
+#[tokio::test]
+async fn each_server_of_a_store_shows_the_same() {
+    let leader = TestApp::start_shared_with(|config| scheduled(config, "6h")).await;
+    let other = leader.beside().await;
+    let look = async || {
+        for server in [&leader, &other] {
+            reconcile::look(&server.app).await.unwrap();
+            settled(server).await;
+        }
+    };
+    for _ in 0..3 {
+        look().await;
+    }
+    leader.advance(DAY);
+    for _ in 0..3 {
+        look().await;
+    }
+    leader.advance(std::time::Duration::from_secs(301));
+    look().await;
+    let (made, shown) = (settled(&leader).await, settled(&other).await);
+    assert_eq!(made["total"], 2, "{made}");
+    assert_eq!(shown["ended"], json!([]), "{shown}");
+    assert_eq!(made["newest"]["name"], shown["newest"]["name"]);
+    for what in ["proven_at", "next_at", "data", "total"] {
+        assert_ne!(shown[what], Value::Null, "{what}");
+        assert_eq!(made[what], shown[what], "{what}");
+    }
+}
