@@ -5,7 +5,7 @@ mod state;
 pub use state::{BackupRun, BackupState, BackupStep, EndedBackup, InSink};
 
 use super::{
-    App, AppError, StartError, audit,
+    App, AppError, audit,
     backup::{
         BackupFailure, Bench, Keep, Locking, Place, Proven, S3Access, STORE_FILE, Sink, Source,
         Stored, Ways, create, expired, machine_key, prove_place,
@@ -63,33 +63,25 @@ struct Scheduled {
 
 impl Backups {
     /// As configured.
-    pub fn new(config: Option<&BackupConfig>) -> Result<Self, StartError> {
-        let bad = |setting: &str, e: String| StartError::Scheduled(format!("{setting}: {e}"));
+    pub fn new(config: Option<&BackupConfig>) -> Self {
         let Some(config) = config else {
-            return Ok(Self::default());
+            return Self::default();
         };
-        let sink = config.sink.parse();
-        let sink = sink.map_err(|e| bad("CERTCTL_BACKUP_SINK", e))?;
         let locking = Locking::configured(config);
-        let locking = locking.map_err(|e| bad("CERTCTL_BACKUP_ENCRYPT_TO", e.to_string()))?;
         let [daily, weekly, monthly] = config.keep;
-        let journal = config.journal.as_ref().map(|journal| {
-            let sink = journal.sink.parse();
-            let sink = sink.map_err(|e| bad("CERTCTL_BACKUP_JOURNAL_SINK", e))?;
-            Ok::<_, StartError>(Journal::new(sink, journal.every, &locking))
-        });
-        let journal = journal.transpose()?;
-        Ok(Self {
+        let journal = config.journal.as_ref();
+        let journal = journal.map(|j| Journal::new(j.sink.clone(), j.every, &locking));
+        Self {
             state: Mutex::new(BackupState {
                 schedule: Some(config.schedule),
-                sink: Some(config.sink.clone()),
+                sink: Some(config.sink.to_string()),
                 journal: journal.as_ref().map(Journal::begun),
                 ..BackupState::default()
             }),
             journal,
             scheduled: Some(Scheduled {
                 wanted: WantedBackup {
-                    sink,
+                    sink: config.sink.clone(),
                     locking,
                     since: None,
                 },
@@ -99,7 +91,7 @@ impl Backups {
                     monthly,
                 },
             }),
-        })
+        }
     }
 
     /// Has the sinks looked at again before the next backup is made: others may have made some.

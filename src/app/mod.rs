@@ -38,6 +38,7 @@ mod lead;
 mod lifecycle;
 mod limits;
 pub mod lists;
+mod machine_key;
 mod metrics;
 mod nodes;
 mod observe;
@@ -101,7 +102,10 @@ pub use schema::{
     Before, HiddenValues, MigrationView, SchemaChange, SchemaStatus, Standing, Upkeep,
     awaited_schema, backup_before_migration,
 };
-pub use secrets::{DataKey, Resealed, SecretsDone, SecretsWork, secrets_of_machine};
+pub use secrets::{
+    DataKey, Resealed, Secrets, SecretsDone, SecretsWork, rotate_machine_key_here,
+    secrets_of_machine,
+};
 pub use sessions::{Browser, SessionView, SessionsOf};
 pub use start::{
     FIRST_START, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, Parts, SYSTEM_CA_FILE, StartError,

@@ -61,6 +61,9 @@ pub enum PasswordError {
     /// Nothing was changed.
     #[error("nothing was changed: {0}")]
     Before(#[source] FileError),
+    /// The database is not to be reached.
+    #[error("{0}; whatever of it was done, running this again goes on")]
+    Away(String),
     /// The database.
     #[error("{0}; whatever of it was done, running this again goes on")]
     Database(String),
@@ -82,13 +85,19 @@ pub enum PasswordError {
 
 impl From<StartError> for PasswordError {
     fn from(e: StartError) -> Self {
-        Self::Database(e.to_string())
+        match e {
+            StartError::Engine(e) => e.into(),
+            e => Self::Database(e.to_string()),
+        }
     }
 }
 
 impl From<EngineError> for PasswordError {
     fn from(e: EngineError) -> Self {
-        Self::Database(e.to_string())
+        match e.is_away() {
+            true => Self::Away(e.to_string()),
+            false => Self::Database(e.to_string()),
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 //! ring again, for another server may have made one.
 
 use super::{
-    App, AppError, StartError, backup::machine_key, birth::key_place, known, require,
+    App, AppError, StartError,
+    backup::{MACHINE_KEY, machine_key},
+    birth::key_place,
+    known, require,
     start::found_engine,
 };
 use crate::{
@@ -18,7 +21,7 @@ use crate::{
     sys::{Disk, Files, own_user},
 };
 use arc_swap::ArcSwap;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use zeroize::Zeroizing;
 
 /// How often a change is made again on fresh rows.
@@ -55,14 +58,30 @@ pub struct Resealed {
 
 /// The secrets of a store, and what opens them.
 pub struct Secrets<'a> {
-    store: &'a Store,
-    machine: &'a MachineKey,
-    rng: &'a dyn Rng,
+    pub(super) store: &'a Store,
+    pub(super) machine: &'a MachineKey,
+    pub(super) rng: &'a dyn Rng,
     clock: &'a dyn Clock,
     who: &'a Principal,
 }
 
-impl Secrets<'_> {
+impl<'a> Secrets<'a> {
+    /// Those of a store, which the machine key opens.
+    pub fn of(
+        store: &'a Store,
+        machine: &'a MachineKey,
+        (rng, clock): (&'a dyn Rng, &'a dyn Clock),
+        who: &'a Principal,
+    ) -> Self {
+        Self {
+            store,
+            machine,
+            rng,
+            clock,
+            who,
+        }
+    }
+
     fn unit(&self) -> Unit<'_> {
         let mut id = [0; 16];
         self.rng.fill(&mut id);
@@ -82,16 +101,29 @@ impl Secrets<'_> {
     /// # Errors
     /// When the machine key does not open the ring, or the store fails.
     pub async fn rotate(&self) -> Result<String, AppError> {
+        let rotated = |ring: &RingDoc| KeyRing::rotated(ring, self.machine, self.rng);
+        let event = |event: AuditEvent, ring: &RingDoc| event.with("key", &ring.writes);
+        let ring = self.change_ring(rotated, "secrets_rotated", event).await?;
+        Ok(ring.writes)
+    }
+
+    /// Writes the ring as `change` makes it of what is stored, with an event; gives it.
+    pub(super) async fn change_ring(
+        &self,
+        change: impl Fn(&RingDoc) -> Result<RingDoc, RingError>,
+        action: &str,
+        tell: impl Fn(AuditEvent, &RingDoc) -> AuditEvent,
+    ) -> Result<RingDoc, AppError> {
         for _ in 0..TRIES {
             let mut unit = self.unit();
             let mut row = self.ring(&mut unit).await?;
-            row.ring = KeyRing::rotated(&row.ring, self.machine, self.rng).map_err(of_ring)?;
-            let name = row.ring.writes.clone();
-            let event = self.event("secrets_rotated", self.clock.now());
-            unit.append(AUDIT, &event.with("key", &name));
+            row.ring = change(&row.ring).map_err(of_ring)?;
+            let ring = row.ring.clone();
+            let event = self.event(action, self.clock.now());
+            unit.append(AUDIT, &tell(event, &ring));
             unit.put(row);
             match unit.commit().await {
-                Ok(_) => return Ok(name),
+                Ok(_) => return Ok(ring),
                 Err(e) if e.is_conflict() => {}
                 Err(e) => return Err(AppError::of_commit(e)),
             }
@@ -216,7 +248,7 @@ fn sealed_in(node: &CaNode) -> Result<Option<Sealed>, AppError> {
     node.sealed_key.parse().map(Some).map_err(bad)
 }
 
-fn of_ring(e: RingError) -> AppError {
+pub(super) fn of_ring(e: RingError) -> AppError {
     AppError::Store(e.to_string())
 }
 
@@ -282,13 +314,7 @@ impl App {
     }
 
     fn secrets_with<'a>(&'a self, who: &'a Principal, machine: &'a MachineKey) -> Secrets<'a> {
-        Secrets {
-            store: &self.store,
-            machine,
-            rng: &*self.rng,
-            clock: &*self.clock,
-            who,
-        }
+        Secrets::of(&self.store, machine, (&*self.rng, &*self.clock), who)
     }
 }
 
@@ -321,26 +347,9 @@ pub async fn secrets_of_machine(
     work: SecretsWork,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<SecretsDone, StartError> {
-    let failed = |e: AppError| StartError::Stored {
-        what: "the key ring",
-        reason: e.to_string(),
-    };
-    let key = machine_key(&Disk as &dyn Files, config);
-    let machine = key.map_err(|e| failed(AppError::Store(e.to_string())))?;
-    let missing =
-        || StartError::MachineKeyMissing(config.data_dir.join("machine.key").display().to_string());
-    let machine = machine.ok_or_else(missing)?;
-    let engine = found_engine(config).await?;
-    let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
-    let store = store.map_err(|e| EngineError::Io(e.to_string()))?;
+    let (store, machine) = found(config).await?;
     let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
-    let secrets = Secrets {
-        store: &store,
-        machine: &machine,
-        rng: &OsRng,
-        clock: &SystemClock,
-        who: &who,
-    };
+    let secrets = Secrets::of(&store, &machine, (&OsRng, &SystemClock), &who);
     let done = async {
         let resealed = match work {
             SecretsWork::Look => None,
@@ -356,4 +365,49 @@ pub async fn secrets_of_machine(
     let done = done.await;
     store.close().await;
     done.map_err(failed)
+}
+
+/// Makes the machine key of this machine anew; gives its file.
+///
+/// # Errors
+/// When a server or another command has the store open, the key is not a file in the data
+/// directory, or it fails.
+pub async fn rotate_machine_key_here(config: &ServerConfig) -> Result<PathBuf, StartError> {
+    if config.machine_key.is_some() {
+        return Err(StartError::MachineKeyGiven);
+    }
+    let (store, machine) = found(config).await?;
+    let others = store.others().await?.len();
+    if others > 0 {
+        return Err(StartError::OthersAtWork(others));
+    }
+    let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
+    let secrets = Secrets::of(&store, &machine, (&OsRng, &SystemClock), &who);
+    let place = config.data_dir.join(MACHINE_KEY);
+    let done = secrets.rotate_machine_key(&Disk, &place).await;
+    store.close().await;
+    done.map(|()| place).map_err(failed)
+}
+
+/// The store that no server has open, and the machine key that is to open what is sealed in it.
+async fn found(config: &ServerConfig) -> Result<(Store, MachineKey), StartError> {
+    let key = machine_key(&Disk as &dyn Files, config);
+    let machine = key.map_err(|e| failed(AppError::Store(e.to_string())))?;
+    let missing =
+        || StartError::MachineKeyMissing(config.data_dir.join(MACHINE_KEY).display().to_string());
+    let machine = machine.ok_or_else(missing)?;
+    let engine = found_engine(config).await?;
+    let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
+    let store = store.map_err(|e| EngineError::Io(e.to_string()))?;
+    Ok((store, machine))
+}
+
+fn failed(e: AppError) -> StartError {
+    match e {
+        AppError::Away => EngineError::Away("it went away meanwhile".to_owned()).into(),
+        e => StartError::Stored {
+            what: "the key ring",
+            reason: e.to_string(),
+        },
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     App, Server, SystemCa,
-    backup::{MACHINE_KEY, remove_left},
+    backup::{MACHINE_KEY, STORE_FILE, remove_left},
     backups::Backups,
     birth::{Birth, ISSUING_NODE, KeyPlace, MAX_PEM, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
@@ -135,7 +135,17 @@ pub async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, St
             let login = database::login(database, &disk())?;
             Arc::new(Postgres::open(login, PATIENCE).await?)
         }
-        None => Arc::new(Redb::open(&config.data_dir.join("certctl.redb"))?),
+        None => {
+            let path = config.data_dir.join(STORE_FILE);
+            // A first start makes the store before the key.
+            if Disk.metadata(&path)?.is_none()
+                && Disk.metadata(&config.data_dir.join(MACHINE_KEY))?.is_some()
+            {
+                let dir = config.data_dir.display().to_string();
+                return Err(StartError::StoreMissing(dir));
+            }
+            Arc::new(Redb::open(&path)?)
+        }
     })
 }
 
@@ -144,13 +154,13 @@ pub(super) fn disk() -> Arc<dyn Files> {
     Arc::new(Disk)
 }
 
-/// As [`machine_engine`], and makes nothing.
+/// As [`machine_engine`], for commands: nothing is made, and nothing is waited for.
 pub(super) async fn found_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, StartError> {
     if let Some(database) = &config.database {
         let login = database::login(database, &disk())?;
-        return Ok(Arc::new(Postgres::find(login, PATIENCE).await?));
+        return Ok(Arc::new(Postgres::find(login, Duration::ZERO).await?));
     }
-    let path = config.data_dir.join("certctl.redb");
+    let path = config.data_dir.join(STORE_FILE);
     if Disk.metadata(&path)?.is_none() {
         let dir = config.data_dir.display().to_string();
         return Err(EngineError::NoStore(dir).into());
@@ -198,9 +208,6 @@ pub enum StartError {
     /// The clock was never set: what is made now would have ended when it is.
     #[error("the clock says {0}, which cannot be: set it, then start again")]
     Clock(Time),
-    /// The backups of the configuration.
-    #[error("{0}")]
-    Scheduled(String),
     /// The keys of the configuration.
     #[error("{0}")]
     Keys(String),
@@ -255,6 +262,13 @@ pub enum StartError {
         "{0} is missing, and the store beside it was sealed with it: put it back from your backup"
     )]
     MachineKeyMissing(String),
+    /// The machine key is not a file of ours.
+    #[error(
+        "the machine key is given by CERTCTL_MACHINE_KEY or CERTCTL_MACHINE_KEY_FILE, which this \
+         does not change: stop all servers, write the key into machine.key of a data directory, run \
+         this there without that setting, then give every server what machine.key holds"
+    )]
+    MachineKeyGiven,
     /// The machine key is with another server.
     #[error(
         "{0} is missing, and the store in this database was sealed by another server: copy its \
@@ -270,8 +284,9 @@ pub enum StartError {
     MachineKeyOther(String),
     /// The store is gone: there is only what lies beside it.
     #[error(
-        "{0} holds no store, but what a server left beside one: put certctl.redb back from your \
-         backup, or begin anew in an empty directory"
+        "{0} holds no store, but what a server left beside one: `certctl restore BACKUP` puts a \
+         store there, and machine.key, where it is there still, opens what is sealed in it: keep it. \
+         To begin anew, with new CAs that nobody trusts yet, take an empty directory"
     )]
     StoreMissing(String),
     /// The store is gone from the database: there is only what lies in the data directory.
@@ -327,12 +342,32 @@ where
 }
 
 impl StartError {
+    /// Whether the database is not to be reached now.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Engine(e) => e.is_away(),
+            Self::Store(e) | Self::Migrate(MigrateError::Store(e)) => e.is_away(),
+            Self::Commit(e) => e.is_away(),
+            _ => false,
+        }
+    }
+
+    /// Whether others that run are in the way.
+    pub fn is_of_others(&self) -> bool {
+        matches!(
+            self,
+            Self::InUse(_)
+                | Self::OthersAtWork(_)
+                | Self::Migrate(MigrateError::OthersAtWork { .. })
+        )
+    }
+
     /// Whether the settings are what is wrong: no other start will do better with them.
     pub fn is_of_settings(&self) -> bool {
         matches!(
             self,
-            Self::Scheduled(_)
-                | Self::Keys(_)
+            Self::Keys(_)
+                | Self::MachineKeyGiven
                 | Self::DatabaseTrust(_)
                 | Self::Engine(EngineError::Password(_) | EngineError::Unusable(_))
         )
@@ -377,7 +412,7 @@ impl App {
         } = parts;
         let configured = Configured::read(config.keys.clone(), &*files);
         let configured = configured.map_err(StartError::Keys)?;
-        let backups = Backups::new(config.backup.as_ref())?;
+        let backups = Backups::new(config.backup.as_ref());
         let upkeep = Upkeep::of(store.clone(), clock.clone(), rng.clone());
         let settings = &config;
         let admitted = || {

@@ -1,7 +1,7 @@
 //! `certctl config`.
 
 use super::{CliError, Global, Output, output};
-use crate::config::{self, Environment, SETTINGS};
+use crate::config::{self, Environment, Flags, SETTINGS};
 use clap::Subcommand;
 use serde_json::json;
 
@@ -47,7 +47,7 @@ pub fn run(command: &Config, global: &Global, mut env: Environment) -> Result<()
 }
 
 fn check(global: &Global, env: &Environment) -> Result<(), CliError> {
-    let sound = env.sound();
+    let sound = config::server(env, Flags::default());
     if global.output == Output::Json {
         let faults = sound.as_ref().err().map(|e| e.0.as_slice());
         output::json(&json!({"valid": sound.is_ok(), "faults": faults.unwrap_or_default()}))?;
@@ -79,7 +79,7 @@ fn show(global: &Global, env: &Environment) -> Result<(), CliError> {
         output::table(&["SETTING", "VALUE", "SOURCE"], rows);
     }
     // What is shown may still be wrong.
-    Ok(env.sound()?)
+    Ok(config::server(env, Flags::default()).map(drop)?)
 }
 
 fn keys(global: &Global) -> Result<(), CliError> {

@@ -41,6 +41,7 @@ pub struct Compact {}
 
 /// Runs it.
 pub async fn run(command: Db, global: &Global, env: &Environment) -> Result<(), CliError> {
+    global.on_this_machine("`certctl db`")?;
     match command {
         Db::Ping => ping(global, env).await,
         Db::RotatePassword(command) => rotate(command, global, env).await,
@@ -163,6 +164,7 @@ async fn rotate(
 
 /// Runs `certctl compact`.
 pub async fn compact(_: Compact, global: &Global, env: &Environment) -> Result<(), CliError> {
+    global.on_this_machine("`certctl compact`")?;
     let config = settings(global, env)?;
     let bar = follow::spinner("compacting the store", global.output);
     let done = compact_machine(&config).await;
@@ -200,7 +202,7 @@ impl From<PingFailure> for CliError {
     fn from(e: PingFailure) -> Self {
         let text = e.to_string();
         match e {
-            PingFailure::Away(_) => Self::Unreachable(text),
+            PingFailure::Away(_) => Self::Away(text),
             PingFailure::Refused(_) => Self::Config(text),
             PingFailure::File(_) => Self::Storage(text),
         }
@@ -209,7 +211,10 @@ impl From<PingFailure> for CliError {
 
 impl From<PasswordError> for CliError {
     fn from(e: PasswordError) -> Self {
-        Self::Failed(e.to_string())
+        match e {
+            PasswordError::Away(_) => Self::Away(e.to_string()),
+            e => Self::Failed(e.to_string()),
+        }
     }
 }
 
@@ -217,6 +222,7 @@ impl From<CompactError> for CliError {
     fn from(e: CompactError) -> Self {
         match e {
             CompactError::Start(e) => e.into(),
+            CompactError::Running(_) => Self::Running(e.to_string()),
             e => Self::Failed(e.to_string()),
         }
     }

@@ -18,12 +18,16 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
         65,
         "a backup is damaged, cannot be opened, or does not prove itself",
     ),
-    (69, "the server is not to be reached"),
+    (69, "the server, or the database, is not to be reached"),
     (
         73,
         "a backup could not be put into its sink, or the sink is not there or cannot be read",
     ),
     (74, "storage or a file failed"),
+    (
+        75,
+        "a server, an agent or another command that runs stands in the way",
+    ),
     (
         78,
         "the configuration, or a store of another version, cannot be used",
@@ -64,6 +68,12 @@ pub enum CliError {
     /// The server is not to be reached.
     #[error("{0}")]
     Unreachable(String),
+    /// The database is not to be reached.
+    #[error("{0}")]
+    Away(String),
+    /// Something that runs stands in the way.
+    #[error("{0}")]
+    Running(String),
     /// A backup that is not good.
     #[error("{0}")]
     Damaged(String),
@@ -100,6 +110,10 @@ impl CliError {
             Self::Unreachable(_) => {
                 "start the server, or name another by --server, --socket or --data-dir"
             }
+            Self::Away(_) => {
+                "see that the database runs and CERTCTL_DATABASE_URL leads to it: `certctl db ping`"
+            }
+            Self::Running(_) => "stop what runs, or wait until it has ended; then try again",
             Self::Damaged(_) => "use another backup, or the key that opens this one",
             Self::Sink(_) => "check the sink that the message names, its owner and free space",
             Self::Storage(_) => {
@@ -120,9 +134,10 @@ impl CliError {
             Self::Ailing(_) => 3,
             Self::Ill(_) => 4,
             Self::Damaged(_) => 65,
-            Self::Unreachable(_) => 69,
+            Self::Unreachable(_) | Self::Away(_) => 69,
             Self::Sink(_) => 73,
             Self::Storage(_) => 74,
+            Self::Running(_) => 75,
             Self::Config(_) | Self::Schema(_) => 78,
         }
     }
@@ -131,7 +146,11 @@ impl CliError {
 impl From<BackupFailure> for CliError {
     fn from(e: BackupFailure) -> Self {
         let text = e.to_string();
-        Self::of_step(e.step(), text)
+        match e {
+            BackupFailure::Away(_) => Self::Away(text),
+            BackupFailure::Running(_) => Self::Running(text),
+            e => Self::of_step(e.step(), text),
+        }
     }
 }
 
@@ -159,10 +178,11 @@ impl From<StartError> for CliError {
             StartError::SchemaTooNew { .. } | StartError::SchemaBehind { .. } => {
                 Self::Schema(e.to_string())
             }
-            StartError::OthersAtWork(_)
-            | StartError::DataLoss(_)
-            | StartError::Migrate(_)
-            | StartError::Backup(_) => Self::Failed(e.to_string()),
+            e if e.is_away() => Self::Away(e.to_string()),
+            e if e.is_of_others() => Self::Running(e.to_string()),
+            StartError::DataLoss(_) | StartError::Migrate(_) | StartError::Backup(_) => {
+                Self::Failed(e.to_string())
+            }
             e if e.is_of_settings() => Self::Config(e.to_string()),
             e => Self::Storage(e.to_string()),
         }

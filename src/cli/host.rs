@@ -5,7 +5,7 @@ use super::CliError;
 use crate::{
     agent::{self, Paths, Policy, TlsSites},
     api,
-    app::{App, Parts, awaited_schema, passing_identity},
+    app::{App, Parts, awaited_schema, backup::STORE_FILE, passing_identity},
     clock::{Clock, SystemClock},
     config::{ServerConfig, secret_text},
     crypt::{OsRng, RingCrypto},
@@ -82,6 +82,13 @@ impl Host {
         raise_open_files(Limits::default().connections as u64 + OTHER_FILES);
         let mut names = names(&config);
         names.extend(named);
+        // Nothing is made for a server that could not listen. Where a store is there, whoever has it
+        // open may be who listens, and is told of as such.
+        if config.database.is_some() || !config.data_dir.join(STORE_FILE).exists() {
+            for address in [Some(config.listen), config.pki_http].into_iter().flatten() {
+                can_listen(address).await?;
+            }
+        }
         if config.migrations_via_hook && !schema_comes(&config, &names, &tasks, &told).await? {
             return Ok(None);
         }
@@ -345,7 +352,7 @@ pub fn paths(state: &Path, live: &Path) -> Result<Paths, CliError> {
 pub fn hold(state: &Path) -> Result<Lock, CliError> {
     match Lock::take(&state.join("agent.lock")) {
         Ok(Some(lock)) => Ok(lock),
-        Ok(None) => Err(CliError::Storage(format!(
+        Ok(None) => Err(CliError::Running(format!(
             "another agent runs on {}: stop it, or choose another --state-dir",
             state.display()
         ))),

@@ -70,6 +70,7 @@ pub struct Down {
 
 /// Runs it.
 pub async fn run(command: Migrate, global: &Global, env: &Environment) -> Result<(), CliError> {
+    global.on_this_machine("`certctl migrate`")?;
     let config = settings(global, env)?;
     // What only looks makes nothing; nor is there anything to undo where there is no store.
     let upkeep = match &command {
@@ -101,8 +102,10 @@ pub async fn only(config: &ServerConfig, no_backup: bool) -> Result<(), CliError
     let upkeep = loop {
         match Upkeep::open(config).await {
             Err(StartError::InUse(path)) if tries < PATIENCE => {
+                if tries == 0 {
+                    tracing::info!(path, "the store is in use: waiting for it");
+                }
                 tries += 1;
-                tracing::info!(path, "the store is in use: waiting for it");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             opened => break opened?,

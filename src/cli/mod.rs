@@ -96,6 +96,19 @@ struct Global {
     program: String,
 }
 
+impl Global {
+    /// Refuses a server's name where it would not be looked at.
+    fn on_this_machine(&self, what: &str) -> Result<(), CliError> {
+        match &self.server {
+            None => Ok(()),
+            Some(server) => Err(CliError::Usage(format!(
+                "{what} works on the store of this machine's server, not on that of {server}: run it \
+                 there, without --server"
+            ))),
+        }
+    }
+}
+
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {

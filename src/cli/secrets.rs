@@ -3,10 +3,11 @@
 use super::{CliError, Global, Output, backup::settings, client::Client, follow, output};
 use crate::{
     api::shapes::{DataKeyShape, ResealedShape, SecretsShape},
-    app::{SecretsWork, secrets_of_machine},
+    app::{SecretsWork, rotate_machine_key_here, secrets_of_machine},
     config::Environment,
 };
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 /// See and renew the keys that seal what is secret in the store.
 #[derive(Debug, Subcommand)]
@@ -17,6 +18,10 @@ pub enum Secrets {
     Rotate,
     /// Seal with the newest data key what is sealed with older ones, and drop those
     Reseal(Reseal),
+    /// Make a new machine.key, which alone opens the data keys from then on. No server may run. It
+    /// can be cut anywhere: the store opens by the machine.key that is there, and running it again
+    /// goes on
+    RotateMachineKey,
 }
 
 /// What to seal anew.
@@ -29,27 +34,28 @@ pub struct Reseal {
 
 /// Runs it: by the server, or on the store where none runs.
 pub async fn run(command: Secrets, global: &Global, env: &Environment) -> Result<(), CliError> {
+    let work = match command {
+        Secrets::Status => SecretsWork::Look,
+        Secrets::Rotate => SecretsWork::Rotate,
+        Secrets::Reseal(_) => SecretsWork::Reseal,
+        Secrets::RotateMachineKey => return rotate_machine_key(global, env).await,
+    };
     let named = global.server.is_some() || env.get("CERTCTL_SERVER_URL").is_some();
     let client = Client::patient(global, env)?;
     let bar = follow::spinner("asking the server", global.output);
-    let answered = match &command {
-        Secrets::Status => client
+    let answered = match work {
+        SecretsWork::Look => client
             .get("/secrets")
             .await
             .map(SecretsShape::into_resealed),
-        Secrets::Rotate => {
+        SecretsWork::Rotate => {
             let answer = client.post::<SecretsShape>("/secrets/rotate", &()).await;
             answer.map(SecretsShape::into_resealed)
         }
-        Secrets::Reseal(_) => client.post("/secrets/reseal", &()).await,
+        SecretsWork::Reseal => client.post("/secrets/reseal", &()).await,
     };
     let done: ResealedShape = match answered {
         Err(CliError::Unreachable(_)) if !named => {
-            let work = match command {
-                Secrets::Status => SecretsWork::Look,
-                Secrets::Rotate => SecretsWork::Rotate,
-                Secrets::Reseal(_) => SecretsWork::Reseal,
-            };
             let progress = |values: u64| bar.set_message(format!("{values} values sealed anew"));
             let config = settings(global, env)?;
             secrets_of_machine(&config, work, &progress).await?.into()
@@ -58,12 +64,12 @@ pub async fn run(command: Secrets, global: &Global, env: &Environment) -> Result
     };
     bar.finish_and_clear();
     if global.output == Output::Json {
-        return match command {
-            Secrets::Reseal(_) => output::json(&done),
+        return match work {
+            SecretsWork::Reseal => output::json(&done),
             _ => output::json(&SecretsShape { keys: done.keys }),
         };
     }
-    if matches!(command, Secrets::Reseal(_)) {
+    if work == SecretsWork::Reseal {
         let dropped = match done.dropped.as_slice() {
             [] => "no key was dropped".to_owned(),
             names => format!("dropped: {}", names.join(", ")),
@@ -72,6 +78,23 @@ pub async fn run(command: Secrets, global: &Global, env: &Environment) -> Result
     }
     table(&done.keys);
     Ok(())
+}
+
+async fn rotate_machine_key(global: &Global, env: &Environment) -> Result<(), CliError> {
+    global.on_this_machine("`certctl secrets rotate-machine-key`")?;
+    let file = rotate_machine_key_here(&settings(global, env)?).await?;
+    let file = file.display().to_string();
+    match global.output {
+        Output::Json => output::json(&json!({"written": file})),
+        Output::Table => {
+            output::line(&format!(
+                "{file} is new, and nothing else opens the store's secrets: keep a copy with your \
+                 backups, and copy it to each other server of the database before it starts. \
+                 Backups made before open by their recipients or passphrase."
+            ));
+            Ok(())
+        }
+    }
 }
 
 impl SecretsShape {

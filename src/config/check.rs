@@ -2,10 +2,11 @@
 
 use super::{
     SOCKET_NAME,
+    backup::{BackupConfig, S3Config, backup, s3},
     database::DatabaseConfig,
     environment::Environment,
-    fault::ConfigError,
-    schedule::{Schedule, interval, keep},
+    fault::{ConfigError, Fault},
+    schedule::interval,
     settings::{bytes, count, ip, origins, port, rate, switch, url_host},
 };
 use crate::{
@@ -84,47 +85,7 @@ impl Default for KeepConfig {
     }
 }
 
-/// Increments of a journal follow each other within this: the feed, by which they are made, forgets
-/// what is older than an hour.
-const LONGEST_JOURNAL: Duration = Duration::from_secs(900);
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// Backups that a server makes by itself.
-#[derive(Debug, Clone)]
-pub struct BackupConfig {
-    /// When.
-    pub schedule: Schedule,
-    /// Where they go.
-    pub sink: String,
-    /// How many are kept: of days, weeks and months.
-    pub keep: [usize; 3],
-    /// Recipients that can open them.
-    pub encrypt_to: Vec<String>,
-    /// The passphrase that opens them.
-    pub passphrase: Option<SecretString>,
-    /// What follows them within seconds.
-    pub journal: Option<JournalConfig>,
-}
-
-/// Increments that follow a server's backups.
-#[derive(Debug, Clone)]
-pub struct JournalConfig {
-    /// Where they go.
-    pub sink: String,
-    /// How often one is made.
-    pub every: Duration,
-}
-
-/// The way to S3, or to what speaks like it.
-#[derive(Debug, Clone)]
-pub struct S3Config {
-    /// The address of the service.
-    pub endpoint: String,
-    /// The region that requests are signed for.
-    pub region: String,
-    /// Key id and secret; without them requests are not signed.
-    pub keys: Option<(String, SecretString)>,
-}
 
 /// How often callers may call.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -205,11 +166,18 @@ pub struct Flags {
     pub socket: Option<PathBuf>,
 }
 
-/// Reads the settings of a server, and of logging.
+/// Reads the settings of a server, and of logging. What this takes, a start takes.
 ///
 /// # Errors
-/// All that is wrong with the settings given.
+/// All that is wrong with the settings given, by themselves and beside each other.
 pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfig), ConfigError> {
+    let mut faults = env.faults().to_vec();
+    let s3 = s3(env, &mut faults);
+    let backup = backup(env, &mut faults);
+    let keep = keep_config(env, &mut faults);
+    if !faults.is_empty() {
+        return Err(ConfigError(faults));
+    }
     let log = logging(env)?;
     // What is given was checked; the defaults are good.
     let host = ip(env.or_default("CERTCTL_SERVER_HOST")).unwrap_or(IpAddr::from([127, 0, 0, 1]));
@@ -240,9 +208,9 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .get("CERTCTL_TRUSTED_PROXIES")
             .and_then(|text| text.parse().ok())
             .unwrap_or_default(),
-        s3: s3(env)?,
-        backup: backup(env)?,
-        keep: keep_config(env)?,
+        s3,
+        backup,
+        keep,
         disk_reserve: bytes(env.or_default("CERTCTL_DISK_RESERVE")).unwrap_or_default(),
         migrations_via_hook: switch(env.or_default("CERTCTL_MIGRATIONS_VIA_HOOK"))
             .unwrap_or_default(),
@@ -250,92 +218,23 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
     Ok((config, log))
 }
 
-fn keep_config(env: &Environment) -> Result<KeepConfig, ConfigError> {
+fn keep_config(env: &Environment, faults: &mut Vec<Fault>) -> KeepConfig {
     // What is given was checked; the defaults are good.
     let of = |setting| interval(env.or_default(setting)).unwrap_or(DAY);
     // What is asked again within a day is answered as the first time.
-    let a_day = |setting| match of(setting) {
-        time if time >= DAY => Ok(time),
-        _ => Err(ConfigError::of(
-            setting,
-            "a day at least is expected, e.g. 30d",
-        )),
+    let mut a_day = |setting| {
+        let time = of(setting);
+        if time < DAY {
+            faults.push(env.at_fault(setting, "a day at least is expected, e.g. 30d"));
+        }
+        time
     };
-    Ok(KeepConfig {
-        jobs: a_day("CERTCTL_KEEP_JOBS")?,
-        orders: a_day("CERTCTL_KEEP_ORDERS")?,
+    KeepConfig {
+        jobs: a_day("CERTCTL_KEEP_JOBS"),
+        orders: a_day("CERTCTL_KEEP_ORDERS"),
         sessions: of("CERTCTL_KEEP_SESSIONS"),
         join_tokens: of("CERTCTL_KEEP_JOIN_TOKENS"),
-    })
-}
-
-fn backup(env: &Environment) -> Result<Option<BackupConfig>, ConfigError> {
-    let journal = env.get("CERTCTL_BACKUP_JOURNAL_SINK");
-    let Some(schedule) = env.get("CERTCTL_BACKUP_SCHEDULE") else {
-        if journal.is_some() {
-            let why = "increments follow backups: it goes with CERTCTL_BACKUP_SCHEDULE";
-            return Err(ConfigError::of("CERTCTL_BACKUP_JOURNAL_SINK", why));
-        }
-        return Ok(None);
-    };
-    let of = |setting: &'static str| move |e: String| ConfigError::of(setting, e);
-    let schedule = schedule.parse().map_err(of("CERTCTL_BACKUP_SCHEDULE"))?;
-    let sink = env.get("CERTCTL_BACKUP_SINK").map(ToOwned::to_owned);
-    let sink = sink.ok_or_else(|| {
-        let why = "it goes with CERTCTL_BACKUP_SCHEDULE: say where backups go";
-        ConfigError::of("CERTCTL_BACKUP_SINK", why)
-    })?;
-    let encrypt_to = env.get("CERTCTL_BACKUP_ENCRYPT_TO").unwrap_or_default();
-    let encrypt_to: Vec<String> = origins(encrypt_to);
-    let passphrase = env.get("CERTCTL_BACKUP_PASSPHRASE");
-    if encrypt_to.is_empty() == passphrase.is_none() {
-        let why = "backups hold every secret: either this or CERTCTL_BACKUP_PASSPHRASE says who \
-                   can open them";
-        return Err(ConfigError::of("CERTCTL_BACKUP_ENCRYPT_TO", why));
     }
-    // What is given was checked; the default is good.
-    let every = interval(env.or_default("CERTCTL_BACKUP_JOURNAL_EVERY"));
-    let every = every.unwrap_or(Duration::from_secs(5));
-    if every > LONGEST_JOURNAL {
-        let why = "15m at most: the store remembers for an hour what changed";
-        return Err(ConfigError::of("CERTCTL_BACKUP_JOURNAL_EVERY", why));
-    }
-    Ok(Some(BackupConfig {
-        schedule,
-        sink,
-        keep: keep(env.or_default("CERTCTL_BACKUP_KEEP")).map_err(of("CERTCTL_BACKUP_KEEP"))?,
-        encrypt_to,
-        passphrase: passphrase.map(|text| text.to_owned().into()),
-        journal: journal.map(|sink| JournalConfig {
-            sink: sink.to_owned(),
-            every,
-        }),
-    }))
-}
-
-/// The way to backups in S3, where one is configured.
-///
-/// # Errors
-/// When only one half of a pair of keys is there.
-pub fn s3(env: &Environment) -> Result<Option<S3Config>, ConfigError> {
-    let (id, secret) = (
-        "CERTCTL_BACKUP_S3_ACCESS_KEY",
-        "CERTCTL_BACKUP_S3_SECRET_KEY",
-    );
-    let keys = match (env.get(id), env.get(secret)) {
-        (Some(id), Some(secret)) => Some((id.to_owned(), secret.to_owned().into())),
-        (None, None) => None,
-        (Some(_), None) => return Err(ConfigError::of(secret, format!("it goes with {id}"))),
-        (None, Some(_)) => return Err(ConfigError::of(id, format!("it goes with {secret}"))),
-    };
-    let Some(endpoint) = env.get("CERTCTL_BACKUP_S3_ENDPOINT") else {
-        return Ok(None);
-    };
-    Ok(Some(S3Config {
-        endpoint: endpoint.trim_end_matches('/').to_owned(),
-        region: env.or_default("CERTCTL_BACKUP_S3_REGION").to_owned(),
-        keys,
-    }))
 }
 
 fn database(env: &Environment) -> Option<DatabaseConfig> {

@@ -103,6 +103,12 @@ fn read(url: &str, faults: &mut Vec<String>) -> Option<DatabaseConfig> {
         Some((user, password)) => (user, Some(password)),
         None => (login, None),
     };
+    let bare = |text: &str| text.contains('@');
+    if bare(login) || bare(name) || bare(query) {
+        faults.push(
+            "an @ in user, password, database's name or a parameter is written %40".to_owned(),
+        );
+    }
     let mut decoded = |what: &str, text: &str| match percent_decode_str(text).decode_utf8() {
         Ok(text) if !text.contains('\0') => text.into_owned(),
         _ => {

@@ -165,6 +165,29 @@ impl Environment {
         self.given.len()
     }
 
+    /// What is wrong with values by themselves.
+    pub(super) fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// A fault of a setting, where its value stands.
+    pub(super) fn at_fault(&self, name: &str, message: impl Into<String>) -> Fault {
+        let (setting, file) = match self.given.get(name).map(|given| &given.source) {
+            Some(Source::Flag(flag)) => ((*flag).to_owned(), None),
+            Some(Source::File(path)) => (
+                setting(name).map(Setting::file_key).unwrap_or_default(),
+                Some(path),
+            ),
+            Some(Source::SecretFile(path)) => (name.to_owned(), Some(path)),
+            Some(Source::Variable | Source::Default) | None => (name.to_owned(), None),
+        };
+        Fault {
+            setting,
+            file: file.map(|path| path.display().to_string()),
+            message: message.into(),
+        }
+    }
+
     /// Refuses what is wrong, all of it.
     ///
     /// # Errors
@@ -289,13 +312,7 @@ impl Environment {
             return;
         };
         if let Err(message) = setting.check(&given.text) {
-            let (name, file) = match &given.source {
-                Source::Flag(flag) => ((*flag).to_owned(), None),
-                Source::File(path) => (setting.file_key(), Some(path.clone())),
-                Source::SecretFile(path) => (setting.name.to_owned(), Some(path.clone())),
-                Source::Variable | Source::Default => (setting.name.to_owned(), None),
-            };
-            self.fault(&name, file.as_deref(), message);
+            self.faults.push(self.at_fault(setting.name, message));
         }
     }
 

@@ -4,6 +4,7 @@
 //! value is checked by its kind wherever it comes from, and whatever is wrong is reported whole,
 //! before anything starts.
 
+mod backup;
 mod check;
 mod database;
 mod environment;
@@ -12,10 +13,12 @@ mod file;
 mod page;
 mod schedule;
 mod settings;
+mod sink;
 
+pub use backup::{BackupConfig, JournalConfig, OpenedBy, S3Config};
 pub use check::{
-    BackupConfig, Flags, JournalConfig, KeepConfig, KeyList, KeySource, LogConfig, Rates, ReadKeys,
-    S3Config, ServerConfig, data_dir, logging, public_host, s3, server,
+    Flags, KeepConfig, KeyList, KeySource, LogConfig, Rates, ReadKeys, ServerConfig, data_dir,
+    logging, public_host, server,
 };
 pub use database::{Binding, DatabaseConfig, DatabaseHost, SslMode};
 pub use environment::{Environment, Reader, Shown, Source, secret_text};
@@ -24,6 +27,7 @@ pub use file::DEFAULT_FILE;
 pub use page::page;
 pub use schedule::Schedule;
 pub use settings::{Kind, SETTINGS, Setting, setting, url_host};
+pub use sink::Sink;
 
 /// The socket's name in the data directory.
 pub const SOCKET_NAME: &str = "certctl.sock";

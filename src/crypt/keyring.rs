@@ -279,6 +279,27 @@ impl KeyRing {
         Ok(doc)
     }
 
+    /// The ring as it is stored, which this machine key opens, so that nothing else does: its data
+    /// keys are the same, under a new ring key.
+    ///
+    /// # Errors
+    /// When the key does not open it.
+    pub fn alone(doc: &RingDoc, opens: &MachineKey, rng: &dyn Rng) -> Result<RingDoc, RingError> {
+        let ring = Self::open_ring(doc, opens)?;
+        let mut ring_key = Zeroizing::new([0; 32]);
+        rng.fill(&mut *ring_key);
+        let keys = ring.0.by_name.iter().map(|(name, key)| {
+            let sealed = seal_under(&ring_key, RING, ring_place(name), &**key, rng);
+            (name.clone(), sealed)
+        });
+        let wrapped = seal_under(&opens.0, MACHINE, ring_place(RING), &*ring_key, rng);
+        Ok(RingDoc {
+            keys: keys.collect(),
+            slots: vec![Slot::Machine { wrapped }],
+            ..doc.clone()
+        })
+    }
+
     /// Seals a value for its place.
     pub fn seal(&self, place: Place<'_>, plain: &[u8], rng: &dyn Rng) -> Sealed {
         let name = &self.0.writes;

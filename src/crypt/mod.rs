@@ -3,12 +3,14 @@
 mod import;
 mod key;
 mod keyring;
+mod recipient;
 mod rsa;
 pub mod secret;
 
 pub use import::InvalidImport;
 pub use key::{Crypto, InvalidPrivateKey, PrivateKey, RingCrypto};
 pub use keyring::{KeyRing, MachineKey, Place, RingDoc, RingError, Sealed};
+pub use recipient::{InvalidRecipient, Recipient};
 
 use ring::rand::{SecureRandom, SystemRandom};
 

@@ -257,6 +257,7 @@ async fn due<T: Document, F>(
     loop {
         let page = match app.store.page::<T>(scan(index, app.now(), after)).await {
             Ok(page) => page,
+            Err(e) if e.is_away() => return,
             Err(e) => {
                 tracing::error!(loop_name = name, error = %e, "cannot look for work");
                 return;
@@ -356,6 +357,8 @@ async fn turn(
     app.metrics.looked(name, began.elapsed(), well);
     match outcome {
         Ok(Ok(())) => {}
+        // The store tells of it, once for all loops.
+        Ok(Err(AppError::Away)) => {}
         Ok(Err(e @ AppError::NotLeading)) => tracing::info!(loop_name = name, "{e}"),
         Ok(Err(e)) => tracing::error!(loop_name = name, error = %e, "left for later"),
         Err(_) => tracing::error!(loop_name = name, "a fault of the program"),

@@ -159,10 +159,17 @@ impl Store {
         let outcome = self
             .commit_as_known(batch, |known| known.may_write() && !known.is_behind())
             .await;
+        // Told of here, once: whoever commits again and again need not.
         match &outcome {
-            Ok(_) => self.refusing.store(false, Ordering::Relaxed),
-            Err(e) if e.is_away() || matches!(e, CommitError::Unknown) => {
-                self.refusing.store(true, Ordering::Relaxed);
+            Ok(_) => {
+                if self.refusing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the store takes commits again");
+                }
+            }
+            Err(error) if error.is_away() || matches!(error, CommitError::Unknown) => {
+                if !self.refusing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "the store takes no commits");
+                }
             }
             Err(_) => {}
         }

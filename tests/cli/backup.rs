@@ -98,7 +98,7 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     assert_eq!(listed["data"][0]["proven_by_restore"], true, "{listed}");
 
     // A running store is left alone.
-    let refused = home.run(&format!("restore {place} --yes")).bad(1);
+    let refused = home.run(&format!("restore {place} --yes")).bad(75);
     assert!(refused.contains("a server runs on"), "{refused}");
     running.signal(Signal::SIGTERM);
     running.end();

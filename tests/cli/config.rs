@@ -234,3 +234,84 @@ fn the_keys_are_those_of_the_table() {
     ];
     assert_eq!(secrets, expected);
 }
+
+/// What the check lets pass a start takes, and both say the same of the rest.
+#[test]
+fn a_start_and_the_check_refuse_the_same_settings() {
+    const TO: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    let home = Home::new();
+    let empty = home.beside("empty");
+    fs::write(&empty, "\n").unwrap();
+    let empty = empty.to_str().unwrap();
+    let daily = ("CERTCTL_BACKUP_SCHEDULE", "02:30");
+    let there = ("CERTCTL_BACKUP_SINK", "dir:/var/backups");
+    let to = ("CERTCTL_BACKUP_ENCRYPT_TO", TO);
+    for (settings, says) in [
+        (
+            &[daily][..],
+            &[
+                "CERTCTL_BACKUP_SINK: it goes with",
+                "CERTCTL_BACKUP_ENCRYPT_TO: backups hold",
+            ][..],
+        ),
+        (
+            &[daily, to, ("CERTCTL_BACKUP_SINK", "backups")],
+            &["CERTCTL_BACKUP_SINK: a sink is dir:PATH"],
+        ),
+        (
+            &[daily, to, ("CERTCTL_BACKUP_SINK", "dir:backups")],
+            &["an absolute path"],
+        ),
+        (
+            &[daily, to, ("CERTCTL_BACKUP_SINK", "s3://b/p")],
+            &["CERTCTL_BACKUP_S3_ENDPOINT: it goes with CERTCTL_BACKUP_SINK"],
+        ),
+        (
+            &[daily, there, ("CERTCTL_BACKUP_ENCRYPT_TO", "ada")],
+            &["CERTCTL_BACKUP_ENCRYPT_TO: that is no recipient"],
+        ),
+        (
+            &[daily, there, ("CERTCTL_BACKUP_PASSPHRASE_FILE", empty)],
+            &["is empty: write the passphrase"],
+        ),
+        (
+            &[daily, there, to, ("CERTCTL_BACKUP_PASSPHRASE", "hush")],
+            &["leave one of them out"],
+        ),
+        (
+            &[("CERTCTL_BACKUP_JOURNAL_SINK", "dir:/j")],
+            &["CERTCTL_BACKUP_JOURNAL_SINK: increments follow"],
+        ),
+        (
+            &[("CERTCTL_BACKUP_S3_ACCESS_KEY", "k")],
+            &["CERTCTL_BACKUP_S3_SECRET_KEY: it goes with"],
+        ),
+        (
+            &[
+                ("CERTCTL_KEEP_JOBS", "2h"),
+                ("CERTCTL_KEEP_ORDERS", "1h"),
+                ("CERTCTL_SERVER_PORT", "0"),
+            ],
+            &[
+                "CERTCTL_KEEP_JOBS: a day",
+                "CERTCTL_KEEP_ORDERS: a day",
+                "CERTCTL_SERVER_PORT: ",
+            ],
+        ),
+    ] {
+        let refused = |line: &str| {
+            let mut command = home.command(line);
+            let ended = run(command.envs(settings.iter().copied()));
+            assert_eq!(ended.status.code(), Some(78), "{settings:?}: {ended:?}");
+            ended.stderr
+        };
+        let said = refused("config check");
+        assert_eq!(refused("server"), said);
+        for part in says {
+            assert!(said.contains(part), "{part:?} in {said}");
+        }
+    }
+    assert!(!home.data().exists());
+    let mut good = home.command("config check");
+    run(good.envs([daily, there, to])).good();
+}

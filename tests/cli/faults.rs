@@ -34,6 +34,7 @@ fn a_taken_control_port_is_named() {
         for part in ["port 8443", "in use", "choose another port"] {
             assert!(fault.contains(part), "{part:?} in {fault}");
         }
+        assert!(!home.path("certctl.redb").exists(), "a store was made");
     }
 }
 
@@ -83,16 +84,16 @@ fn a_directory_serves_one_process_at_a_time() {
     let other = Home::new();
     let line = format!("server --listen {}", other.control());
     let second = run(home.command(&line).env("CERTCTL_LOG_LEVEL", "error"));
-    let fault = second.bad(74);
+    let fault = second.bad(75);
     for part in ["another certctl runs on", "stop it", "--data-dir"] {
         assert!(fault.contains(part), "{part:?} in {fault}");
     }
-    home.quickstart_to_its_end().bad(74);
+    home.quickstart_to_its_end().bad(75);
     // Also as an agent alone.
     let state = home.path("agent");
     let agent = run(certctl(["agent", "--state-dir", state.to_str().unwrap()])
         .env("CERTCTL_LOG_LEVEL", "error"));
-    let fault = agent.bad(74);
+    let fault = agent.bad(75);
     assert!(fault.contains("another agent runs on"), "{fault}");
     home.json("certs list");
     running.signal(Signal::SIGTERM);
@@ -180,7 +181,19 @@ fn what_a_server_left_beside_its_store_does_not_make_an_empty_one() {
     let kept = home.path("kept");
     fs::rename(&store, &kept).unwrap();
     let fault = home.quickstart_to_its_end().bad(74);
-    assert!(fault.contains("put certctl.redb back"), "{fault}");
+    assert!(
+        fault.contains("`certctl restore BACKUP` puts a store there"),
+        "{fault}"
+    );
+    // Nor the machine key alone, whose CAs would be missed: nobody would see that they are others.
+    let tls = home.path("tls");
+    fs::rename(&tls, home.path("kept-tls")).unwrap();
+    for _ in 0..2 {
+        let fault = home.quickstart_to_its_end().bad(74);
+        assert!(fault.contains("To begin anew"), "{fault}");
+        assert!(!store.exists());
+    }
+    fs::rename(home.path("kept-tls"), &tls).unwrap();
     fs::rename(&kept, &store).unwrap();
     home.quickstart_to_its_end().good();
 }

@@ -124,6 +124,7 @@ fn each_exit_code_is_met() {
         (&format!("certs list --socket {file}.sock"), 69),
         (&format!("backup list --sink dir:{file}"), 73),
         (&format!("man --dir {file}"), 74),
+        ("compact", 75),
         (&format!("certs list --config {file}"), 78),
     ] {
         let said = home.run(line);

@@ -42,7 +42,7 @@ fn a_store_is_made_ready_without_any_other_setting_and_no_port_is_bound() {
     assert!(nowhere.contains("there is no way to 0"), "{nowhere}");
 
     let server = home.server();
-    let in_use = home.run("migrate status").bad(74);
+    let in_use = home.run("migrate status").bad(75);
     assert!(in_use.contains("another certctl runs"), "{in_use}");
     drop(server);
 }

@@ -244,7 +244,7 @@ async fn a_restore_replaces_a_databases_store_at_once_and_keeps_the_old_one() {
 
     // Not beside a server, nor beside anybody else's session of it.
     let line = format!("restore {} --yes", place.display());
-    let refused = there.run(&line).bad(1);
+    let refused = there.run(&line).bad(75);
     assert!(refused.contains("servers or commands have"), "{refused}");
     stop(server);
     assert_eq!(there.schemas(), ["certctl", "certctl_store"]);

@@ -149,7 +149,7 @@ async fn an_older_version_undoes_what_it_has_never_heard_of() {
             json!({"id": "own-bob", "name": "Bob", "email": "bob@example.com"}),
         )
         .await;
-    let in_use = home.run("migrate down --to 1").bad(74);
+    let in_use = home.run("migrate down --to 1").bad(75);
     assert!(in_use.contains("another certctl runs"), "{in_use}");
     stopped(server).good_with_log();
 

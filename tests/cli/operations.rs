@@ -330,7 +330,7 @@ async fn a_store_is_compacted_and_can_be_cut_there() {
         let team = json!({"id": format!("t{n}"), "name": format!("t{n}"), "description": text});
         home.api().post("/teams", team).await;
     }
-    let refused = home.run("compact").bad(1);
+    let refused = home.run("compact").bad(75);
     assert!(refused.contains("a server runs on"), "{refused}");
     server.signal(Signal::SIGTERM);
     server.end();
@@ -402,4 +402,92 @@ fn the_commands_of_the_page_about_operations_work() {
     for line in stopped {
         home.run(line).good();
     }
+}
+
+/// Whatever opens the store ends alike, and says it once.
+#[test]
+fn commands_say_alike_that_the_database_is_away() {
+    let home = Home::new();
+    home.quickstart_to_its_end().good();
+    let sink = home.beside("sink");
+    fs::create_dir(&sink).unwrap();
+    let create = format!("backup create --sink dir:{} --without-keys", sink.display());
+    home.run(&create).good();
+    let mut made = fs::read_dir(&sink).unwrap();
+    let backup = made.next().unwrap().unwrap().path();
+    let password = home.beside("password");
+    fs::write(&password, "new").unwrap();
+    let away = |line: &str| {
+        let mut command = home.command(line);
+        command.env(
+            "CERTCTL_DATABASE_URL",
+            "postgres://app:old@127.0.0.1:1/certctl",
+        );
+        run(&mut command)
+    };
+    for line in [
+        "migrate status",
+        "migrate plan",
+        "migrate verify",
+        "migrate down --to 1",
+        "compact",
+        "secrets status",
+        "secrets rotate",
+        "secrets reseal --all",
+        "db ping",
+        &format!("db rotate-password --password-file {}", password.display()),
+        &create,
+        &format!("restore {} --yes", backup.display()),
+    ] {
+        let said = away(line).bad(69);
+        assert!(said.contains("127.0.0.1 port 1"), "{line}: {said}");
+    }
+    let looked = away("doctor --output json");
+    assert_eq!(looked.status.code(), Some(4), "{looked:?}");
+    let ill: Value = serde_json::from_str(&looked.stdout).unwrap();
+    let findings = ill["findings"].as_array().unwrap().iter();
+    let errors: Vec<_> = findings.filter(|f| f["severity"] == "error").collect();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert_eq!(errors[0]["check"], "database");
+}
+
+#[test]
+fn what_works_on_the_store_of_this_machine_takes_no_server() {
+    let home = Home::new();
+    for line in [
+        "compact",
+        "migrate status",
+        "rollback --to 1",
+        "db ping",
+        "restore x --yes",
+    ] {
+        let refused = home
+            .run(&format!("{line} --server https://other:8443"))
+            .bad(2);
+        assert!(
+            refused.contains("https://other:8443: run it there"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn the_machine_key_is_made_anew_while_no_server_runs() {
+    let home = Home::new();
+    let server = home.server();
+    let key = || fs::read_to_string(home.path("machine.key")).unwrap();
+    let old = key();
+    home.run("secrets rotate-machine-key").bad(75);
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let mut given = home.command("secrets rotate-machine-key");
+    let given = run(given.env("CERTCTL_MACHINE_KEY", old.trim())).bad(78);
+    assert!(given.contains("write the key into machine.key"), "{given}");
+    assert_eq!(key(), old);
+    let said = home.run("secrets rotate-machine-key").good();
+    assert!(said.contains("machine.key is new"), "{said}");
+    assert_ne!(key(), old);
+    let server = home.server();
+    server.signal(Signal::SIGTERM);
+    server.end().good_with_log();
 }

@@ -160,7 +160,17 @@ async fn each_fault_of_a_database_is_said_and_ends_by_itself() {
         ended.unwrap();
     }
     server.signal(Signal::SIGTERM);
-    assert_eq!(server.end().status.code(), Some(0));
+    let ended = server.end();
+    assert_eq!(ended.status.code(), Some(0));
+    // Each outage is told of once, and not by each loop at each look.
+    let log = ended.stderr.lines().filter(|line| line.contains("ERROR"));
+    let (loops, others): (Vec<_>, Vec<_>) = log.partition(|line| line.contains("loop_name"));
+    assert!(loops.len() < 10, "{loops:#?}");
+    assert!(
+        others
+            .iter()
+            .any(|line| line.contains("the database is away"))
+    );
     let there: BTreeSet<String> = {
         let found = database.sql("SELECT id FROM certctl.teams");
         found.lines().map(str::to_owned).collect()

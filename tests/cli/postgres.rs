@@ -241,6 +241,8 @@ fn wrong_addresses_are_told_whole() {
             ],
         ),
         ("postgres://u:hush/d@h/d", &["no number"]),
+        ("postgres://u:h@sh/d@h/d", &["an @", "%40"]),
+        ("postgres://u:h@sh@h/d", &["an @", "%40"]),
         (
             "postgres://u:ab?hush3cret@h/d",
             &["neither sslmode nor sslrootcert", "%3F"],

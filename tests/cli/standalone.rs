@@ -212,7 +212,7 @@ async fn an_enrolment_that_cannot_be_is_told_in_one_line() {
     let said = run(&mut home.enrol(&token, &[])).good_with_log();
     let _agent = home.agent_process();
     let second = run(home.host("").env("CERTCTL_LOG_LEVEL", "error"));
-    let fault = second.bad(74);
+    let fault = second.bad(75);
     assert!(fault.contains("another agent runs on"), "{fault}");
 
     // It is used up now, and the name is taken.

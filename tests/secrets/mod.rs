@@ -1,5 +1,7 @@
 //! The keys that seal secrets: made anew, also under other servers, and cut anywhere.
 
+mod machine_key;
+
 use crate::support::{Call, TestApp};
 use certctl::{access::Role, api, store::RingRow};
 use serde_json::{Value, json};

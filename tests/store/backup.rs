@@ -176,7 +176,7 @@ fn only_its_keys_open_a_backup() {
         ));
         assert!(matches!(verify(b"", &keys()), Err(BackupError::NoBackup)));
         assert!(Keys::default().identities("# nothing").is_err());
-        use certctl::store::backup::Recipient;
+        use certctl::crypt::Recipient;
         let secret = age::x25519::Identity::generate().to_string();
         let secret = age::secrecy::ExposeSecret::expose_secret(&secret);
         for (text, said) in [

@@ -2,18 +2,17 @@
 
 use super::{
     BackupFailure,
-    sink::{Sink, Stored, Ways},
+    sink::{Stored, Ways},
 };
 use crate::{
     app::VERSION,
     clock::Clock,
-    config::BackupConfig,
-    crypt::MachineKey,
+    config::{BackupConfig, OpenedBy, Sink},
+    crypt::{MachineKey, Recipient},
     store::{
         Store,
         backup::{
-            BackupError, Header, Hidden, Keys, Lock, Progress, Reader, Recipient, Since, Writer,
-            capture,
+            BackupError, Header, Hidden, Keys, Lock, Progress, Reader, Since, Writer, capture,
         },
     },
     sys::Pending,
@@ -67,13 +66,13 @@ pub fn keys_of(machine: &MachineKey) -> Keys {
 
 impl Locking {
     /// As configured.
-    pub(in crate::app) fn configured(config: &BackupConfig) -> Result<Self, BackupError> {
-        if let Some(text) = &config.passphrase {
-            let passphrase = text.expose_secret().to_owned();
-            return Ok(Self::Passphrase(Zeroizing::new(passphrase)));
+    pub(in crate::app) fn configured(config: &BackupConfig) -> Self {
+        match &config.opened_by {
+            OpenedBy::Passphrase(text) => {
+                Self::Passphrase(Zeroizing::new(text.expose_secret().to_owned()))
+            }
+            OpenedBy::Recipients(recipients) => Self::Recipients(recipients.clone()),
         }
-        let recipients = config.encrypt_to.iter().map(|text| text.parse());
-        Ok(Self::Recipients(recipients.collect::<Result<_, _>>()?))
     }
 
     /// For whom is to open it, and whoever makes it.
@@ -115,9 +114,9 @@ pub async fn create(
 ) -> Result<Stored, BackupFailure> {
     let now = source.clock.now();
     let state = source.store.snapshot(Instant::now() + LONGEST).await;
-    let state = state.map_err(BackupFailure::capture)?;
+    let state = state.map_err(|e| BackupFailure::of_capture(e.into()))?;
     let header = Header::of(&*state, now, VERSION).await;
-    let mut header = header.map_err(BackupFailure::capture)?;
+    let mut header = header.map_err(BackupFailure::of_capture)?;
     if since.is_some_and(|since| since.seq > header.seq) {
         return Err(BackupFailure::Refused(format!(
             "the store is at {}, which is before what the increment is to follow",
@@ -148,8 +147,7 @@ pub async fn create(
     let (metered, ending) = captured.await.map_err(|e| match e {
         // What is read is the store's; only what is written is a file.
         BackupError::Io(e) => sink.not_written(source.ways, &e, written.load(Ordering::Relaxed)),
-        BackupError::NoSequel(why) => BackupFailure::Gap(why),
-        e => BackupFailure::capture(e),
+        e => BackupFailure::of_capture(e),
     })?;
     let mut pending = metered.pending;
     drop(state);

@@ -152,11 +152,12 @@ impl Machine {
             )));
         };
         let engine = found_engine(&self.config).await.map_err(|e| match e {
-            StartError::InUse(_) => BackupFailure::Refused(format!(
+            StartError::InUse(_) => BackupFailure::Running(format!(
                 "a server runs on {} and does not answer on its socket: name the socket by \
                  --socket, or stop it",
                 dir.display()
             )),
+            e if e.is_away() => BackupFailure::Away(e.to_string()),
             e => BackupFailure::Capture(e.to_string()),
         })?;
         let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
@@ -174,14 +175,7 @@ impl Machine {
     /// When a step of it fails.
     pub async fn create_of(&self, store: &Store) -> Result<Place, BackupFailure> {
         let (sink, locking) = match &self.config.backup {
-            Some(config) => {
-                let sink = config.sink.parse().map_err(BackupFailure::Refused)?;
-                let locking = Locking::configured(config);
-                (
-                    sink,
-                    locking.map_err(|e| BackupFailure::Refused(e.to_string()))?,
-                )
-            }
+            Some(config) => (config.sink.clone(), Locking::configured(config)),
             None => {
                 let dir = self.config.data_dir.join(BEFORE_MIGRATIONS);
                 (Sink::Dir(dir), Locking::WithoutKeys)
@@ -260,9 +254,8 @@ impl Machine {
     async fn base_of(&self, place: &Place, end: &Stored) -> Result<Place, BackupFailure> {
         let mut sinks = vec![place.sink.clone()];
         if let Some(config) = &self.config.backup {
-            let sink: Sink = config.sink.parse().map_err(BackupFailure::Refused)?;
-            if !sinks.contains(&sink) {
-                sinks.push(sink);
+            if !sinks.contains(&config.sink) {
+                sinks.push(config.sink.clone());
             }
         }
         for sink in &sinks {

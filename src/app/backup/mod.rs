@@ -19,9 +19,13 @@ pub use prove::{Bench, Bundle, Proof, prove, verify};
 pub use restore::{Restore, Restored, restore};
 pub use s3::S3Access;
 pub(super) use scratch::remove_left;
-pub use sink::{Proven, Sink, Stored, Ways};
+pub use sink::{Proven, Stored, Ways};
 
-pub use crate::store::backup::{Keys, Progress, Recipient, Since};
+pub use crate::{
+    config::Sink,
+    crypt::Recipient,
+    store::backup::{Keys, Progress, Since},
+};
 
 use crate::{
     app::{StartError, birth::KeyPlace},
@@ -65,6 +69,12 @@ pub enum BackupFailure {
     /// Something does not allow it.
     #[error("{0}")]
     Refused(String),
+    /// A server that runs stands in the way.
+    #[error("{0}")]
+    Running(String),
+    /// The database is not to be reached.
+    #[error("{0}")]
+    Away(String),
     /// A file.
     #[error(transparent)]
     File(#[from] FileError),
@@ -90,13 +100,23 @@ impl BackupFailure {
         }
     }
 
+    /// Of what was not captured.
+    fn of_capture(e: BackupError) -> Self {
+        match e {
+            BackupError::NoSequel(why) => Self::Gap(why),
+            BackupError::Engine(e) if e.is_away() => Self::Away(e.to_string()),
+            BackupError::Store(e) if e.is_away() => Self::Away(e.to_string()),
+            e => Self::capture(e),
+        }
+    }
+
     /// The step that failed, as a word.
     pub fn step(&self) -> &'static str {
         match self {
-            Self::Capture(_) | Self::Gap(_) => "capture",
+            Self::Capture(_) | Self::Gap(_) | Self::Away(_) => "capture",
             Self::Verify { .. } => "verify",
             Self::Sink { .. } => "upload",
-            Self::Refused(_) => "refused",
+            Self::Refused(_) | Self::Running(_) => "refused",
             Self::File(_) | Self::Storage { .. } => "file",
         }
     }
@@ -114,6 +134,8 @@ enum Unproven {
     Bad(String),
     /// What it is read from or the scratch store is written to fails, which says nothing of it.
     Unread(String),
+    /// The database that it is restored into went away.
+    Away(String),
 }
 
 impl Unproven {
@@ -122,6 +144,7 @@ impl Unproven {
         match self {
             Self::Bad(reason) => BackupFailure::Verify { name, reason },
             Self::Unread(reason) => BackupFailure::Storage { name, reason },
+            Self::Away(why) => BackupFailure::Away(why),
         }
     }
 
@@ -140,6 +163,9 @@ fn is_of_content(e: &EngineError) -> bool {
 
 impl From<EngineError> for Unproven {
     fn from(e: EngineError) -> Self {
+        if e.is_away() {
+            return Self::Away(e.to_string());
+        }
         Self::told(is_of_content(&e), &e)
     }
 }

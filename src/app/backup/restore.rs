@@ -186,13 +186,14 @@ pub(super) async fn restore_database(
 }
 
 fn refused(e: EngineError) -> BackupFailure {
-    BackupFailure::Refused(match e {
-        EngineError::InUse(store) => format!(
+    match e {
+        EngineError::InUse(store) => BackupFailure::Running(format!(
             "servers or commands have the store {store} open, or one was started meanwhile: stop \
              them all first"
-        ),
-        e => e.to_string(),
-    })
+        )),
+        e if e.is_away() => BackupFailure::Away(e.to_string()),
+        e => BackupFailure::Refused(e.to_string()),
+    }
 }
 
 /// A store that was made and is closed.
@@ -257,7 +258,7 @@ async fn old(bench: Bench<'_>, into: &Path) -> Result<(Old, Option<Redb>), Backu
     }
     match Redb::open(&path) {
         Ok(engine) => Ok((Old::of(&engine).await, Some(engine))),
-        Err(EngineError::InUse(_)) => Err(BackupFailure::Refused(format!(
+        Err(EngineError::InUse(_)) => Err(BackupFailure::Running(format!(
             "a server runs on {}: stop it first, or restore into another directory (--into)",
             into.display()
         ))),

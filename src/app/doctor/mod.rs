@@ -19,6 +19,7 @@ use super::backup::{S3Access, Ways};
 use crate::{
     clock::Time,
     config::ServerConfig,
+    domain::Grade,
     store::{Store, StoreError},
     sys::{Files, Rooms},
 };
@@ -70,44 +71,60 @@ async fn within(
     reading: Reading<'_>,
     findings: &mut Vec<Finding>,
 ) {
-    let mut all = Vec::new();
-    all.extend(guarded("schema", stored::schema(store)).await);
-    if ground.thorough {
-        all.extend(guarded("storage", stored::rows(store, reading)).await);
-        all.extend(guarded("audit", stored::audit_log(store)).await);
+    let looked = checks(ground, store, reading, findings).await;
+    let said = |f: &Finding| f.check == "database" && f.grade == Grade::Error;
+    if let Err(away) = looked
+        && !findings.iter().any(said)
+    {
+        findings.push(Finding::error(
+            "storage",
+            "",
+            format!("it could not be looked at: {away}"),
+            "once the database answers (`certctl db ping`), look again",
+        ));
     }
-    all.extend(guarded("clock", stored::newest_event(ground, store)).await);
-    all.extend(guarded("key ring", secrets::ring(ground, store)).await);
-    all.extend(guarded("tls", outside::trust(ground, store)).await);
-    all.extend(guarded("agents", fleet::agents(ground, store)).await);
-    all.extend(guarded("schedule", fleet::schedule(ground, store, reading)).await);
-    all.extend(guarded("jobs", fleet::jobs(ground, store)).await);
-    all.extend(guarded("fence", fleet::fence(store)).await);
-    all.extend(guarded("backups", outside::backups(ground, store)).await);
-    findings.extend(all);
+}
+
+/// All checks of a store, until it is found to be away.
+async fn checks(
+    ground: &Ground<'_>,
+    store: &Store,
+    reading: Reading<'_>,
+    all: &mut Vec<Finding>,
+) -> Result<(), StoreError> {
+    all.extend(guarded("schema", stored::schema(store)).await?);
+    if ground.thorough {
+        all.extend(guarded("storage", stored::rows(store, reading)).await?);
+        all.extend(guarded("audit", stored::audit_log(store)).await?);
+    }
+    all.extend(guarded("clock", stored::newest_event(ground, store)).await?);
+    all.extend(guarded("key ring", secrets::ring(ground, store)).await?);
+    all.extend(guarded("tls", outside::trust(ground, store)).await?);
+    all.extend(guarded("agents", fleet::agents(ground, store)).await?);
+    all.extend(guarded("schedule", fleet::schedule(ground, store, reading)).await?);
+    all.extend(guarded("jobs", fleet::jobs(ground, store)).await?);
+    all.extend(guarded("fence", fleet::fence(store)).await?);
+    all.extend(guarded("backups", outside::backups(ground, store)).await?);
+    Ok(())
 }
 
 /// What a check finds; of one that fails, or meets what the storage engine cannot bear, that.
-async fn guarded(check: &'static str, look: impl Future<Output = Found>) -> Vec<Finding> {
+///
+/// # Errors
+/// When the store is away.
+async fn guarded(check: &'static str, look: impl Future<Output = Found>) -> Found {
     let why = match AssertUnwindSafe(look).catch_unwind().await {
-        Ok(Ok(found)) => return found,
-        Ok(Err(e)) if e.is_away() => {
-            return vec![Finding::error(
-                check,
-                "",
-                format!("it could not be looked at: {e}"),
-                "once the database answers (`certctl db ping`), look again",
-            )];
-        }
+        Ok(Ok(found)) => return Ok(found),
+        Ok(Err(e)) if e.is_away() => return Err(e),
         Ok(Err(e)) => e.to_string(),
         Err(_) => "reading it ended in a fault, which damage to the store can bring".to_owned(),
     };
-    vec![Finding::error(
+    Ok(vec![Finding::error(
         check,
         "",
         format!("it could not be looked at: {why}"),
         RESTORE,
-    )]
+    )])
 }
 
 /// What mends a store that is damaged.

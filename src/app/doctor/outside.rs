@@ -4,7 +4,7 @@ use super::{Found, Ground};
 use crate::{
     app::{
         StartError,
-        backup::{MACHINE_KEY, STORE_FILE, Sink},
+        backup::{MACHINE_KEY, STORE_FILE},
         birth::{EARLIEST, MAX_PEM, SYSTEM_NODE},
         database, known,
         room::reserve_of,
@@ -244,11 +244,8 @@ pub(super) async fn backups(ground: &Ground<'_>, store: &Store) -> Found {
              --sink dir:PATH --encrypt-to RECIPIENT` daily",
         )]);
     };
-    let listed = match config.sink.parse::<Sink>() {
-        Ok(sink) => sink.held(ground.ways()).await.map_err(|e| e.to_string()),
-        Err(e) => Err(e),
-    };
-    let sink = &config.sink;
+    let listed = config.sink.held(ground.ways()).await;
+    let sink = &config.sink.to_string();
     let all = match listed {
         Ok(all) => all,
         Err(why) => {

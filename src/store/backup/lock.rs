@@ -1,6 +1,7 @@
 //! Who can open a bundle.
 
 use super::BackupError;
+use crate::crypt::Recipient;
 use age::{
     DecryptError, Decryptor, Encryptor,
     secrecy::SecretString,
@@ -16,27 +17,6 @@ const MAGIC: &[u8] = b"certctl-backup/1\n";
 const AGE: &[u8] = b"age-encryption.org/";
 /// scrypt of 2^22 takes 4 GiB and half a minute: nobody is asked for more than that.
 const MOST_WORK: u8 = 22;
-
-/// Whoever may open a bundle: an age recipient, `age1...`.
-#[derive(Clone)]
-pub struct Recipient(age::x25519::Recipient);
-
-impl std::str::FromStr for Recipient {
-    type Err = BackupError;
-    fn from_str(text: &str) -> Result<Self, BackupError> {
-        // Whoever takes an identity for its recipient has written a secret: it is not repeated.
-        let why = |e: &str| match text.trim().get(..15) {
-            Some(start) if start.eq_ignore_ascii_case("AGE-SECRET-KEY-") => {
-                "an identity, which opens backups, is given where its recipient (age1...) is \
-                 expected"
-                    .to_owned()
-            }
-            _ => format!("that is no recipient (age1...): {e}"),
-        };
-        let parsed = text.trim().parse().map(Self);
-        parsed.map_err(|e| BackupError::CannotLock(why(e)))
-    }
-}
 
 /// How a bundle is encrypted.
 #[derive(Clone)]
@@ -115,7 +95,7 @@ impl Keys {
     /// The recipients of these identities.
     pub fn recipients(&self) -> Vec<Recipient> {
         let identities = self.identities.iter();
-        identities.map(|i| Recipient(i.to_public())).collect()
+        identities.map(|i| i.to_public().into()).collect()
     }
 }
 
@@ -140,7 +120,7 @@ impl<W: Write> Locked<W> {
             }
             Lock::Passphrase(passphrase) => Encryptor::with_user_passphrase(secret(passphrase)),
             Lock::Recipients(all) => {
-                let all = all.iter().map(|r| &r.0 as &dyn age::Recipient);
+                let all = all.iter().map(|r| r.age() as &dyn age::Recipient);
                 Encryptor::with_recipients(all)
                     .map_err(|e| BackupError::CannotLock(e.to_string()))?
             }

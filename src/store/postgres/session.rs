@@ -39,6 +39,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// at most so long.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// An outage is told of again when it has lasted for so long; then each time it is twice as long.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// Every session's settings. Plans are made once and walk indexes: statistics may be missing or
 /// old, and each statement is made for an index that is there. A commit waits for the disk, also
@@ -123,6 +125,9 @@ struct Outage {
     why: String,
     wait: Duration,
     until: Instant,
+    since: Instant,
+    /// It is told of again when it has lasted for so long.
+    tell_after: Duration,
 }
 
 impl Connector {
@@ -226,8 +231,9 @@ impl Connector {
         };
         match begun.await {
             Ok(session) => {
-                if self.outage().take().is_some() {
-                    tracing::info!("the database is back");
+                if let Some(outage) = self.outage().take() {
+                    let away_s = outage.since.elapsed().as_secs();
+                    tracing::info!(away_s, "the database is back");
                 }
                 Ok(session)
             }
@@ -335,20 +341,30 @@ impl Connector {
         self.answer(asked).await
     }
 
-    /// Notes that the database is away, and tells of the first time.
+    /// Notes that the database is away, and tells of it: the first time, and then ever more seldom.
     fn away(&self, why: String) -> EngineError {
+        let now = Instant::now();
         let mut outage = self.outage();
-        let wait = match &*outage {
-            None => {
-                tracing::error!(%why, "the database is away");
-                FIRST_WAIT
-            }
-            Some(outage) => (outage.wait * 2).min(LONGEST_WAIT),
-        };
+        let before = outage.take().unwrap_or(Outage {
+            why: String::new(),
+            wait: FIRST_WAIT / 2,
+            until: now,
+            since: now,
+            tell_after: Duration::ZERO,
+        });
+        let lasts = now - before.since;
+        let mut tell_after = before.tell_after;
+        if lasts >= tell_after {
+            tracing::error!(%why, away_s = lasts.as_secs(), "the database is away");
+            tell_after = (tell_after * 2).max(TOLD_AGAIN);
+        }
+        let wait = (before.wait * 2).min(LONGEST_WAIT);
         *outage = Some(Outage {
             why: why.clone(),
             wait,
-            until: Instant::now() + wait,
+            until: now + wait,
+            since: before.since,
+            tell_after,
         });
         EngineError::Away(why)
     }
