@@ -253,10 +253,10 @@ impl Machine {
     /// The newest full backup before an increment.
     async fn base_of(&self, place: &Place, end: &Stored) -> Result<Place, BackupFailure> {
         let mut sinks = vec![place.sink.clone()];
-        if let Some(config) = &self.config.backup {
-            if !sinks.contains(&config.sink) {
-                sinks.push(config.sink.clone());
-            }
+        if let Some(config) = &self.config.backup
+            && !sinks.contains(&config.sink)
+        {
+            sinks.push(config.sink.clone());
         }
         for sink in &sinks {
             let all = self.list(sink).await?;
