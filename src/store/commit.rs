@@ -28,14 +28,16 @@ const SLOT: u64 = 300;
 /// The sequence number before the first commit of a life that begins so long after the earliest
 /// time there is. Another life that begins a second later has other numbers: no store commits a
 /// billion times in a second, nor fills the upper half of its epoch within its time.
-pub const fn epoch_at(time: Duration) -> u64 {
+const fn epoch_at(time: Duration) -> u64 {
     let seconds = time.as_secs();
     ((seconds / SLOT) << 40) + ((seconds % SLOT) << 30)
 }
 
-/// The sequence number before the first commit of the epoch after that of `seq`.
-pub const fn next_epoch(seq: u64) -> u64 {
-    ((seq >> 40) + 1) << 40
+/// The sequence number before the first commit of a life that begins at `time`, see [`epoch_at`],
+/// after one that came to `seq`: in a later epoch, at the place of its second.
+pub fn next_life(seq: u64, time: Duration) -> u64 {
+    let (next, at) = ((seq >> 40) + 1, epoch_at(time));
+    (next.max(at >> 40) << 40) | (at & ((1 << 40) - 1))
 }
 
 /// The sequence number of a store while it is being loaded.
