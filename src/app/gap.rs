@@ -5,8 +5,7 @@ use crate::{
     agent::protocol,
     domain::{
         AuditEvent, CaNode, Category, Certificate, Found, Holder, Issuer, IssuerKind, Job, Order,
-        Plan, Principal, Profile, Restoration, Target, Version, certificate::HolderState,
-        job::JobKind, order::Cause,
+        Plan, Principal, Profile, Restoration, Target, Version, job::JobKind, order::Cause,
     },
     id::Id,
     pki::{self, Serial, check::Mismatch},
@@ -286,22 +285,23 @@ impl App {
                 }
             };
             order.issuer = issuer.clone();
-            let version =
-                if newer || certificate.ended().is_some() || line_ended(&certificate, &holder) {
-                    let version = self.put_version(&mut unit, &mut order, chain, now).await?;
-                    if let Some(revoked) = &mut certificate.revoked {
-                        // It is revoked with the others.
-                        revoked.unfinished = true;
-                        unit.put(certificate);
-                    }
-                    version
-                } else {
-                    let version = self
-                        .record(&mut unit, who, &mut order, &mut certificate, chain, now)
-                        .await?;
+            let line = certificate.holders.get(&holder);
+            let ended = line.is_none_or(|line| line.ended_at.is_some());
+            let version = if newer || certificate.ended().is_some() || ended {
+                let version = self.put_version(&mut unit, &mut order, chain, now).await?;
+                if let Some(revoked) = &mut certificate.revoked {
+                    // It is revoked with the others.
+                    revoked.unfinished = true;
                     unit.put(certificate);
-                    version
-                };
+                }
+                version
+            } else {
+                let version = self
+                    .record(&mut unit, who, &mut order, &mut certificate, chain, now)
+                    .await?;
+                unit.put(certificate);
+                version
+            };
             match unit.load_opt::<Order>(&order.id).await? {
                 Some(row) => unit.put(row.map(|_| order)),
                 None => unit.insert(order),
@@ -339,11 +339,6 @@ impl App {
     }
 }
 
-fn line_ended(certificate: &Certificate, holder: &Holder) -> bool {
-    let line: Option<&HolderState> = certificate.holders.get(holder);
-    line.is_none_or(|line| line.ended_at.is_some())
-}
-
 /// An order for a cause under the first number that no attempt has.
 async fn free_order(
     unit: &mut Unit<'_>,
@@ -376,11 +371,8 @@ async fn note(unit: &mut Unit<'_>, who: &Principal, found: Found) -> Result<(), 
     let old = unit.load_opt::<Found>(&found.id).await?;
     let says = |found: &Found| (found.version.clone(), found.refused.clone());
     let is_news = old.as_ref().is_none_or(|old| says(old) != says(&found));
-    if !is_news
-        && old
-            .as_ref()
-            .is_some_and(|old| old.chain_pem == found.chain_pem)
-    {
+    let shown = old.as_ref().map(|old| &old.chain_pem);
+    if !is_news && shown == Some(&found.chain_pem) {
         return Ok(());
     }
     let action = match (&found.version, &found.refused) {
