@@ -10,7 +10,7 @@ use crate::{
     clock::Time,
     domain::{KeyUse, Leader, Look, Presence, Restoration},
     id::Id,
-    store::{AUDIT, Document, Feed, StoreError, backup::Since},
+    store::{AUDIT, Document, Feed, RingRow, StoreError, backup::Since},
 };
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -274,6 +274,15 @@ impl App {
         };
         if base.as_ref().is_some_and(|base| !after(&base)) {
             return Ok(Err(self.want_base("the store was restored since")));
+        }
+        // What opens increments elsewhere is the machine key that is in their base.
+        let ring = self.store.get::<RingRow>(&known("ring")).await;
+        let ring = ring.map_err(BackupFailure::capture)?;
+        let sealed = ring.map_or(0, |ring| ring.version());
+        if base.as_ref().is_some_and(|base| base.seq < sealed) {
+            return Ok(Err(
+                self.want_base("the keys of the store were changed since")
+            ));
         }
         let store = self.store_name().await?;
         let all = self.in_sink(&journal.sink).await?;

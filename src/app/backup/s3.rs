@@ -5,7 +5,9 @@ use crate::{
     clock::{Clock, Rng, SystemClock},
     config::S3Config,
     crypt::OsRng,
-    net::{CallError, Deadline, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
+    net::{
+        CallError, Deadline, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust,
+    },
     sys::Pending,
 };
 use bytes::Bytes;

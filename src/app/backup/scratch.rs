@@ -58,7 +58,11 @@ impl Drop for Scratch<'_> {
 fn is_named(name: &str) -> bool {
     let stem = name.strip_suffix(SUFFIX);
     let own = stem.and_then(|stem| stem.rsplit_once('-'));
-    own.is_some_and(|(_, own)| HEXLOWER.decode(own.as_bytes()).is_ok_and(|own| own.len() == OWN))
+    own.is_some_and(|(_, own)| {
+        HEXLOWER
+            .decode(own.as_bytes())
+            .is_ok_and(|own| own.len() == OWN)
+    })
 }
 
 /// Removes from a directory what crashes of this user's processes left of such places.
