@@ -217,9 +217,10 @@ impl<K: Ord + Clone> Slices<K> {
             per: self.interval,
             burst: self.burst,
         };
-        let taken = match (self.asking.try_acquire(), self.asked.take(&())) {
-            (Ok(_place), Ok(())) => ask(slice).await,
-            _ => here(slice),
+        let place = self.asking.try_acquire().ok();
+        let taken = match place.filter(|_| self.asked.take(&()).is_ok()) {
+            Some(_place) => ask(slice).await,
+            None => here(slice),
         };
         match taken {
             Ok(()) => {

@@ -46,6 +46,14 @@ struct Asked {
     all: bool,
 }
 
+impl Asked {
+    fn and(mut self, mut other: Self) -> Self {
+        self.targets.append(&mut other.targets);
+        self.all |= other.all;
+        self
+    }
+}
+
 /// What the server knows, by target and certificate.
 type Told = BTreeMap<(Id, Id), Observation>;
 
@@ -68,18 +76,24 @@ impl Watcher {
         self.ask(target);
     }
 
-    /// Looks and tells until the agent is retired; returns why. News that was not taken is not kept: the next
-    /// look has newer.
+    /// Looks and tells until the agent is retired; returns why. News that was not taken is not kept:
+    /// the next look has newer, of all that somebody waits for.
     pub async fn watch(&self, deployer: &Deployer, server: &Server, env: &Env) -> String {
         let mut told = Told::new();
         let mut backoff = Backoff::default();
         let mut next = Instant::now() + spread(FIRST.min(env.look_every), &*env.rng);
         let mut all_at = next;
+        // What was asked for and not told yet.
+        let mut untold: Option<Asked> = None;
         loop {
             let asked = tokio::select! {
                 biased;
-                () = sleep_until(next) => None,
+                () = sleep_until(next) => untold.take(),
                 () = self.wake.notified() => Some(std::mem::take(&mut *self.asked())),
+            };
+            let asked = match (asked, untold.take()) {
+                (Some(asked), Some(untold)) => Some(asked.and(untold)),
+                (asked, _) => asked,
             };
             let now = Instant::now();
             let mut shown = match asked {
@@ -118,6 +132,8 @@ impl Watcher {
                     let pause = backoff.next(&*env.rng, error.retry_after());
                     tracing::warn!(%error, ?pause, "what was found on this host is not told yet");
                     next = next.min(Instant::now() + pause);
+                    self.shown().append(&mut shown);
+                    untold = asked;
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! What every store must hold, made by the first start and found by every later one.
 
 use super::{
-    App, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, StartError, access::API_KEY, known,
+    App, ISSUER_LOCAL, POLICY_DEFAULT, PROFILE_DEFAULT, StartError, access::API_KEY,
+    backup::STORE_FILE, known,
 };
 use crate::{
     access::Role,
@@ -131,10 +132,10 @@ impl Birth<'_> {
             (Some(_), None) if shared => Err(StartError::MachineKeyElsewhere(key.to_string())),
             (Some(_), None) => Err(StartError::MachineKeyMissing(key.to_string())),
             (None, _) if files.read(beside, MAX_PEM).is_ok() => {
-                let dir = path.parent().unwrap_or(path).display().to_string();
+                let dir = path.parent().unwrap_or(path);
                 Err(match shared {
-                    true => StartError::DatabaseEmpty(dir),
-                    false => StartError::StoreMissing(dir),
+                    true => StartError::DatabaseEmpty(dir.display().to_string()),
+                    false => StartError::StoreMissing(dir.join(STORE_FILE).display().to_string()),
                 })
             }
             (None, machine) => {

@@ -211,16 +211,23 @@ impl App {
                 .await?;
             let more = found.len() == PAGE;
             after = found.last().map(|(name, _)| name.clone());
-            let mut unit = self.unit();
-            for (name, until) in found {
-                if until < old {
-                    unit.forget_bucket(name);
+            let mut full: Vec<_> = found
+                .into_iter()
+                .filter(|(_, until)| *until < old)
+                .collect();
+            while !full.is_empty() {
+                let mut unit = self.unit();
+                for (name, _) in &full {
+                    unit.forget_bucket(name.clone());
                 }
-            }
-            if !unit.changes_nothing() {
                 match unit.commit().await {
-                    // One of them calls again: the rest is forgotten the next time.
-                    Ok(_) | Err(CommitError::Refused(Refusal::Exhausted { .. })) => {}
+                    Ok(_) => break,
+                    // One of them calls again, or this clock is ahead of the database's.
+                    Err(CommitError::Refused(Refusal::Exhausted { counter, .. }))
+                        if counter < full.len() =>
+                    {
+                        full.remove(counter);
+                    }
                     Err(e) => return Err(self.refused(e)),
                 }
             }

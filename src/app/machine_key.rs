@@ -6,6 +6,7 @@
 
 use super::{
     AppError,
+    birth::KeyPlace,
     secrets::{Secrets, of_ring},
 };
 use crate::{
@@ -13,9 +14,6 @@ use crate::{
     sys::{FileError, Files, Owner},
 };
 use std::path::Path;
-
-/// The longest file of a key, in bytes.
-const MAX_KEY: usize = 1024;
 
 impl Secrets<'_> {
     /// Makes a new machine key and puts it in the place of the old one; then nothing but the new one
@@ -32,15 +30,25 @@ impl Secrets<'_> {
         let fresh = MachineKey::generate(self.rng);
         write_beside(files, &next, place, &fresh).map_err(of_file)?;
         // What is on the disk is what counts from here on.
-        let read = |path: &Path| -> Result<MachineKey, AppError> {
-            let text = files.read(path, MAX_KEY).map_err(of_file)?;
-            MachineKey::from_text(&String::from_utf8_lossy(&text)).map_err(of_ring)
+        let read = |file: &Path| -> Result<MachineKey, AppError> {
+            let place = KeyPlace { given: None, file };
+            let key = place
+                .read(files)
+                .map_err(|e| AppError::Store(e.to_string()))?;
+            key.ok_or_else(|| AppError::Store(format!("{place} is gone")))
         };
         let new = read(&next)?;
         let both = |ring: &RingDoc| KeyRing::with_slot(ring, self.machine, &new, self.rng);
         let ring = self.change_ring(both, "machine_key_added", |event, _| event);
         KeyRing::open_ring(&ring.await?, &new).map_err(of_ring)?;
         files.rename(&next, place).map_err(of_file)?;
+        // One that has started meanwhile may have the old key.
+        if !self.store.others().await?.is_empty() {
+            return Err(AppError::Conflict(
+                "a server has started meanwhile, so both keys open the ring: stop it, and run this again"
+                    .into(),
+            ));
+        }
         let new = read(place)?;
         let alone = |ring: &RingDoc| -> Result<RingDoc, RingError> {
             let alone = KeyRing::alone(ring, &new, self.rng)?;

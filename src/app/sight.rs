@@ -43,7 +43,15 @@ impl Sight {
 /// Rows that are watched, those that were looked at of late.
 pub(super) struct Sights {
     blind: Duration,
-    rows: Mutex<BTreeMap<Id, Sight>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    began: Option<Instant>,
+    /// From one look at all rows to the next: each row is looked at so seldom.
+    turn: Duration,
+    rows: BTreeMap<Id, Sight>,
 }
 
 impl Sights {
@@ -51,22 +59,28 @@ impl Sights {
     pub fn new(blind: Duration) -> Self {
         Self {
             blind,
-            rows: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
     /// Looks at a row; says for how long it has been seen to be the same.
     pub fn look(&self, id: &Id, version: u64) -> Duration {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = rows.get(id).copied();
-        let sight = Sight::of(before, version, Instant::now(), self.blind);
-        rows.insert(id.clone(), sight);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = seen.rows.get(id).copied();
+        let blind = self.blind + seen.turn;
+        let sight = Sight::of(before, version, Instant::now(), blind);
+        seen.rows.insert(id.clone(), sight);
         sight.unchanged()
     }
 
-    /// Forgets those that were not looked at of late: they tell nothing any more.
-    pub fn forget(&self) {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.retain(|_, sight| sight.last.elapsed() < self.blind);
+    /// A look at all rows begins. Forgets those that were not looked at of late: they tell nothing
+    /// any more.
+    pub fn begin(&self) {
+        let now = Instant::now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.turn = seen.began.map_or(Duration::ZERO, |began| now - began);
+        seen.began = Some(now);
+        let blind = self.blind + seen.turn;
+        seen.rows.retain(|_, sight| now - sight.last < blind);
     }
 }

@@ -137,12 +137,13 @@ pub async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, St
         }
         None => {
             let path = config.data_dir.join(STORE_FILE);
-            // A first start makes the store before the key.
-            if Disk.metadata(&path)?.is_none()
-                && Disk.metadata(&config.data_dir.join(MACHINE_KEY))?.is_some()
-            {
-                let dir = config.data_dir.display().to_string();
-                return Err(StartError::StoreMissing(dir));
+            // A first start makes the store before the key, and that before the file of the CA.
+            let store = Disk.metadata(&path)?.filter(|file| file.len > 0);
+            let beside = [MACHINE_KEY, SYSTEM_CA_FILE].map(|name| config.data_dir.join(name));
+            for file in beside.iter().filter(|_| store.is_none()) {
+                if Disk.metadata(file)?.is_some() {
+                    return Err(StartError::StoreMissing(path.display().to_string()));
+                }
             }
             Arc::new(Redb::open(&path)?)
         }
@@ -284,9 +285,9 @@ pub enum StartError {
     MachineKeyOther(String),
     /// The store is gone: there is only what lies beside it.
     #[error(
-        "{0} holds no store, but what a server left beside one: `certctl restore BACKUP` puts a \
-         store there, and machine.key, where it is there still, opens what is sealed in it: keep it. \
-         To begin anew, with new CAs that nobody trusts yet, take an empty directory"
+        "{0} is missing or empty, but what a server left beside it is there: `certctl restore BACKUP` \
+         puts a store there. Keep machine.key, where it is there still: it opens what was sealed since \
+         it was made. To begin anew, with new CAs that nobody trusts yet, take an empty directory"
     )]
     StoreMissing(String),
     /// The store is gone from the database: there is only what lies in the data directory.

@@ -288,9 +288,9 @@ impl App {
         self.end_lease(id, is_over).await
     }
 
-    /// Forgets what was seen of leases that ended since. For the reconciler, before it looks.
-    pub(crate) fn forget_leases(&self) {
-        self.leases.forget();
+    /// A look at all leases that seem to have run out begins. For the reconciler.
+    pub(crate) fn look_at_leases(&self) {
+        self.leases.begin();
     }
 
     /// Ends a lease where `is_over` says so. The job is to be begun again while an attempt

@@ -83,8 +83,10 @@ pub(super) fn backup(env: &Environment, faults: &mut Vec<Fault>) -> Option<Backu
         let why = format!("it goes with {SCHEDULE}: say where backups go");
         faults.push(env.at_fault(SINK, why));
     }
+    // What is wrong with a value by itself was said, here too.
     let said = env.get(ENCRYPT_TO).is_some() || env.secret_file(PASSPHRASE).is_some();
-    if opened_by.is_none() && !said {
+    let of_passphrase = |fault: &Fault| fault.setting.starts_with(PASSPHRASE);
+    if opened_by.is_none() && !said && !faults.iter().any(of_passphrase) {
         let why = format!(
             "backups hold every secret: either this or {PASSPHRASE} says who can open them"
         );

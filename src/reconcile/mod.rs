@@ -223,7 +223,7 @@ async fn revocations(app: Arc<App>) {
 }
 
 async fn leases(app: Arc<App>) {
-    app.forget_leases();
+    app.look_at_leases();
     due::<Job, _>(&app, "leases", JOB_LEASE, |app, id| async move {
         app.lease_ran_out(&id).await
     })

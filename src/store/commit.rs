@@ -21,21 +21,23 @@ pub const fn epoch_start(epoch: u32) -> u64 {
     (epoch as u64) << 40
 }
 
-/// So long is an epoch that is counted by time. For 22 years its numbers are below 2^53: programs
-/// that read numbers of JSON as floating point read them right.
-const DAY: u64 = 86_400;
+/// So long is an epoch that is counted by time. Numbers are signed in documents and databases, which
+/// leaves 23 bits for epochs: 79 years of these.
+const SLOT: u64 = 300;
 
 /// The sequence number before the first commit of a life that begins so long after the earliest
-/// time there is. Another life that begins later has other numbers: no store commits four million
-/// times in a second, nor fills what is left of its epoch.
-pub const fn epoch_at(time: Duration) -> u64 {
+/// time there is. Another life that begins a second later has other numbers: no store commits a
+/// billion times in a second, nor fills the upper half of its epoch within its time.
+const fn epoch_at(time: Duration) -> u64 {
     let seconds = time.as_secs();
-    ((seconds / DAY) << 40) + ((seconds % DAY) << 22)
+    ((seconds / SLOT) << 40) + ((seconds % SLOT) << 30)
 }
 
-/// The sequence number before the first commit of the epoch after that of `seq`.
-pub const fn next_epoch(seq: u64) -> u64 {
-    ((seq >> 40) + 1) << 40
+/// The sequence number before the first commit of a life that begins at `time`, see [`epoch_at`],
+/// after one that came to `seq`: in a later epoch, at the place of its second.
+pub fn next_life(seq: u64, time: Duration) -> u64 {
+    let (next, at) = ((seq >> 40) + 1, epoch_at(time));
+    (next.max(at >> 40) << 40) | (at & ((1 << 40) - 1))
 }
 
 /// The sequence number of a store while it is being loaded.

@@ -33,7 +33,7 @@ pub use batch::{
 };
 pub use check::{Checked, Fault};
 pub use collections::*;
-pub use commit::{epoch_at, epoch_start, link, next_epoch};
+pub use commit::{epoch_start, link, next_life};
 pub use counting::{Counting, Work};
 pub use cursor::{Cursor, CursorError};
 pub use document::{Document, Keys, Loaded};

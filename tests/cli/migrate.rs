@@ -71,7 +71,8 @@ fn what_only_looks_makes_no_store() {
     assert_eq!(database.sql(schemas), "0");
 }
 
-/// Each command of the page about upgrades, in the order of the page, on a store that was used.
+/// Each command of the page about upgrades, in the order of the page, on a store that was used. The
+/// backup that it restores is of somebody's own.
 #[test]
 fn the_commands_of_the_page_about_upgrades_work() {
     let home = Home::new();
@@ -80,7 +81,8 @@ fn the_commands_of_the_page_about_upgrades_work() {
     let page = fs::read_to_string("docs/upgrades.md").unwrap();
     let lines = page
         .lines()
-        .filter_map(|line| line.strip_prefix("certctl "));
+        .filter_map(|line| line.strip_prefix("certctl "))
+        .filter(|line| !line.starts_with("restore "));
     let mut done = 0;
     for line in lines {
         run(&mut home.command(line)).good_with_log();

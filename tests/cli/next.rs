@@ -62,7 +62,7 @@ impl Home {
 
 /// The backups that went before migrations.
 fn backups(home: &Home) -> Vec<PathBuf> {
-    let listed = std::fs::read_dir(home.data().join("backups"));
+    let listed = std::fs::read_dir(home.data().join("before-migrations"));
     let entries = listed.into_iter().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();

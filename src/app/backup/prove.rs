@@ -13,7 +13,7 @@ use crate::{
     store::{
         AUDIT, COLLECTIONS, Committer, Engine, Loaded as Row, Redb, RingRow, Store,
         backup::{BackupError, Ending, Header, Keys, Loaded, Progress, Reader, compare, load},
-        epoch_at, next_epoch,
+        next_life,
     },
     sys::Files,
 };
@@ -132,8 +132,8 @@ pub(super) async fn raise(
 ) -> Result<Raised, Unproven> {
     // Where the store before it is not there to be asked, as on a new machine, the time tells the
     // lives of a store apart that was restored from one backup again and again.
-    let present = epoch_at(bench.clock.now().since(EARLIEST));
-    let epoch = |header: &Header| next_epoch(header.seq.max(before)).max(present);
+    let present = bench.clock.now().since(EARLIEST);
+    let epoch = |header: &Header| next_life(header.seq.max(before), present);
     let loaded = load(bundles, &*engine, epoch, progress).await?;
     let state = engine.snapshot(Instant::now() + LONGEST).await;
     let state = state?;

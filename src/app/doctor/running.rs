@@ -27,9 +27,6 @@ pub struct Report {
     pub quick: bool,
     /// What was found, in the order of the checks.
     pub findings: Vec<Finding>,
-    /// Another look of this kind is begun then at the earliest: those who ask one after the other
-    /// do not have a server read all it holds all the time.
-    again: Instant,
 }
 
 /// How the doctor stands.
@@ -39,6 +36,9 @@ pub struct DoctorState {
     pub running: Option<u64>,
     /// What it found last.
     pub last: Option<Report>,
+    /// What a look that was no quick one found, and until when that is answered: those who ask one
+    /// after the other do not have a server read all it holds all the time.
+    rests: Option<(Report, Instant)>,
 }
 
 /// The doctor of this process: one look at a time.
@@ -59,10 +59,8 @@ impl App {
     }
 
     /// Begins a look, which goes on when the caller has gone, but not beyond the server's stop.
-    /// While another goes on, that is the one.
-    ///
-    /// # Errors
-    /// Also when one of this kind ended so lately that the doctor rests, for as long as it took.
+    /// While another goes on, that is the one. After one that took long the doctor rests for as
+    /// long: meanwhile what it found is the answer, unless a quick look is asked for.
     pub fn start_doctor(
         self: &Arc<Self>,
         who: &Principal,
@@ -72,20 +70,14 @@ impl App {
         let since = Instant::now();
         let (looks, state) = self.doctor.with(|state| {
             let looks = state.running.is_some();
-            let last = state.last.as_ref().filter(|last| last.quick == quick);
-            if let Some(last) = last.filter(|last| !looks && since < last.again) {
-                return Err(AppError::Limited {
-                    message: format!(
-                        "the doctor has looked until {}, and rests for as long as it took: what it \
-                         found is there (GET /api/v1/doctor)",
-                        last.ended.whole_seconds()
-                    ),
-                    retry_in: last.again - since,
-                });
+            let rests = state.rests.as_ref().filter(|(_, until)| since < *until);
+            if let Some((report, _)) = rests.filter(|_| !looks && !quick) {
+                state.last = Some(report.clone());
+                return (true, state.clone());
             }
             state.running.get_or_insert(0);
-            Ok((looks, state.clone()))
-        })?;
+            (looks, state.clone())
+        });
         if looks {
             return Ok(state);
         }
@@ -109,17 +101,18 @@ impl App {
             let now = Instant::now();
             let ended = app.now();
             app.doctor.with(|state| {
-                state.running = None;
-                state.last = Some(Report {
+                let report = Report {
                     began,
                     ended,
                     quick,
                     findings,
-                    again: match now - since {
-                        took if took < SHORT => now,
-                        took => now + took,
-                    },
-                });
+                };
+                state.running = None;
+                let took = now - since;
+                if !quick && took >= SHORT {
+                    state.rests = Some((report.clone(), now + took));
+                }
+                state.last = Some(report);
             });
         });
         Ok(state)
