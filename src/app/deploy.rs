@@ -164,14 +164,7 @@ impl App {
                 }
                 let certificate: Loaded<Certificate> =
                     need(&mut unit, "certificate", &deployment.certificate).await?;
-                let line = certificate
-                    .holders
-                    .get(&Holder::Agent(deployment.agent.clone()));
-                let newest = line
-                    .and_then(|h| h.current.as_ref())
-                    .is_some_and(|c| c.version == deployment.version);
-                let ended = certificate.ended().is_some();
-                if ended || !newest || !certificate.targets.contains(&deployment.target) {
+                if !is_wanted(&deployment, &certificate) {
                     self.set_aside(&mut unit, &mut deployment, NEWER, now)
                         .await?;
                     unit.put(deployment);
@@ -200,4 +193,14 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// Whether a deployment that failed is still what its certificate wants on the target.
+pub(super) fn is_wanted(deployment: &Deployment, certificate: &Certificate) -> bool {
+    let holder = Holder::Agent(deployment.agent.clone());
+    let line = certificate.holders.get(&holder);
+    let current = line.and_then(|line| line.current.as_ref());
+    certificate.ended().is_none()
+        && current.is_some_and(|current| current.version == deployment.version)
+        && certificate.targets.contains(&deployment.target)
 }

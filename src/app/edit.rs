@@ -70,6 +70,10 @@ impl App {
         let (edited, agents) = self
             .decide(|unit| self.edit(unit, who, id, expected, edit))
             .await?;
+        // Before an agent hears of it: it may have a version already.
+        if let Err(error) = self.take_up_found(who, &edited).await {
+            tracing::warn!(certificate = %id, %error, "what agents have of it was not taken up");
+        }
         for agent in &agents {
             self.doorbell.ring(agent);
         }

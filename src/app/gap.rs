@@ -9,14 +9,29 @@ use crate::{
         job::JobKind, order::Cause,
     },
     id::Id,
-    pki::{self, Serial},
-    store::{FOUND_AT, Facet, JOB_OPEN, Key, Loaded, Unit, VERSION_SERIAL, open_job_key},
+    pki::{self, Serial, check::Mismatch},
+    store::{
+        FOUND_AGENT, FOUND_CERT, FOUND_STATE, Facet, JOB_OPEN, Key, Loaded, Scan, Unit,
+        VERSION_SERIAL, open_job_key,
+    },
 };
 
-/// So many findings are written down: an agent does not fill the store with what it says it has.
+/// So many findings that were not taken up are written down: agents do not fill the store with
+/// what they say they have.
 const MOST_FOUND: u64 = 10_000;
+/// And so many of one agent, which leaves room for the others.
+const MOST_OF_AN_AGENT: u64 = 500;
+/// So many are looked at together.
+const PAGE: usize = 100;
 /// Attempts at one cause that are looked through for a free number.
 const MOST_ATTEMPTS: u32 = 1_000;
+
+/// Why what was shown is no version of ours.
+struct Refusal {
+    why: String,
+    /// No other certificate or CA makes it one.
+    for_good: bool,
+}
 
 impl App {
     /// Takes up a version that an agent has in place and the restored store does not know: it is
@@ -44,12 +59,13 @@ impl App {
         }
         let id = Found::id_of(&shown.certificate_id, agent, serial);
         let before = self.store.get::<Found>(&id).await?.map(Loaded::into_value);
-        if let Some(before) = &before
-            && (before.refused.is_some() || before.version.is_some())
+        if before
+            .as_ref()
+            .is_some_and(|before| !before.is_judged_again())
         {
             return Ok(());
         }
-        if before.is_none() && self.store.count(&Facet::any(FOUND_AT)).await? >= MOST_FOUND {
+        if before.is_none() && !self.has_place_for(agent).await? {
             tracing::warn!(%agent, %serial, "there is no room to write down what it has");
             return Ok(());
         }
@@ -81,7 +97,15 @@ impl App {
             .await
     }
 
-    /// Takes up what agents have shown of a certificate that was made again.
+    /// Whether one more finding of an agent is written down.
+    async fn has_place_for(&self, agent: &Id) -> Result<bool, AppError> {
+        let of_agent = Facet::is(FOUND_AGENT, Key::new().text(agent.as_str()));
+        let of_all = Facet::is(FOUND_STATE, Key::new().flag(false));
+        Ok(self.store.count(&of_agent).await? < MOST_OF_AN_AGENT
+            && self.store.count(&of_all).await? < MOST_FOUND)
+    }
+
+    /// Takes up what agents have shown of a certificate that was made again, or mended.
     pub(super) async fn take_up_found(
         &self,
         who: &Principal,
@@ -91,17 +115,25 @@ impl App {
             return Ok(());
         }
         let issuers = self.store.every::<Issuer>().await?;
-        for found in self.store.every::<Found>().await? {
-            let holder = Holder::Agent(found.agent.clone());
-            if found.certificate == certificate.id
-                && found.version.is_none()
-                && found.refused.is_none()
-                && certificate.holders.contains_key(&holder)
-            {
-                self.judge(who, &found, Some(certificate), &issuers).await?;
+        let of_certificate = Key::new().text(certificate.id.as_str()).bytes();
+        let mut after = None;
+        loop {
+            let page = self.store.page::<Found>(Scan {
+                after,
+                ..Scan::under(FOUND_CERT, of_certificate.clone(), PAGE)
+            });
+            let page = page.await?;
+            for found in page.rows {
+                let holder = Holder::Agent(found.agent.clone());
+                if found.chain_pem.is_some() && certificate.holders.contains_key(&holder) {
+                    self.judge(who, &found, Some(certificate), &issuers).await?;
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Makes what was shown a version of a certificate, or writes down why not. Without a
@@ -122,17 +154,17 @@ impl App {
             }
             (ours, _) => ours.map(|_| None),
         };
-        match checked {
-            Ok(Some((issuer, chain))) => self.adopt(who, found, &issuer, &chain).await,
-            Ok(None) => self.write_found(who, found).await,
-            Err(refused) => {
-                let found = Found {
-                    refused: Some(refused),
-                    ..found.clone()
-                };
-                self.write_found(who, &found).await
-            }
-        }
+        let (refused, kept) = match checked {
+            Ok(Some((issuer, chain))) => return self.adopt(who, found, &issuer, &chain).await,
+            Ok(None) => (None, true),
+            Err(Refusal { why, for_good }) => (Some(why), !for_good),
+        };
+        let found = Found {
+            refused,
+            chain_pem: found.chain_pem.clone().filter(|_| kept),
+            ..found.clone()
+        };
+        self.write_found(who, &found).await
     }
 
     /// The issuer whose CA has signed a leaf; else why it is none of ours.
@@ -141,15 +173,19 @@ impl App {
         issuers: &[Loaded<Issuer>],
         serial: &Serial,
         pem: &str,
-    ) -> Result<Result<(Id, pki::Chain), String>, AppError> {
+    ) -> Result<Result<(Id, pki::Chain), Refusal>, AppError> {
+        let for_good = |why| {
+            let for_good = true;
+            Ok(Err(Refusal { why, for_good }))
+        };
         let chain = match pki::Chain::from_pem(pem) {
             Ok(chain) => chain,
-            Err(e) => return Ok(Err(format!("what the agent shows is no certificate: {e}"))),
+            Err(e) => return for_good(format!("what the agent shows is no certificate: {e}")),
         };
         let leaf = chain.leaf();
         if leaf.serial() != serial {
             let shown = leaf.serial();
-            return Ok(Err(format!("the agent shows serial {shown} instead")));
+            return for_good(format!("the agent shows serial {shown} instead"));
         }
         for issuer in issuers {
             let IssuerKind::GenericCA { issuing_node } = &issuer.kind;
@@ -159,7 +195,11 @@ impl App {
                 return Ok(Ok((issuer.id.clone(), chain)));
             }
         }
-        Ok(Err("no CA of this store has signed it".to_owned()))
+        // The CA may be brought here yet.
+        Ok(Err(Refusal {
+            why: "no CA of this store has signed it".to_owned(),
+            for_good: false,
+        }))
     }
 
     /// Whether what was shown is as one of a certificate must be; else why not.
@@ -167,8 +207,8 @@ impl App {
         &self,
         certificate: &Certificate,
         chain: &pki::Chain,
-    ) -> Result<Result<(), String>, AppError> {
-        let leaf = chain.leaf();
+    ) -> Result<Result<(), Refusal>, AppError> {
+        let (leaf, now) = (chain.leaf(), self.now());
         let profile = self.store.get::<Profile>(&certificate.profile_id).await?;
         let expected = pki::check::Expected {
             public_key: leaf.public_key(),
@@ -177,8 +217,16 @@ impl App {
             not_after_cap: leaf.not_after(),
             anchor: None,
         };
-        let checked = pki::check::returned(chain, &expected, self.now());
-        Ok(checked.map_err(|e| format!("it is not as the certificate wants it: {e}")))
+        let checked = pki::check::returned(chain, &expected, now);
+        Ok(checked.map_err(|e| Refusal {
+            why: format!("it is not as the certificate wants it: {e}"),
+            for_good: match e {
+                // The certificate's names and its profile's uses may be mended.
+                Mismatch::Names(_) | Mismatch::Use => false,
+                Mismatch::NotNow(from, _) => from <= now,
+                _ => true,
+            },
+        }))
     }
 
     /// Writes down that something was found, where that is news.
@@ -260,6 +308,7 @@ impl App {
             }
             let found = Found {
                 version: Some(version.id),
+                refused: None,
                 ..found.clone()
             };
             note(&mut unit, who, found).await?;

@@ -94,23 +94,11 @@ impl App {
             Edited::RenewalPolicy(id) => Some(need(&mut unit, "renewal policy", id).await?),
             _ => None,
         };
-        let (index, key) = place(&row.of);
-        let after = row.after.as_ref().and_then(|(key, id)| {
-            let key = data_encoding::HEXLOWER.decode(key.as_bytes()).ok()?;
-            Some((key, id.clone()))
-        });
-        let scan = Scan {
-            after,
-            ..Scan::under(index, key.bytes(), SLICE)
-        };
-        let page = self.store.page::<Certificate>(scan).await?;
+        let page = self.store.page::<Certificate>(rest_of(&row, SLICE)).await?;
         row.done += page.rows.len() as u64;
         for mut certificate in page.rows {
             let before = Certificate::clone(&certificate);
-            match &policy {
-                Some(policy) => renewal::replan(&mut certificate, policy, now),
-                None => repeat_failed(&mut certificate, now),
-            }
+            plan_anew(&mut certificate, policy.as_deref(), now);
             if *certificate != before {
                 unit.put(certificate);
             }
@@ -136,6 +124,28 @@ impl App {
         row.after = Some((data_encoding::HEXLOWER.encode(&key), last));
         unit.put(row);
         Ok((unit, false))
+    }
+}
+
+/// The certificates that an edit is still to be planned anew for.
+pub(super) fn rest_of(edit: &Replan, limit: usize) -> Scan {
+    let (index, key) = place(&edit.of);
+    let after = edit.after.as_ref().and_then(|(key, id)| {
+        let key = data_encoding::HEXLOWER.decode(key.as_bytes()).ok()?;
+        Some((key, id.clone()))
+    });
+    Scan {
+        after,
+        ..Scan::under(index, key.bytes(), limit)
+    }
+}
+
+/// What becomes of a certificate by an edit: of its policy, or else of something that may have
+/// refused it.
+pub(super) fn plan_anew(certificate: &mut Certificate, policy: Option<&RenewalPolicy>, now: Time) {
+    match policy {
+        Some(policy) => renewal::replan(certificate, policy, now),
+        None => repeat_failed(certificate, now),
     }
 }
 

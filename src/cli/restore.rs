@@ -7,7 +7,7 @@ use super::{
     follow, host, output,
 };
 use crate::{
-    api::shapes::{FoundShape, RestoreShape},
+    api::shapes::{FoundShape, RestoreShape, RestoreStepShape},
     app::backup::{Machine, Place, Sink},
     config::Environment,
 };
@@ -190,7 +190,7 @@ fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {
         output::moment(plan.taken_at.as_deref())
     ));
     let fence = match (&plan.unfenced_at, plan.fenced) {
-        (_, true) => "The fence stands. Once it is lifted, the server will at once:".to_owned(),
+        (_, true) => "The fence stands. Once it is lifted, the server will, at once or from the moment named on:".to_owned(),
         (at, false) => format!("The fence was lifted {}.", output::moment(at.as_deref())),
     };
     output::line(&fence);
@@ -204,7 +204,7 @@ fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {
                 ),
                 named(step.target_id.as_deref(), step.target_name.as_deref()),
                 named(step.agent_id.as_deref(), step.agent_name.as_deref()),
-                output::moment(Some(&step.due_at)),
+                due(step),
                 output::moment(step.expires_at.as_deref()),
             ]
         });
@@ -253,6 +253,12 @@ fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {
         output::line("There are more than are named here.");
     }
     Ok(())
+}
+
+/// Since when a step is due, or from when on.
+fn due(step: &RestoreStepShape) -> String {
+    let from = if step.later { "from " } else { "" };
+    format!("{from}{}", output::moment(Some(&step.due_at)))
 }
 
 /// What became of a version that was found.

@@ -22,12 +22,25 @@ pub struct Found {
     pub version: Option<Id>,
     /// Why it became none; nothing while the agent is asked to show it.
     pub refused: Option<String>,
-    /// It with its chain, PEM, as the agent showed it.
+    /// It with its chain, PEM, as the agent showed it; not kept where it was refused for good.
     #[serde(default)]
     pub chain_pem: Option<String>,
 }
 
 impl Found {
+    /// Whether another certificate, or another CA, can make it one of ours: what was refused for
+    /// good is not kept.
+    pub fn is_judged_again(&self) -> bool {
+        self.version.is_none() && (self.refused.is_none() || self.chain_pem.is_some())
+    }
+
+    /// Where it stands among others: first what is unknown, then what was refused, then what was
+    /// taken up; of each first what the agent has shown.
+    pub fn state(&self) -> [bool; 3] {
+        let shown = self.chain_pem.is_some();
+        [self.version.is_some(), self.refused.is_some(), !shown]
+    }
+
     /// The id of what an agent has of a certificate.
     pub fn id_of(certificate: &Id, agent: &Id, serial: &Serial) -> Id {
         let mut hash = ring::digest::Context::new(&ring::digest::SHA256);

@@ -228,6 +228,15 @@ impl Job {
         }
     }
 
+    /// When it may be begun if whoever runs it is never heard of again; nothing where it ends
+    /// then.
+    pub fn begins_again_at(&self) -> Option<Time> {
+        match &self.state {
+            JobState::Leased(lease) if self.attempts < self.max_attempts => Some(lease.until),
+            _ => self.ready_at(),
+        }
+    }
+
     /// The lease under which it is being run.
     pub fn lease(&self) -> Option<&Lease> {
         match &self.state {

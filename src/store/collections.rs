@@ -728,11 +728,28 @@ document!(RingRow, "ring", [], |self, _keys| {});
 
 document!(Restoration, "restoration", [], |self, _keys| {});
 
-/// What agents had and a restored store did not know: (time).
-pub const FOUND_AT: Index = Index::new(Found::COLL, "found.at").counted_by(0);
-document!(Found, "found", [FOUND_AT], |self, keys| {
-    keys.put(FOUND_AT, Key::new().time(self.at));
-});
+/// What agents had and a restored store did not know: (taken up, refused, not shown, time), counted
+/// by whether it was taken up.
+pub const FOUND_STATE: Index = Index::new(Found::COLL, "found.state").counted_by(1);
+/// What of it was not taken up, by agent: (agent).
+pub const FOUND_AGENT: Index = Index::new(Found::COLL, "found.agent").counted();
+/// What of it may still be taken up, by certificate: (certificate).
+pub const FOUND_CERT: Index = Index::new(Found::COLL, "found.cert");
+document!(
+    Found,
+    "found",
+    [FOUND_STATE, FOUND_AGENT, FOUND_CERT],
+    |self, keys| {
+        let state = self.state().into_iter().fold(Key::new(), Key::flag);
+        keys.put(FOUND_STATE, state.time(self.at));
+        if self.version.is_none() {
+            keys.put(FOUND_AGENT, Key::new().text(self.agent.as_str()));
+        }
+        if self.is_judged_again() {
+            keys.put(FOUND_CERT, Key::new().text(self.certificate.as_str()));
+        }
+    }
+);
 
 document!(Leader, "leader", [], |self, _keys| {});
 

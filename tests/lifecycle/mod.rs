@@ -6,6 +6,7 @@ mod budget;
 mod cut;
 mod demand;
 mod deployment;
+mod gap;
 mod issuers;
 mod leader;
 mod loss;

@@ -1,9 +1,27 @@
 //! What a restored server says it would do.
 
 use super::renewal::{active, next_at};
-use crate::support::{HOUR, TestApp};
-use certctl::domain::{Certificate, Restoration, certificate::Revoked};
+use crate::support::{HOUR, MINUTE, TestApp};
+use certctl::{
+    agent::protocol::Outcome,
+    domain::{Agent, Certificate, Restoration, certificate::Revoked},
+};
 use serde_json::{Value, json};
+
+/// The row of a restore that is still fenced.
+pub fn restoration(app: &TestApp, reconcile: bool) -> Restoration {
+    Restoration {
+        id: Restoration::ID.parse().unwrap(),
+        backup: "a".into(),
+        taken_at: app.now(),
+        restored_at: app.now(),
+        fenced: true,
+        unfenced_at: None,
+        reconcile,
+        audit_head: String::new(),
+        replaced_head: String::new(),
+    }
+}
 
 /// What can least be undone comes first, and each step names what it is about.
 #[tokio::test]
@@ -34,17 +52,7 @@ async fn the_plan_names_what_would_be_done_in_the_order_of_its_weight() {
     });
     let mut unit = store.unit(app.unit_id(), app.now());
     unit.insert(gone);
-    unit.insert(Restoration {
-        id: Restoration::ID.parse().unwrap(),
-        backup: "a".into(),
-        taken_at: app.now(),
-        restored_at: app.now(),
-        fenced: true,
-        unfenced_at: None,
-        reconcile: false,
-        audit_head: String::new(),
-        replaced_head: String::new(),
-    });
+    unit.insert(restoration(&app, false));
     unit.commit().await.unwrap();
 
     let plan = app.get("/api/v1/restore").await;
@@ -80,4 +88,59 @@ async fn the_plan_names_what_would_be_done_in_the_order_of_its_weight() {
     assert_eq!(steps[3]["expires_at"], ends);
     assert!(steps[1]["job_id"].is_string());
     assert_eq!(plan["more"], false);
+}
+
+/// What was being run, had failed or was lost when the backup was taken leads to something too, and
+/// what is not due yet comes last.
+#[tokio::test]
+async fn the_plan_names_what_was_going_on_at_the_backup() {
+    let mut app = TestApp::start().await;
+    let agent = active(&mut app).await;
+    app.post("/api/v1/certificates/web/deploy", json!({}))
+        .await
+        .expect(202);
+    let job = agent.job(&app).await;
+    let failed = Outcome::RolledBack {
+        reason: "no".into(),
+        served: Vec::new(),
+    };
+    agent.report(&app, &job, &failed).await.expect(200);
+    app.advance(MINUTE);
+    let target = app.target(&agent, "other").await;
+    app.certificate("fresh", &[&target]).await;
+    let leased = agent.job(&app).await;
+    let gone = app.agent("gone").await;
+    let target = app.target(&gone, "left").await;
+    app.certificate("left", &[&target]).await;
+    let lost_at = app.now();
+    let mut unit = app.app.store.unit(app.unit_id(), app.now());
+    for (id, is_gone) in [(&agent.id, false), (&gone.id, true)] {
+        let row = unit.load::<Agent>(&id.parse().unwrap()).await;
+        let mut row = row.unwrap();
+        let lost = if is_gone {
+            &mut row.leaving_since
+        } else {
+            &mut row.keys_lost_at
+        };
+        *lost = Some(lost_at);
+        unit.put(row);
+    }
+    unit.insert(restoration(&app, false));
+    unit.commit().await.unwrap();
+
+    let steps = async || {
+        let plan = app.get("/api/v1/restore").await;
+        let steps = plan["steps"].as_array().unwrap().iter();
+        let fields = ["does", "certificate_name", "target_name", "job_id", "later"];
+        let shown = steps.map(|step| fields.map(|field| step[field].clone()));
+        shown.collect::<Vec<_>>()
+    };
+    let renew = |later: bool| json!(["renew", "web", null, null, later]);
+    let deploy = |later: bool| json!(["deploy", "web", "web", null, later]);
+    let issue = |later: bool| json!(["issue", "fresh", null, leased.id, later]);
+    let now = [renew(false), deploy(true), issue(true)];
+    assert_eq!(json!(steps().await), json!(now));
+    app.advance(2 * HOUR);
+    let then = [deploy(false), issue(false), renew(false)];
+    assert_eq!(json!(steps().await), json!(then));
 }

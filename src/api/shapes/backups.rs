@@ -284,7 +284,8 @@ pub struct RestoreShape {
     /// When the fence was lifted.
     #[schema(format = DateTime)]
     pub unfenced_at: Option<String>,
-    /// What it would do now: first what can least be undone, and of that what is due first.
+    /// What it would do: first what is due, of that what can least be undone, and of that what is
+    /// due first.
     pub steps: Vec<RestoreStepShape>,
     /// There are more than are named.
     pub more: bool,
@@ -319,6 +320,9 @@ pub struct RestoreStepShape {
     /// Since when it is due, or from when on.
     #[schema(format = DateTime)]
     pub due_at: String,
+    /// That moment had not come yet.
+    #[serde(default)]
+    pub later: bool,
     /// When the version in force ends.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
@@ -339,6 +343,7 @@ impl From<Step> for RestoreStepShape {
             agent_name,
             job_id: step.job.map(|id| id.to_string()),
             due_at: step.due.to_string(),
+            later: step.later,
             expires_at: step.ends.map(|at| at.to_string()),
         }
     }
