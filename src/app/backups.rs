@@ -1,5 +1,6 @@
 //! Backups that a running server makes, because somebody asks or by itself.
 
+mod look;
 mod state;
 
 pub use state::{BackupRun, BackupState, BackupStep, EndedBackup, InSink};
@@ -19,22 +20,20 @@ use crate::{
     config::BackupConfig,
     crypt::MachineKey,
     domain::{AuditEvent, Category, Principal},
-    store::{AUDIT, backup::Since},
+    store::backup::Since,
     sys::size,
 };
-use data_encoding::HEXLOWER;
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+use tokio::sync::oneshot;
 
 /// After one that failed, the next is made no sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(600);
 
 /// A backup takes so many times its size, at most, when it is a store.
 const UNPACKED: u64 = 12;
-/// What is in the sink of the schedule is looked at again after so long.
-const LOOKED_FOR: Duration = Duration::from_secs(300);
 
 /// The backups of this process: one at a time.
 #[derive(Default)]
@@ -170,58 +169,6 @@ impl App {
         begun.map(drop)
     }
 
-    /// Learns what is in the sink of the schedule when that is due, beside the caller; for the
-    /// reconciler of each server.
-    pub(crate) fn look_at_backups(self: &Arc<Self>) {
-        let now = self.now();
-        {
-            let mut state = self.backups.state();
-            let due = state.look_at.is_none_or(|at| now >= at);
-            if self.backups.scheduled.is_none() || state.looking || !due {
-                return;
-            }
-            state.look_at = Some(now.plus(LOOKED_FOR));
-            state.looking = true;
-        }
-        let app = Arc::clone(self);
-        self.tasks.spawn("backups", async move {
-            let Some(scheduled) = &app.backups.scheduled else {
-                return;
-            };
-            let listed = async {
-                let store = app.store_name().await?;
-                let all = app.in_sink(&scheduled.wanted.sink).await?;
-                Ok::<_, BackupFailure>((store, all))
-            };
-            let listed = listed.await;
-            let mut state = app.backups.state();
-            state.looking = false;
-            match listed {
-                Ok((store, all)) => state.see(all, &store, app.now()),
-                Err(e) => {
-                    tracing::error!(error = %e, "the sink of the backups cannot be read");
-                    if state.held.is_none() {
-                        state.failures += 1;
-                        state.look_at = Some(app.now().plus(AFTER_FAILURE));
-                    }
-                }
-            }
-        });
-    }
-
-    /// What names this server's store in the names of backups.
-    async fn store_name(&self) -> Result<String, BackupFailure> {
-        let first = self.store.tail(AUDIT, 2, 1).await;
-        let first = first.map_err(BackupFailure::capture)?;
-        let link = first.first().map(|entry| HEXLOWER.encode(&entry.link));
-        Ok(link.unwrap_or_default())
-    }
-
-    pub(super) async fn in_sink(&self, sink: &Sink) -> Result<Vec<Stored>, BackupFailure> {
-        let s3 = self.s3()?;
-        sink.held(self.ways(s3.as_ref())).await
-    }
-
     async fn begin_backup(
         self: &Arc<Self>,
         who: &Principal,
@@ -241,70 +188,79 @@ impl App {
                 other.began.whole_seconds()
             ))
         })?;
-        // Who takes all secrets with them is told of before it happens.
-        let noted = self
-            .decide(|mut unit| async {
-                let resource = ("backup", run.sink.as_str());
-                let event = AuditEvent::new(
-                    who,
-                    Category::Config,
-                    "backup_started",
-                    resource,
-                    self.now(),
-                );
-                audit(&mut unit, &event);
-                Ok((unit, ()))
-            })
-            .await;
-        if let Err(e) = noted {
-            self.backups.state().run = None;
-            return Err(e);
-        }
-        let (app, own) = (Arc::clone(self), run.clone());
-        let runtime = tokio::runtime::Handle::current();
+        let (app, own, who) = (Arc::clone(self), run.clone(), who.clone());
+        let (told, noted) = oneshot::channel();
+        // All of it in a task: a caller who hangs up leaves no run behind that nobody ends.
         self.tasks.spawn("backup", async move {
-            let maker = Arc::clone(&app);
-            // On a thread of its own: it compresses, encrypts and waits for the disk.
-            let outcome = app.tasks.spawn_blocking("backup", move || {
-                runtime.block_on(maker.whole_backup(&wanted, keep))
-            });
-            let outcome = match outcome.await {
-                Ok(outcome) => outcome,
-                Err(e) => Err(BackupFailure::Capture(e.to_string())),
-            };
-            if let Err(e) = &outcome {
-                tracing::error!(error = %e, "no backup was made, or it is not good");
+            let noted = app.note_backup(&who, &own).await;
+            let goes_on = noted.is_ok();
+            if !goes_on {
+                app.backups.state().run = None;
             }
-            let mut state = app.backups.state();
-            let ended = app.now();
-            if outcome.is_err() {
-                state.failures += 1;
-                // What somebody asked for is theirs to ask for again.
-                if keep.is_some() {
-                    state.retry_at = Some(ended.plus(AFTER_FAILURE));
-                    state.base_wanted = true;
-                }
+            let _ = told.send(noted);
+            if goes_on {
+                app.run_backup(own, wanted, keep).await;
             }
-            let BackupRun {
-                id, began, sink, ..
-            } = own;
-            state.end(EndedBackup {
-                id,
-                began,
-                ended,
-                sink,
-                outcome: outcome.map_err(|e| (e.step(), e.to_string())),
-            });
         });
+        noted.await.unwrap_or(Err(AppError::Unknown))?;
         Ok(run)
     }
 
-    /// Makes a backup; one of the schedule is then proven, and others are removed.
+    /// Who takes all secrets with them is told of before it happens.
+    async fn note_backup(&self, who: &Principal, run: &BackupRun) -> Result<(), AppError> {
+        self.decide(|mut unit| async {
+            let resource = ("backup", run.sink.as_str());
+            let now = self.now();
+            let event = AuditEvent::new(who, Category::Config, "backup_started", resource, now);
+            audit(&mut unit, &event);
+            Ok((unit, ()))
+        })
+        .await
+    }
+
+    /// Makes a backup and keeps what became of it.
+    async fn run_backup(
+        self: &Arc<Self>,
+        run: BackupRun,
+        wanted: WantedBackup,
+        keep: Option<Keep>,
+    ) {
+        let work = async move |app: &Arc<Self>| app.whole_backup(&wanted, keep).await;
+        let (made, failed) = match self.at_sink("backup", work).await {
+            Ok((made, after)) => (Some(made), after.err()),
+            Err(e) => (None, Some(e)),
+        };
+        if let Some(e) = &failed {
+            tracing::error!(error = %e, "no backup was made, or it is not good");
+        }
+        let mut state = self.backups.state();
+        let ended = self.now();
+        if failed.is_some() {
+            state.failures += 1;
+            state.look_at = None;
+        }
+        // What somebody asked for is theirs to ask for again. What was made is not made again
+        // before its time, whatever failed after that: others like it would fill the sink.
+        if made.is_none() && keep.is_some() {
+            state.retry_at = Some(ended.plus(AFTER_FAILURE));
+        }
+        state.end(EndedBackup {
+            id: run.id,
+            began: run.began,
+            ended,
+            sink: run.sink,
+            made,
+            failed: failed.map(|e| (e.step(), e.to_string())),
+        });
+    }
+
+    /// Makes a backup; one of the schedule is then proven, and others are removed. What became of
+    /// that is told beside the backup, which is there however that goes.
     async fn whole_backup(
         &self,
         wanted: &WantedBackup,
         keep: Option<Keep>,
-    ) -> Result<Stored, BackupFailure> {
+    ) -> Result<(Stored, Result<(), BackupFailure>), BackupFailure> {
         let began = self.now();
         let machine = machine_key(&*self.files, &self.config)?;
         let machine = machine.ok_or_else(|| {
@@ -327,14 +283,16 @@ impl App {
             let mut state = self.backups.state();
             state.newest = Some(stored.clone());
             state.took = Some(self.now().since(began));
+            state.base_wanted &= keep.is_none();
         }
-        if keep.is_some() {
-            self.has_room_to_prove(&stored)?;
-            self.backups.state().at(BackupStep::Proving, 0);
-            self.prove_backup(wanted, &stored, &machine, ways).await?;
-            self.backups.state().base_wanted = false;
-        }
-        if scheduled.is_some_and(|scheduled| scheduled.wanted.sink == *sink) {
+        let after = async {
+            if keep.is_some() {
+                let proven = self.prove_backup(wanted, &stored, &machine, ways).await;
+                proven.map_err(|e| BackupFailure::unproven(&stored.name, e))?;
+            }
+            if scheduled.is_none_or(|scheduled| scheduled.wanted.sink != *sink) {
+                return Ok(());
+            }
             let mut all = sink.list(ways).await?;
             if let Some(keep) = keep {
                 self.remove_expired(&mut all, &stored, keep, wanted, ways)
@@ -342,9 +300,12 @@ impl App {
                 self.prune_journal(&stored, ways).await?;
             }
             let store = self.store_name().await?;
-            self.backups.state().see(all, &store, self.now());
-        }
-        Ok(stored)
+            let (known, now) = (Some(stored.name.as_str()), self.now());
+            self.backups.state().see(all, &store, known, now);
+            Ok(())
+        };
+        let after = after.await;
+        Ok((stored, after))
     }
 
     /// Removes those of this server's store that are kept no longer, once this one was made.
@@ -387,10 +348,8 @@ impl App {
         let left = room.free.saturating_sub(reserve_of(&self.config, room));
         if room.total > 0 && left < needed {
             return Err(BackupFailure::Refused(format!(
-                "{} is made, and not proven: restoring it here takes up to {}, and {} may \
-                 be used: free space in the data directory, or prove it elsewhere by `certctl \
-                 backup verify --restore`",
-                stored.name,
+                "restoring it here takes up to {}, and {} may be used: free space in the data \
+                 directory, or prove it elsewhere by `certctl backup verify --restore`",
                 size(needed),
                 size(left)
             )));
@@ -405,6 +364,8 @@ impl App {
         machine: &MachineKey,
         ways: Ways<'_>,
     ) -> Result<(), BackupFailure> {
+        self.has_room_to_prove(stored)?;
+        self.backups.state().at(BackupStep::Proving, 0);
         let bench = Bench {
             files: &*self.files,
             clock: &*self.clock,

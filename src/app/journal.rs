@@ -10,7 +10,7 @@ use crate::{
     clock::Time,
     domain::{KeyUse, Leader, Look, Presence, Restoration},
     id::Id,
-    store::{AUDIT, Document, Feed, StoreError, backup::Since},
+    store::{AUDIT, Document, Feed, RingRow, StoreError, backup::Since},
 };
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -192,18 +192,11 @@ impl App {
             // What is in the sink may be what the restore should have taken.
             return Ok(Some("the store was restored, and the fence stands"));
         }
-        let (base, looked) = {
-            let state = self.backups.state();
-            (state.newest.clone(), state.held.is_some())
-        };
-        let Some(base) = base.filter(|_| looked) else {
-            return Ok(Some("there is no backup yet that it would follow"));
-        };
         let course = match journal.course() {
             Some(course) => course,
-            None => match self.find_course(journal, &base).await? {
-                Some(course) => course,
-                None => return Ok(Some(self.want_base("the store was restored since"))),
+            None => match self.find_course(journal).await? {
+                Ok(course) => course,
+                Err(waits) => return Ok(Some(waits)),
             },
         };
         let began = self.now();
@@ -258,27 +251,45 @@ impl App {
         }
     }
 
-    /// Where the process before this one left it; `None` where what is there is of a time before
-    /// a restore.
+    /// Where the process before this one left it, by the newest backup and by what is in its sink;
+    /// by the latter alone while that of the backups cannot be read. Otherwise why it waits.
     async fn find_course(
-        &self,
+        self: &Arc<Self>,
         journal: &Journal,
-        base: &Stored,
-    ) -> Result<Option<Course>, BackupFailure> {
+    ) -> Result<Result<Course, &'static str>, BackupFailure> {
+        let (base, looked, unread) = {
+            let state = self.backups.state();
+            let looked = state.held.is_some();
+            let base = state.newest.clone().filter(|_| looked);
+            (base, looked, state.unread.is_some())
+        };
+        if base.is_none() && (looked || !unread) {
+            return Ok(Err("there is no backup yet that it would follow"));
+        }
         let restored = self.store.get::<Restoration>(&known(Restoration::ID)).await;
-        let restored = restored.map_err(|e| BackupFailure::Capture(e.to_string()))?;
-        let after = |stored: &Stored| {
+        let restored = restored.map_err(BackupFailure::capture)?;
+        let after = |stored: &&Stored| {
             let restored = restored.as_ref().map(|r| r.restored_at.whole_seconds());
             restored.is_none_or(|at| stored.created_at >= at)
         };
-        if !after(base) {
-            return Ok(None);
+        if base.as_ref().is_some_and(|base| !after(&base)) {
+            return Ok(Err(self.want_base("the store was restored since")));
         }
+        // What opens increments elsewhere is the machine key that is in their base.
+        let ring = self.store.get::<RingRow>(&known("ring")).await;
+        let ring = ring.map_err(BackupFailure::capture)?;
+        let sealed = ring.map_or(0, |ring| ring.version());
+        if base.as_ref().is_some_and(|base| base.seq < sealed) {
+            return Ok(Err(
+                self.want_base("the keys of the store were changed since")
+            ));
+        }
+        let store = self.store_name().await?;
         let all = self.in_sink(&journal.sink).await?;
-        let own = all.iter().filter(|s| s.is_beside(base));
-        let increments = own.filter(|s| s.increment && after(s));
-        let ends = increments.chain([base]).map(end_of);
-        Ok(ends.max_by_key(|end| end.seq).map(Course::at))
+        let increments = all.iter().filter(|s| s.increment && s.is_of(&store));
+        let ends = increments.filter(after).chain(&base).map(end_of);
+        let last = ends.max_by_key(|end| end.seq).map(Course::at);
+        Ok(last.ok_or("the sink of the backups cannot be read, and it has nothing to follow"))
     }
 
     /// What came since; `None` where the store does not know any more.
@@ -332,10 +343,15 @@ impl App {
         if long {
             match self.increment_since(journal, course.anchor).await {
                 Ok(made) => {
-                    let s3 = self.s3()?;
-                    for name in &course.small {
-                        journal.sink.remove(self.ways(s3.as_ref()), name).await?;
-                    }
+                    let (sink, small) = (journal.sink.clone(), course.small.clone());
+                    let remove = async move |app: &Arc<Self>| {
+                        let s3 = app.s3()?;
+                        for name in &small {
+                            sink.remove(app.ways(s3.as_ref()), name).await?;
+                        }
+                        Ok(())
+                    };
+                    self.at_sink("journal", remove).await?;
                     let course = Course::at(end_of(&made));
                     return Ok((made, course));
                 }
@@ -360,31 +376,23 @@ impl App {
         journal: &Journal,
         since: Since,
     ) -> Result<Stored, BackupFailure> {
-        let app = Arc::clone(self);
         let (sink, locking) = (journal.sink.clone(), journal.locking.clone());
-        let runtime = tokio::runtime::Handle::current();
-        // On a thread of its own: it compresses, encrypts and waits for the disk.
-        let made = self.tasks.spawn_blocking("journal", move || {
-            runtime.block_on(async {
-                let machine = machine_key(&*app.files, &app.config)?;
-                let machine = machine.ok_or_else(|| {
-                    let why = "the machine.key is not in the data directory";
-                    BackupFailure::Refused(why.to_owned())
-                })?;
-                let s3 = app.s3()?;
-                let source = Source {
-                    store: &app.store,
-                    machine: Some(&machine),
-                    ways: app.ways(s3.as_ref()),
-                    clock: &*app.clock,
-                };
-                create(source, &sink, &locking, Some(since), &mut |_| {}).await
-            })
-        });
-        match made.await {
-            Ok(made) => made,
-            Err(e) => Err(BackupFailure::Capture(e.to_string())),
-        }
+        let make = async move |app: &Arc<Self>| {
+            let machine = machine_key(&*app.files, &app.config)?;
+            let machine = machine.ok_or_else(|| {
+                let why = "the machine.key is not in the data directory";
+                BackupFailure::Refused(why.to_owned())
+            })?;
+            let s3 = app.s3()?;
+            let source = Source {
+                store: &app.store,
+                machine: Some(&machine),
+                ways: app.ways(s3.as_ref()),
+                clock: &*app.clock,
+            };
+            create(source, &sink, &locking, Some(since), &mut |_| {}).await
+        };
+        self.at_sink("journal", make).await
     }
 
     /// Removes the increments that a backup holds all of; not behind a fence, where they may be

@@ -145,12 +145,7 @@ impl CliError {
 
 impl From<BackupFailure> for CliError {
     fn from(e: BackupFailure) -> Self {
-        let text = e.to_string();
-        match e {
-            BackupFailure::Away(_) => Self::Away(text),
-            BackupFailure::Running(_) => Self::Running(text),
-            e => Self::of_step(e.step(), text),
-        }
+        Self::of_step(e.step(), e.to_string())
     }
 }
 
@@ -160,7 +155,9 @@ impl CliError {
         match step {
             "verify" => Self::Damaged(text),
             "upload" => Self::Sink(text),
-            "refused" => Self::Failed(text),
+            "away" => Self::Away(text),
+            "running" => Self::Running(text),
+            "refused" | "gap" => Self::Failed(text),
             _ => Self::Storage(text),
         }
     }

@@ -90,7 +90,9 @@ async fn rotate_machine_key(global: &Global, env: &Environment) -> Result<(), Cl
             output::line(&format!(
                 "{file} is new, and nothing else opens the store's secrets: keep a copy with your \
                  backups, and copy it to each other server of the database before it starts. \
-                 Backups made before open by their recipients or passphrase."
+                 Backups made before open by their recipients or passphrase. Where a passphrase opens \
+                 the backups, a journal opens elsewhere only from the next full backup on: a server \
+                 with a journal makes that at its next start."
             ));
             Ok(())
         }

@@ -40,6 +40,7 @@ struct Whole<'a> {
 struct Held {
     sink: String,
     looked: Option<Moment>,
+    unread: Option<(Moment, String)>,
     /// Newest first.
     rows: Vec<Line>,
     total: usize,
@@ -69,7 +70,7 @@ const SHOWN: usize = 100;
 
 impl Held {
     fn of(state: &BackupState, now: Time) -> Option<Self> {
-        let held = state.held.as_ref();
+        let (held, unread) = (state.held.as_ref(), state.unread.clone());
         let all = held.map_or(&[][..], |held| &held.all);
         let line = |stored: &Stored| Line {
             name: stored.name.clone(),
@@ -88,6 +89,7 @@ impl Held {
         Some(Self {
             sink: state.sink.clone()?,
             looked: held.map(|held| Moment::new(held.looked_at, now)),
+            unread: unread.map(|(at, why)| (Moment::new(at, now), why)),
             rows: all.iter().rev().take(SHOWN).map(line).collect(),
             total: all.len(),
         })
@@ -146,7 +148,7 @@ fn whole(who: &Reader, state: BackupState, mut plan: Option<RestorePlan>, now: T
     let now_seen = seen(now);
     let newest = state.newest.as_ref();
     let failed = state.ended.front().and_then(|last| {
-        let (_, why) = last.outcome.as_ref().err()?;
+        let (_, why) = last.failed.as_ref()?;
         Some((seen(last.ended), why.clone()))
     });
     Whole {

@@ -153,3 +153,49 @@ async fn what_the_store_forgot_has_a_new_backup_made() {
     assert_eq!(state["journal"]["error"], Value::Null, "{state}");
     assert!(!increments(&app).is_empty());
 }
+
+#[tokio::test]
+async fn it_goes_on_while_the_sink_of_the_backups_cannot_be_read() {
+    let mut app = begun().await;
+    owner(&app, 1).await;
+    look(&app).await;
+    let old = increments(&app);
+    std::fs::rename(app.file("backups"), app.file("away")).unwrap();
+    std::fs::write(app.file("backups"), "").unwrap();
+    app.restart().await;
+    owner(&app, 2).await;
+    look(&app).await;
+    let state = look(&app).await;
+    assert_ne!(state["unread_because"], Value::Null, "{state}");
+    assert_eq!(state["journal"]["waits"], Value::Null, "{state}");
+    assert!(increments(&app).len() > old.len());
+
+    // Another process that finds none there either waits, and says for what.
+    std::fs::remove_dir_all(app.file("journal")).unwrap();
+    app.restart().await;
+    look(&app).await;
+    let state = look(&app).await;
+    let waits = state["journal"]["waits"].as_str().unwrap();
+    assert!(waits.contains("cannot be read"), "{state}");
+}
+
+#[tokio::test]
+async fn a_start_after_the_keys_were_changed_makes_what_opens_elsewhere() {
+    let mut app = begun().await;
+    let base = look(&app).await["newest"]["name"].clone();
+    app.restart().await;
+    for _ in 0..3 {
+        look(&app).await;
+    }
+    assert_eq!(look(&app).await["newest"]["name"], base);
+    app.post("/api/v1/secrets/rotate", Value::Null).await;
+    app.advance(MINUTE);
+    app.restart().await;
+    for _ in 0..4 {
+        look(&app).await;
+    }
+    let state = look(&app).await;
+    assert_ne!(state["newest"]["name"], base, "{state}");
+    assert_eq!(state["ended"].as_array().unwrap().len(), 1, "once: {state}");
+    assert_eq!(state["journal"]["waits"], Value::Null, "{state}");
+}

@@ -1,16 +1,30 @@
 //! What killed backups leave in a directory.
 
 use super::Scene;
+use crate::support::altered::{Altered, Altering, Op, eio};
 use certctl::{
-    app::backup::{Machine, Sink},
+    app::backup::{Locking, Machine, Sink, create},
     config::{self, Environment, Flags},
-    sys::{Disk, Files, Lock},
+    sys::{Disk, FileError, Files, Lock},
 };
 use std::{
     fs::File,
     os::unix::fs::symlink,
+    path::Path,
     time::{Duration, SystemTime},
 };
+
+/// A disk on which one file cannot be removed.
+struct Stuck(&'static str);
+
+impl Altering for Stuck {
+    fn before(&self, op: Op, path: &Path) -> Result<(), FileError> {
+        match op == Op::Remove && path.ends_with(self.0) {
+            true => Err(eio(path)),
+            false => Ok(()),
+        }
+    }
+}
 
 #[tokio::test]
 async fn the_next_backup_removes_what_nobody_writes_to() {
@@ -25,6 +39,7 @@ async fn the_next_backup_removes_what_nobody_writes_to() {
         path
     };
     file(".certctl-dead", 3_700);
+    file(".certctl-a-dead", 3_700);
     let held = file(".certctl-held", 86_400);
     file(".certctl-young", 3_500);
     file("theirs", 86_400);
@@ -32,8 +47,13 @@ async fn the_next_backup_removes_what_nobody_writes_to() {
     std::fs::create_dir(dir.join(".certctl-dir")).unwrap();
     let lock = Lock::take(&held).unwrap();
     assert!(lock.is_some());
-    let made = scene.create().await.name;
+    // One that cannot be removed keeps none that follows it.
+    let files = Altered(Stuck(".certctl-a-dead"));
+    let (sink, locking) = (scene.sink(), Locking::WithoutKeys);
+    let made = create(scene.source(&files), &sink, &locking, None, &mut |_| {}).await;
+    let made = made.unwrap().name;
     let mut left = [
+        ".certctl-a-dead",
         ".certctl-held",
         ".certctl-young",
         "theirs",
@@ -47,6 +67,7 @@ async fn the_next_backup_removes_what_nobody_writes_to() {
     scene.app.advance(Duration::from_secs(1));
     scene.create().await;
     assert!(!held.exists());
+    assert!(!dir.join(".certctl-a-dead").exists());
 }
 
 #[tokio::test]
@@ -85,5 +106,13 @@ async fn few_of_those_that_are_made_before_migrations_stay() {
     }
     let all = machine.list(&sink).await.unwrap();
     assert_eq!(all.len(), 6, "five, and another store's: {all:?}");
+    // What a clock made later that goes on no more is not in the way of what is made now.
+    for hour in 1..9 {
+        let later = format!("certctl-99991231T0{hour}0000Z-10000-7.backup");
+        std::fs::write(data_dir.join("before-migrations").join(later), "").unwrap();
+    }
+    let made = machine.create_of(&scene.app.app.store).await.unwrap();
+    let all = machine.list(&sink).await.unwrap();
+    assert!(all.iter().any(|s| s.name == made.name), "{all:?}");
     assert!(all.iter().any(|stored| stored.name == other));
 }

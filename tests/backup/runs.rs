@@ -1,9 +1,34 @@
 //! Who asks for a backup learns of that one, whatever else goes on.
 
-use crate::support::{DAY, TestApp, backups::scheduled};
-use certctl::reconcile;
+use crate::support::{
+    DAY, TestApp,
+    altered::{Altered, Altering, Op},
+    backups::scheduled,
+};
+use certctl::{reconcile, sys::FileError};
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, channel},
+    },
+    time::Duration,
+};
+
+/// A disk whose directory `backups` is not to be looked at before a test lets it, or drops that.
+struct Stalling(Mutex<Receiver<()>>);
+
+impl Altering for Stalling {
+    fn before(&self, op: Op, path: &Path) -> Result<(), FileError> {
+        if op == Op::Look && path.ends_with("backups") {
+            // So long at most, so that who waits on the wrong thread fails.
+            let _ = self.0.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        }
+        Ok(())
+    }
+}
 
 /// How backups stand once none is on its way.
 async fn settled(app: &TestApp) -> Value {
@@ -76,11 +101,42 @@ async fn a_second_one_is_told_what_goes_on_and_since_when() {
 
 #[tokio::test]
 async fn a_look_at_the_sink_is_in_nobodys_way() {
-    let app = TestApp::start_with(|config| scheduled(config, "6h")).await;
-    // One that cannot be read, of which no backup comes.
-    std::fs::write(app.file("backups"), "").unwrap();
+    let (release, held) = channel();
+    let files = Arc::new(Altered(Stalling(Mutex::new(held))));
+    let app = TestApp::start_on(files, |config| scheduled(config, "6h")).await;
     reconcile::look(&app.app).await.unwrap();
     app.post("/api/v1/backups", wanted(&app, "a"))
+        .await
+        .expect(202);
+    let state = loop {
+        let state = app.get("/api/v1/backups").await;
+        if state["running"] == false {
+            break state;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(state["last"]["error"], Value::Null, "{state}");
+    assert_eq!(state["looking"], true, "{state}");
+    drop(release);
+    let state = settled(&app).await;
+    assert_eq!(state["unread_because"], Value::Null, "{state}");
+}
+
+#[tokio::test]
+async fn one_whose_caller_hangs_up_is_made() {
+    let app = TestApp::start().await;
+    let mut held = app.hold_next_commit();
+    {
+        let call = app.post("/api/v1/backups", wanted(&app, "a"));
+        tokio::select! {
+            _ = call => panic!("it is answered before it is noted"),
+            () = held.there() => {}
+        }
+    }
+    held.release();
+    let state = settled(&app).await;
+    assert_eq!(state["last"]["error"], Value::Null, "{state}");
+    app.post("/api/v1/backups", wanted(&app, "b"))
         .await
         .expect(202);
     settled(&app).await;

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use certctl::{
     app::backup::S3Access,
     config::S3Config,
-    net::{CallError, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
+    net::{
+        CallError, Deadline, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust,
+    },
     sys::{Disk, Files},
 };
 use http::{Method, Request, Response, StatusCode};
@@ -202,6 +204,12 @@ impl Transport for Shaky {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let fault = self.faults.lock().unwrap().pop_front();
         let (head, mut body) = request.into_parts();
+        let Deadline(limit) = head.extensions.get().unwrap();
+        let carries = head.method == Method::PUT
+            || head.method == Method::POST
+            || head.headers.contains_key("range");
+        let most = if carries { 300 } else { 30 };
+        assert_eq!(limit.as_secs(), most, "{head:?}");
         let broken = || CallError::Broken("by the test".into());
         let answer = |status: u16, code: &str| {
             let says = format!("<Error><Code>{code}</Code><Message>no</Message></Error>");
@@ -327,6 +335,14 @@ async fn what_does_not_pass_is_told_and_leaves_nothing() {
     let failed = failed.unwrap_err().to_string();
     assert!(failed.contains("BadDigest"), "{failed}");
     assert!(place.list().await.unwrap().is_empty());
+
+    // What is told late may be final: upload, two parts, the end, and away with them.
+    let before = way.calls.load(Ordering::SeqCst);
+    let late = [Not, Not, Not, Status(200, "InvalidPart")];
+    way.faults.lock().unwrap().extend(late);
+    let failed = place.put("big", &whole[..]).await.unwrap_err().to_string();
+    assert!(failed.contains("InvalidPart"), "{failed}");
+    assert_eq!(way.calls.load(Ordering::SeqCst), before + 5);
 
     // What will be answered the same again is not asked again.
     let before = way.calls.load(Ordering::SeqCst);

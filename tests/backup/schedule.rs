@@ -71,16 +71,23 @@ async fn what_others_make_is_none_of_the_schedules() {
 }
 
 #[tokio::test]
-async fn a_backup_that_was_not_proven_is_made_again() {
+async fn a_backup_that_was_not_proven_is_not_made_again_before_its_time() {
     let app = TestApp::start_with(daily).await;
     app.has_room(1 << 10).await;
     let first = look(&app).await;
     let error = first["last"]["error"].as_str().unwrap();
-    assert!(error.contains("not proven"), "{error}");
-    assert_eq!(names(&app).len(), 1);
+    assert!(error.contains("is made, and not proven"), "{error}");
+    assert_eq!(first["last"]["failed_step"], "prove", "{first}");
+    assert_eq!(first["last"]["backup"]["name"], names(&app)[0].as_str());
+    assert_eq!(first["failures"], 1, "{first}");
+    for _ in 0..3 {
+        app.advance(HOUR);
+        assert_eq!(look(&app).await["total"], 1, "others would fill the sink");
+    }
     app.has_room(64 << 30).await;
-    app.advance(HOUR);
+    app.advance(DAY);
     let again = look(&app).await;
+    assert_eq!(names(&app).len(), 2);
     assert_eq!(again["last"]["error"], Value::Null, "{again}");
     assert_ne!(again["proven_at"], Value::Null);
 }
@@ -121,6 +128,34 @@ async fn a_backup_is_made_proven_and_kept_by_the_schedule() {
     assert_eq!(look(&app).await["failures"], 1, "not at once");
     app.advance(HOUR);
     assert_eq!(look(&app).await["failures"], 2);
+}
+
+#[tokio::test]
+async fn one_that_is_gone_from_the_sink_is_made_again() {
+    let app = TestApp::start_with(daily).await;
+    let first = look(&app).await["newest"]["name"].clone();
+    std::fs::remove_file(app.file("backups").join(first.as_str().unwrap())).unwrap();
+    app.advance(HOUR);
+    let again = look(&app).await;
+    assert_ne!(again["newest"]["name"], first, "{again}");
+    assert_eq!(again["newest"]["name"], names(&app)[0].as_str());
+    app.advance(HOUR);
+    assert_eq!(look(&app).await["total"], 1, "once");
+}
+
+#[tokio::test]
+async fn a_sink_that_cannot_be_read_is_told() {
+    let app = TestApp::start_with(daily).await;
+    std::fs::write(app.file("backups"), "").unwrap();
+    let state = look(&app).await;
+    let why = state["unread_because"].as_str().unwrap();
+    assert!(why.contains("backups"), "{why}");
+    assert_eq!(state["unread_at"], app.now().to_string(), "{state}");
+    std::fs::remove_file(app.file("backups")).unwrap();
+    app.advance(HOUR);
+    let state = look(&app).await;
+    assert_eq!(state["unread_because"], Value::Null, "{state}");
+    assert_eq!(state["total"], 1, "{state}");
 }
 
 #[test]

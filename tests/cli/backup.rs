@@ -314,6 +314,8 @@ async fn increments_without_keys_are_opened_by_the_bases() {
 /// What a crash left of a scratch store goes, what somebody is at work in stays.
 #[test]
 fn what_a_crash_leaves_of_a_scratch_store_is_removed() {
+    const DEAD: &str = "restore-0000000000000000.scratch";
+    const LIVE: &str = "restore-00000000000000ff.scratch";
     let home = Home::new();
     let server = home.server();
     let sink = sink(&home);
@@ -322,7 +324,7 @@ fn what_a_crash_leaves_of_a_scratch_store_is_removed() {
     server.end();
     let place = home.beside("backups").join(made["name"].as_str().unwrap());
     let leave = || {
-        for name in ["verify-00.scratch", "restore.scratch"] {
+        for name in [DEAD, "verify-0000000000000001.scratch"] {
             fs::create_dir(home.path(name)).unwrap();
             fs::write(home.path(name).join("certctl.redb"), "x").unwrap();
         }
@@ -332,11 +334,10 @@ fn what_a_crash_leaves_of_a_scratch_store_is_removed() {
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.ends_with(".scratch")).count()
     };
-    fs::create_dir(home.path("live.scratch")).unwrap();
-    let live = Lock::take(&home.path("live.scratch/lock"))
-        .unwrap()
-        .unwrap();
-    symlink(home.beside("backups"), home.path("link.scratch")).unwrap();
+    fs::create_dir(home.path(LIVE)).unwrap();
+    let live = Lock::take(&home.path(LIVE).join("lock")).unwrap().unwrap();
+    let link = home.path("verify-00000000000000aa.scratch");
+    symlink(home.beside("backups"), link).unwrap();
     leave();
     assert_eq!(scratches(), 4);
     drop(home.server());
@@ -357,8 +358,19 @@ fn what_a_crash_leaves_of_a_scratch_store_is_removed() {
     );
     fs::create_dir(home.beside("verify.scratch")).unwrap();
     fs::write(home.beside("verify.scratch/mine"), "x").unwrap();
+    fs::create_dir(home.beside(DEAD)).unwrap();
     home.run(&line).good();
     assert!(home.beside("verify.scratch/mine").exists());
+    assert!(!home.beside(DEAD).exists(), "what was killed there");
+    fs::create_dir(home.beside(DEAD)).unwrap();
+    let into = home.beside("new");
+    let line = format!(
+        "restore {} --dry-run --into {}",
+        place.display(),
+        into.display()
+    );
+    home.run(&line);
+    assert!(!home.beside(DEAD).exists(), "what a dry run left above");
 }
 
 /// A disk that takes no more says nothing of the backup.

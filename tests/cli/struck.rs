@@ -44,7 +44,7 @@ async fn sweep(inject: impl Fn(u64) -> String, hit: &str) {
     let (file, log) = (home.path("certctl.redb"), home.beside("strace"));
     let restore = |place: &PathBuf| home.command(&format!("restore {} --yes", place.display()));
     let stride = number("CERTCTL_TEST_STRIDE", 7);
-    let (mut strikes, mut failed) = (0, 0);
+    let (mut strikes, mut failed, mut whole) = (0, 0, false);
     for k in (1..MANY).step_by(usize::try_from(stride).unwrap()) {
         let before = teams(&file).await;
         let (wanted, place) = [(3, &small), (8, &large)][usize::from(before == 3)];
@@ -53,6 +53,7 @@ async fn sweep(inject: impl Fn(u64) -> String, hit: &str) {
             assert!(ended.status.success(), "{ended:?}");
             assert!(strikes > 5, "{strikes} were struck");
             assert!(failed > 5, "{failed} of {strikes} did not succeed");
+            whole = true;
             break;
         }
         strikes += 1;
@@ -73,6 +74,7 @@ async fn sweep(inject: impl Fn(u64) -> String, hit: &str) {
             }
         }
     }
+    assert!(whole, "a restore makes more than {MANY} calls");
     let _server = home.server();
     let total = home.api().get("/teams").await["total"].clone();
     assert!(total == 3 || total == 8, "{total}");

@@ -29,7 +29,7 @@ use certctl::{
         Answer as EngineAnswer, Batch, Committer, Counting, Engine, EngineError, Load, Memory,
         Outcome, Query, Snapshot, Store, Work, migrate::PROGRAM_FORMAT,
     },
-    sys::{Disk, FileError, Room, Rooms, Tasks},
+    sys::{Disk, FileError, Files, Room, Rooms, Tasks},
 };
 use serde_json::{Value, json};
 use std::{
@@ -189,6 +189,7 @@ struct World {
     engine: Arc<TestEngine>,
     clock: Arc<ManualClock>,
     rng: Arc<CountedRng>,
+    files: Arc<dyn Files>,
     settings: fn(&mut ServerConfig),
 }
 
@@ -196,6 +197,7 @@ impl World {
     fn new() -> Self {
         Self {
             settings: |_| (),
+            files: Arc::new(Disk),
             disk: Arc::new(TestDisk {
                 free: AtomicU64::new(50 << 30),
             }),
@@ -217,7 +219,7 @@ impl World {
             clock: self.clock.clone(),
             rng: self.rng.clone(),
             crypto: Arc::new(RingCrypto),
-            files: Arc::new(Disk),
+            files: self.files.clone(),
             rooms: self.disk.clone(),
             tasks: Tasks::new(),
             config,
@@ -254,6 +256,16 @@ impl TestApp {
     pub async fn start_with(settings: fn(&mut ServerConfig)) -> Self {
         Self::first(World {
             settings,
+            ..World::new()
+        })
+        .await
+    }
+
+    /// As [`start_with`](Self::start_with), on a disk of the test's.
+    pub async fn start_on(files: Arc<dyn Files>, settings: fn(&mut ServerConfig)) -> Self {
+        Self::first(World {
+            settings,
+            files,
             ..World::new()
         })
         .await

@@ -80,6 +80,20 @@ async fn what_the_sink_holds_is_listed() {
 }
 
 #[tokio::test]
+async fn a_sink_that_cannot_be_read_is_told() {
+    let desk = Desk::open_with(scheduled).await;
+    std::fs::write(desk.app.config.data_dir.join("backups"), "").unwrap();
+    look(&desk).await;
+    let text = page(&desk).await.text();
+    assert!(text.contains("It could not be read"), "{text}");
+    assert!(text.contains("What it holds is not known."), "{text}");
+    assert!(
+        text.contains("cannot be read, and it has nothing"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
 async fn what_a_restored_server_would_do_and_does_not_know_is_shown() {
     let desk = Desk::open().await;
     let agent = desk.agent("host").await;

@@ -1,8 +1,11 @@
 //! Backups and restores on the wire.
 
-use crate::app::{
-    BackupRun, BackupState, EndedBackup, JournalState, Named, RestorePlan, Step, Unknown,
-    backup::Stored,
+use crate::{
+    app::{
+        BackupRun, BackupState, EndedBackup, JournalState, Named, RestorePlan, Step, Unknown,
+        backup::Stored,
+    },
+    clock::Time,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -104,6 +107,11 @@ pub struct BackupStateShape {
     /// When it was last looked at.
     #[schema(format = DateTime)]
     pub looked_at: Option<String>,
+    /// When it could last not be read; nothing once it was read after that.
+    #[schema(format = DateTime)]
+    pub unread_at: Option<String>,
+    /// Why not.
+    pub unread_because: Option<String>,
     /// The newest backups in it, newest first, at most a hundred.
     pub data: Vec<BackupShape>,
     /// How many it holds.
@@ -195,7 +203,10 @@ pub struct EndedBackupShape {
     pub sink: String,
     /// The backup, where one was made.
     pub backup: Option<BackupShape>,
-    /// The step that failed: `capture`, `verify`, `upload`, `file` or `refused`.
+    /// The step that failed: `capture`, `verify`, `upload`, `file` or `refused`; `away` where the
+    /// database was not to be reached, `gap` where the store has forgotten what the increment would
+    /// begin with. With a backup beside it, that is made: `prove` says that it is not proven,
+    /// another word that those which are kept no longer are still there.
     pub failed_step: Option<String>,
     /// Why.
     pub error: Option<String>,
@@ -209,10 +220,13 @@ impl From<BackupState> for BackupStateShape {
         let held = state.held.as_ref();
         let all = held.map_or(&[][..], |held| &held.all);
         let next_at = state.next_at();
+        let (unread_at, unread_because) = state.unread.unzip();
         let newest_first = all.iter().rev().take(MOST_LISTED).cloned();
         Self {
             sink: state.sink,
             looked_at: held.map(|held| held.looked_at.to_string()),
+            unread_at: unread_at.map(|at: Time| at.to_string()),
+            unread_because,
             data: newest_first.map(BackupShape::from).collect(),
             total: all.len() as u64,
             journal: state.journal.map(JournalShape::from),
@@ -239,18 +253,14 @@ impl From<BackupState> for BackupStateShape {
 
 impl From<EndedBackup> for EndedBackupShape {
     fn from(last: EndedBackup) -> Self {
-        let (backup, failed) = match last.outcome {
-            Ok(stored) => (Some(stored.into()), None),
-            Err(failed) => (None, Some(failed)),
-        };
-        let (failed_step, error) = failed.map(|(step, why)| (step.to_owned(), why)).unzip();
+        let (failed_step, error) = last.failed.unzip();
         Self {
             id: last.id.to_string(),
             began_at: last.began.to_string(),
             ended_at: last.ended.to_string(),
             sink: last.sink,
-            backup,
-            failed_step,
+            backup: last.made.map(BackupShape::from),
+            failed_step: failed_step.map(str::to_owned),
             error,
         }
     }

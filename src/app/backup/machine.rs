@@ -25,7 +25,7 @@ use std::{io, path::Path, sync::Arc};
 
 /// In the data directory: backups that were made before migrations, where they have no other place.
 const BEFORE_MIGRATIONS: &str = "before-migrations";
-/// So many of them stay.
+/// So many of them stay, with the one that is made.
 const KEPT: usize = 5;
 
 /// A machine with a data directory.
@@ -185,9 +185,10 @@ impl Machine {
         let made = create(source, &sink, &locking, None, &mut |_| {}).await?;
         if self.config.backup.is_none() {
             let mut newest_first = self.list(&sink).await?;
-            newest_first.retain(|stored| stored.is_beside(&made));
+            // What was just made stays, though a clock that went back makes it the oldest.
+            newest_first.retain(|other| other.is_beside(&made) && other.name != made.name);
             newest_first.reverse();
-            for stored in newest_first.iter().skip(KEPT) {
+            for stored in newest_first.iter().skip(KEPT - 1) {
                 self.remove(&sink, &stored.name).await?;
             }
         }

@@ -66,6 +66,14 @@ pub enum BackupFailure {
         /// What it does not do.
         reason: String,
     },
+    /// It is in its sink, and nobody knows whether it can be restored.
+    #[error("{name} is made, and not proven: {reason}")]
+    Unproven {
+        /// Which backup.
+        name: String,
+        /// What stood in the way.
+        reason: String,
+    },
     /// Something does not allow it.
     #[error("{0}")]
     Refused(String),
@@ -100,6 +108,13 @@ impl BackupFailure {
         }
     }
 
+    pub(super) fn unproven(name: &str, reason: impl ToString) -> Self {
+        Self::Unproven {
+            name: name.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
     /// Of what was not captured.
     fn of_capture(e: BackupError) -> Self {
         match e {
@@ -113,10 +128,14 @@ impl BackupFailure {
     /// The step that failed, as a word.
     pub fn step(&self) -> &'static str {
         match self {
-            Self::Capture(_) | Self::Gap(_) | Self::Away(_) => "capture",
+            Self::Capture(_) => "capture",
+            Self::Gap(_) => "gap",
+            Self::Away(_) => "away",
             Self::Verify { .. } => "verify",
+            Self::Unproven { .. } => "prove",
             Self::Sink { .. } => "upload",
-            Self::Refused(_) | Self::Running(_) => "refused",
+            Self::Refused(_) => "refused",
+            Self::Running(_) => "running",
             Self::File(_) | Self::Storage { .. } => "file",
         }
     }

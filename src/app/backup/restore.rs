@@ -3,7 +3,7 @@
 use super::{
     BackupFailure, MACHINE_KEY, STORE_FILE, Unproven,
     prove::{Bench, Bundle, Proof, Raised, raise},
-    scratch::{Scratch, remove_left},
+    scratch::Scratch,
 };
 use crate::{
     app::known,
@@ -122,11 +122,6 @@ pub async fn restore(
     let within = wanted.place(bench)?;
     // Open until the end, so that no server opens it.
     let (old, engine) = old(bench, into).await?;
-    if within == into
-        && let Err(error) = remove_left(bench.files, into)
-    {
-        tracing::warn!(%error, "what a crash left of a restore was not removed");
-    }
     let scratch = Scratch::make(bench, within, "restore")?;
     let made = async {
         let engine = Redb::open(&scratch.path().join(STORE_FILE))?;

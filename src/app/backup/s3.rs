@@ -5,7 +5,9 @@ use crate::{
     clock::{Clock, Rng, SystemClock},
     config::S3Config,
     crypt::OsRng,
-    net::{CallError, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust},
+    net::{
+        CallError, Deadline, Dialer, Guard, HttpClient, HttpOptions, Resolver, Transport, Trust,
+    },
     sys::Pending,
 };
 use bytes::Bytes;
@@ -26,8 +28,10 @@ use std::{fmt::Write, io::Read, sync::Arc, time::Duration};
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
 /// What is longer goes in parts of this size.
 const PART: usize = 16 << 20;
-/// One part is sent or read within this.
+/// One part is sent or read, or an upload completed, within this.
 const LONGEST_CALL: Duration = Duration::from_secs(300);
+/// What carries little, as a list, is answered within this.
+const SHORT_CALL: Duration = Duration::from_secs(30);
 /// The most parts that S3 takes.
 const MOST_PARTS: u16 = 10_000;
 /// The longest text of S3 that is told, in characters.
@@ -39,7 +43,17 @@ const FIRST_REST: Duration = Duration::from_millis(250);
 /// Names what is sent by its SHA-256, so that what arrives changed is refused.
 const SUM: &str = "x-amz-checksum-sha256";
 /// What S3 says, beside by its status, when the same call may succeed.
-const PASSING: &[&str] = &["BadDigest", "XAmzContentSHA256Mismatch", "RequestTimeout"];
+const PASSING: &[&str] = &[
+    "BadDigest",
+    "InternalError",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "XAmzContentSHA256Mismatch",
+];
+
+/// Says which part of an object is read.
+const RANGE: &str = "range";
 
 /// Waits.
 pub type Rest = Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -117,11 +131,19 @@ impl S3Error {
             ),
             Self::Refused { status, says } => {
                 let failed = status.is_server_error() && *status != StatusCode::NOT_IMPLEMENTED;
-                let code = says.split(':').next().unwrap_or_default();
-                failed || *status == StatusCode::TOO_MANY_REQUESTS || PASSING.contains(&code)
+                let passing = PASSING.contains(&code_of(says));
+                failed || *status == StatusCode::TOO_MANY_REQUESTS || passing
             }
             _ => false,
         }
+    }
+
+    /// Whether what was named is not there.
+    fn is_missing(&self) -> bool {
+        let Self::Refused { status, says } = self else {
+            return false;
+        };
+        *status == StatusCode::NOT_FOUND || code_of(says) == "NoSuchUpload"
     }
 }
 
@@ -226,20 +248,24 @@ impl Place<'_> {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
+        // Parts go by PUT, and come by GET with a range.
+        let long = *method == http::Method::PUT
+            || *method == http::Method::POST
+            || headers.iter().any(|(name, _)| *name == RANGE);
+        let limit = if long { LONGEST_CALL } else { SHORT_CALL };
+        request = request.extension(Deadline(limit));
         let request = request.body(body.clone());
         let request = request.map_err(|e| S3Error::Address(e.to_string()))?;
         let response = self.access.http.call(request).await?;
         let status = response.status();
-        let says = String::from_utf8_lossy(response.body());
-        // To what takes long it says "200 OK" at once, and then that it failed.
-        let late = *method == http::Method::POST && says.contains("<Error>");
-        if status.is_success() && !late {
+        // To what takes long it says "200 OK" at once, and then perhaps that it failed.
+        if status.is_success() && *method != http::Method::POST {
             return Ok(response);
         }
-        let status = match status.is_success() {
-            true => StatusCode::INTERNAL_SERVER_ERROR,
-            false => status,
-        };
+        let says = String::from_utf8_lossy(response.body());
+        if status.is_success() && !says.contains("<Error>") {
+            return Ok(response);
+        }
         let says = said(&says);
         Err(S3Error::Refused { status, says })
     }
@@ -320,11 +346,7 @@ impl Place<'_> {
         match completed.await {
             Ok(_) => Ok(sent),
             // An earlier try may have succeeded, and its answer been lost.
-            Err(S3Error::Refused { status, .. })
-                if status == StatusCode::NOT_FOUND && self.size_of(name).await? == Some(sent) =>
-            {
-                Ok(sent)
-            }
+            Err(e) if e.is_missing() && self.size_of(name).await? == Some(sent) => Ok(sent),
             Err(e) => Err(e),
         }
     }
@@ -339,7 +361,7 @@ impl Place<'_> {
                 let size = answer.headers().get(http::header::CONTENT_LENGTH);
                 Ok(size.and_then(|size| size.to_str().ok()?.parse().ok()))
             }
-            Err(S3Error::Refused { status, .. }) if status == StatusCode::NOT_FOUND => Ok(None),
+            Err(e) if e.is_missing() => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -400,7 +422,7 @@ impl Place<'_> {
         let answer = self.send(&action, http::Method::GET, &[], Bytes::new());
         match answer.await {
             Ok(answer) => Ok(Some(answer.into_body())),
-            Err(S3Error::Refused { status, .. }) if status == StatusCode::NOT_FOUND => Ok(None),
+            Err(e) if e.is_missing() => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -415,7 +437,7 @@ impl Place<'_> {
         loop {
             let action = self.bucket.get_object(self.credentials.as_ref(), &key);
             let range = format!("bytes={from}-{}", from + PART as u64 - 1);
-            let headers = [("range", range)];
+            let headers = [(RANGE, range)];
             let answer = self.send(&action, http::Method::GET, &headers, Bytes::new());
             let answer = match answer.await {
                 // The one before was the last, and of full size.
@@ -457,6 +479,11 @@ fn part(from: &mut impl Read) -> Result<Bytes, S3Error> {
         .read_to_end(&mut part)
         .map_err(|e| S3Error::Local(e.to_string()))?;
     Ok(part.into())
+}
+
+/// The code in what S3 says.
+fn code_of(says: &str) -> &str {
+    says.split(':').next().unwrap_or_default()
 }
 
 /// The SHA-256 of what is sent, as S3 takes it.

@@ -140,7 +140,7 @@ impl Stored {
 }
 
 impl Sink {
-    pub(super) fn failed(&self, e: impl ToString) -> BackupFailure {
+    pub(in crate::app) fn failed(&self, e: impl ToString) -> BackupFailure {
         BackupFailure::Sink {
             sink: self.to_string(),
             reason: e.to_string(),
@@ -370,20 +370,26 @@ fn listed(files: &dyn Files, dir: &Path) -> Result<Vec<Stored>, FileError> {
     Ok(found)
 }
 
-/// Removes what killed backups left in a directory where others may be at work.
+/// Removes what killed backups left in a directory where others may be at work. What cannot be
+/// removed is in nobody's way; the last such is told.
 fn remove_dead(files: &dyn Files, dir: &Path, now: Time) -> Result<(), FileError> {
     let alive = (i128::from(now.micros()) - DEAD_AFTER.as_micros() as i128) * 1_000;
-    for name in files.list(dir)? {
-        let path = dir.join(&name);
-        let is_one = name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes())
-            && files.read_link(&path)?.is_none()
+    let remove = |path: &Path| {
+        let is_one = files.read_link(path)?.is_none()
             && files
-                .metadata(&path)?
+                .metadata(path)?
                 .is_some_and(|m| m.kind == Kind::File && m.modified < alive);
         // Whoever writes to it holds it.
-        if is_one && let Some(_lock) = Lock::take(&path)? {
-            files.remove(&path)?;
+        if is_one && let Some(_lock) = Lock::take(path)? {
+            files.remove(path)?;
+        }
+        Ok(())
+    };
+    let mut removed = Ok(());
+    for name in files.list(dir)? {
+        if name.as_encoded_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+            removed = remove(&dir.join(&name)).and(removed);
         }
     }
-    Ok(())
+    removed
 }

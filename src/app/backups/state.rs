@@ -42,6 +42,8 @@ pub struct BackupState {
     pub sink: Option<String>,
     /// What is in it, once it was looked at.
     pub held: Option<InSink>,
+    /// When it could not be read, and why; nothing once it was read after that.
+    pub unread: Option<(Time, String)>,
     /// How what follows the backups stands, where that is configured.
     pub journal: Option<JournalState>,
     /// A full one is made without regard to the schedule, for increments have nothing to follow.
@@ -96,8 +98,10 @@ pub struct EndedBackup {
     pub ended: Time,
     /// Where it was to go.
     pub sink: String,
-    /// The backup; or the step that failed, and why.
-    pub outcome: Result<Stored, (&'static str, String)>,
+    /// The backup, where one was made.
+    pub made: Option<Stored>,
+    /// The step that failed, and why: of making it, or of what is done with one that was made.
+    pub failed: Option<(&'static str, String)>,
 }
 
 impl BackupState {
@@ -139,8 +143,17 @@ impl BackupState {
     }
 
     /// Knows what is in the sink of the schedule; `store` names this server's store. What others
-    /// put there, or what says that it was made later than now, is none of its backups.
-    pub(super) fn see(&mut self, all: Vec<Stored>, store: &str, now: Time) {
+    /// put there, or what says that it was made later than now, is none of its backups. `known`
+    /// names the newest one that was known when the look began: where that is gone, nothing
+    /// follows it any more, and another full one is made.
+    pub(super) fn see(&mut self, all: Vec<Stored>, store: &str, known: Option<&str>, now: Time) {
+        let newest = self.newest.as_ref().map(|newest| newest.name.as_str());
+        if known.is_some() && newest == known && all.iter().all(|s| Some(s.name.as_str()) != known)
+        {
+            tracing::warn!(known, "the newest backup is not in its sink any more");
+            self.newest = None;
+            self.base_wanted = true;
+        }
         let own = |s: &&Stored| s.is_of(store) && s.created_at <= now;
         let restored = all.iter().filter(own);
         let restored = restored.filter_map(|stored| stored.proven.as_ref());
@@ -161,6 +174,7 @@ impl BackupState {
                 ..newest.clone()
             });
         }
+        self.unread = None;
         self.held = Some(InSink {
             looked_at: now,
             all,

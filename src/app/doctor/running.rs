@@ -147,7 +147,7 @@ impl App {
     /// What became of the last backup that this server made.
     fn last_backup(&self) -> Option<Finding> {
         let last = self.backup_numbers().ended.pop_front()?;
-        let (step, why) = last.outcome.err()?;
+        let (step, why) = last.failed?;
         Some(Finding::error(
             "backups",
             last.sink,
