@@ -218,7 +218,7 @@ impl App {
         let mut sheet = Sheet::default();
         write(&mut sheet, &numbers);
         let backups = self.backup_numbers();
-        write_backups(&mut sheet, &backups, numbers.now);
+        write_backups(&mut sheet, &backups, (numbers.now, self.started_at));
         let leads = self.leads() != Some(false);
         write_journal(&mut sheet, &backups, leads, (numbers.now, self.started_at));
         let keys = super::secrets::data_keys(&self.store).await?;
@@ -395,7 +395,7 @@ fn write(sheet: &mut Sheet, numbers: &Numbers) {
 }
 
 /// How the backups of this server stand; 0 where there is none yet.
-fn write_backups(sheet: &mut Sheet, state: &BackupState, now: Time) {
+fn write_backups(sheet: &mut Sheet, state: &BackupState, (now, started_at): (Time, Time)) {
     let newest = state.newest.as_ref();
     let seconds = |at: Option<Time>| at.map_or(0.0, |at| at.micros() as f64 / 1e6);
     let made = newest.map(|stored| stored.created_at);
@@ -407,8 +407,8 @@ fn write_backups(sheet: &mut Sheet, state: &BackupState, now: Time) {
         ),
         (
             "certctl_backup_age_seconds",
-            "How old the newest backup is.",
-            made.map_or(0.0, |at| now.since(at).as_secs_f64()),
+            "How old the newest backup is; where there is none, how long the server runs.",
+            now.since(made.unwrap_or(started_at)).as_secs_f64(),
         ),
         (
             "certctl_backup_last_proven_restore_timestamp_seconds",

@@ -33,7 +33,7 @@ use crate::{
     sys::{Disk, FileError, Files, Lock, Reach, Rooms, Tasks, remove_temporaries},
     telemetry::{Metrics, Throttle},
 };
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// The issuer that is always there.
 pub const ISSUER_LOCAL: &str = "iss-local";
@@ -137,17 +137,20 @@ pub async fn machine_engine(config: &ServerConfig) -> Result<Arc<dyn Engine>, St
         }
         None => {
             let path = config.data_dir.join(STORE_FILE);
-            // A first start makes the store before the key, and that before the file of the CA.
-            let store = Disk.metadata(&path)?.filter(|file| file.len > 0);
-            let beside = [MACHINE_KEY, SYSTEM_CA_FILE].map(|name| config.data_dir.join(name));
-            for file in beside.iter().filter(|_| store.is_none()) {
-                if Disk.metadata(file)?.is_some() {
-                    return Err(StartError::StoreMissing(path.display().to_string()));
-                }
+            if has_lost_store(&config.data_dir)? {
+                return Err(StartError::StoreMissing(path.display().to_string()));
             }
             Arc::new(Redb::open(&path)?)
         }
     })
+}
+
+/// Whether a server left something in a data directory, and no store: a first start makes the
+/// store before the key, and that before the file of the CA.
+pub(super) fn has_lost_store(dir: &Path) -> Result<bool, FileError> {
+    let there = |name: &str| Disk.metadata(&dir.join(name));
+    Ok(there(STORE_FILE)?.is_none_or(|file| file.len == 0)
+        && (there(MACHINE_KEY)?.is_some() || there(SYSTEM_CA_FILE)?.is_some()))
 }
 
 /// This machine's files.

@@ -129,6 +129,8 @@ impl CliError {
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
+            // A server that cannot, for a time.
+            Self::Refused { status: 503, .. } => 69,
             Self::Failed(_) | Self::Refused { .. } => 1,
             Self::Usage(_) => 2,
             Self::Ailing(_) => 3,

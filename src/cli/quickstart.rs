@@ -111,6 +111,14 @@ async fn work(
 ) -> Result<(), CliError> {
     let paths = host::paths(&data_dir.join("agent"), &data_dir.join("live"))?;
     let agent = start_agent(host, client, url, &paths).await?;
+    if host.app.is_fenced() {
+        let dir = data_dir.display();
+        step(&format!(
+            "the store was restored: nothing is issued or deployed until `certctl --data-dir {dir} restore \
+             unfence`; before that, `certctl --data-dir {dir} restore plan` tells what it would do"
+        ));
+        return Ok(());
+    }
     for (id, name, kind, config) in [
         (FILES_TARGET, "local files", "File", json!({})),
         (

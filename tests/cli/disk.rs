@@ -133,7 +133,7 @@ async fn while_little_room_is_left_nothing_new_is_begun_and_all_is_read() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{told}");
     let text = home.run("certs list").good();
     assert!(text.contains("localhost"), "{text}");
-    let fault = home.run("certs renew localhost").bad(1);
+    let fault = home.run("certs renew localhost").bad(69);
     assert!(
         fault.contains("free space in its data directory"),
         "{fault}"

@@ -6,7 +6,7 @@ use crate::{
         StartError,
         backup::{S3Access, STORE_FILE},
         database,
-        start::disk,
+        start::{disk, has_lost_store},
     },
     clock::{Clock, SystemClock},
     config::{ConfigError, ServerConfig},
@@ -102,6 +102,10 @@ fn of_file(dir: &Path, thorough: bool) -> Opened {
     let path = dir.join(STORE_FILE);
     let name = path.display().to_string();
     match Disk.metadata(&path) {
+        Ok(_) if has_lost_store(dir).unwrap_or(false) => {
+            let lost = StartError::StoreMissing(name.clone()).to_string();
+            return Opened::not(Finding::error("storage", name, lost, RESTORE));
+        }
         Ok(Some(_)) => {}
         Ok(None) => {
             return Opened::not(Finding::notice(

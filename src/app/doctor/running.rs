@@ -140,13 +140,37 @@ impl App {
         };
         within(&ground, &self.store, &reading, &mut findings).await;
         findings.extend(self.last_backup());
+        findings.extend(self.journal_that_fails());
         findings.push(self.own_leaf());
         findings
     }
 
-    /// What became of the last backup that this server made.
+    /// Why the journal is not written, where it fails.
+    fn journal_that_fails(&self) -> Option<Finding> {
+        let journal = self.backup_numbers().journal?;
+        let (at, why) = journal.failed?;
+        Some(Finding::error(
+            "backups",
+            journal.sink,
+            format!(
+                "the journal is not written; the last try, of {}, failed: {why}",
+                at.whole_seconds()
+            ),
+            "mend what it says; it goes on by itself",
+        ))
+    }
+
+    /// What became of the last backup that this server made: of those of the schedule, where there
+    /// is one. What somebody asked for was told to them.
     fn last_backup(&self) -> Option<Finding> {
-        let last = self.backup_numbers().ended.pop_front()?;
+        let wanted = self.config.backup.as_ref().map(|b| b.sink.to_string());
+        let mut ended = self.backup_numbers().ended.into_iter();
+        let last = ended.find(|ended| {
+            let refused = matches!(ended.failed, Some(("refused", _)));
+            wanted
+                .as_ref()
+                .is_none_or(|sink| *sink == ended.sink && !refused)
+        })?;
         let (step, why) = last.failed?;
         Some(Finding::error(
             "backups",
