@@ -18,7 +18,10 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
         65,
         "a backup is damaged, cannot be opened, or does not prove itself",
     ),
-    (69, "the server, or the database, is not to be reached"),
+    (
+        69,
+        "the server, or the database, is not to be reached, or cannot do it for now",
+    ),
     (
         73,
         "a backup could not be put into its sink, or the sink is not there or cannot be read",

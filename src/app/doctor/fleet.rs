@@ -92,7 +92,9 @@ pub(super) async fn agents(ground: &Ground<'_>, store: &Store) -> Found {
             all += 1;
             let subject = format!("{} ({})", agent.name, agent.id);
             let heard = heard.as_ref();
-            if heard.is_none_or(|heard| now.since(heard.heard_at) > ONLINE_WITHIN) {
+            // It is written down a minute later that one was heard.
+            let last = heard.map_or(agent.enrolled_at, |heard| heard.heard_at);
+            if now.since(last) > ONLINE_WITHIN {
                 offline += 1;
                 let since = heard.map(|heard| heard.heard_at.whole_seconds().to_string());
                 let since = since.unwrap_or_else(|| "its enrolment".to_owned());
