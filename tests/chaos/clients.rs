@@ -10,6 +10,7 @@ use crate::cli::home::Api;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -40,6 +41,8 @@ struct Shared {
     begun: AtomicUsize,
     wanted: AtomicUsize,
     enough: AtomicBool,
+    /// How often each certificate was asked to be renewed.
+    renewed: Mutex<BTreeMap<usize, u32>>,
     ears: UnboundedSender<Heard>,
     /// Bodies of the targets of each certificate.
     targets: Vec<Vec<Value>>,
@@ -62,6 +65,7 @@ impl Clients {
             begun: AtomicUsize::new(0),
             wanted: AtomicUsize::new(FIRST),
             enough: AtomicBool::new(false),
+            renewed: Mutex::default(),
             ears: fleet.ears(),
             targets: (0..CERTIFICATES).map(of).collect(),
         });
@@ -122,7 +126,10 @@ impl Shared {
                     let wish = json!({"dry_run": dice.roll(3) == 0});
                     self.deploy(api, dice.pick(&made), wish).await;
                 }
-                None => self.renew(api, dice.pick(&made)).await,
+                None => {
+                    let one = [dice.pick(&made), dice.pick(&made), dice.pick(&made)];
+                    self.renew(api, self.seldom(one)).await;
+                }
             }
         }
     }
@@ -141,6 +148,15 @@ impl Shared {
         });
         self.post(api, "/api/v1/certificates", &new).await;
         self.acknowledged(|ledger| ledger.certificates.insert(number));
+    }
+
+    /// The one that was renewed least: each has a budget of orders, which many kills would see spent.
+    fn seldom(&self, of: [usize; 3]) -> usize {
+        let mut renewed = self.renewed.lock().unwrap();
+        let times = |number: &usize| renewed.get(number).copied().unwrap_or(0);
+        let one = of.into_iter().min_by_key(times).unwrap();
+        *renewed.entry(one).or_default() += 1;
+        one
     }
 
     async fn renew(&self, api: &Api, number: usize) {

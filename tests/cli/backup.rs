@@ -390,6 +390,7 @@ fn a_full_disk_is_not_a_bad_backup() {
     ] {
         let whole = home.command(&line);
         let mut small = Command::new("bash");
+        small.env_clear();
         small.args(["-c", r#"trap "" XFSZ; ulimit -f 64; exec "$0" "$@""#]);
         small.arg(whole.get_program()).args(whole.get_args());
         for (name, value) in whole.get_envs() {

@@ -177,7 +177,7 @@ async fn the_command_that_comes_with_a_token_enrols() {
         home.beside("host").display()
     );
     let typed = command.replace("certctl agent", &ours);
-    let shell = || run(Command::new("sh").args(["-c", &typed])).good_with_log();
+    let shell = || run(Command::new("sh").env_clear().args(["-c", &typed])).good_with_log();
     let said = shell();
     assert!(said.contains("certctl agent --state-dir"), "{said}");
     // Done again it is the same agent, though the token is used up.
