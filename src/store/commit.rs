@@ -33,7 +33,7 @@ const fn epoch_at(time: Duration) -> u64 {
     ((seconds / SLOT) << 40) + ((seconds % SLOT) << 30)
 }
 
-/// The sequence number before the first commit of a life that begins at `time`, see [`epoch_at`],
+/// The sequence number before the first commit of a life that begins at `time`,
 /// after one that came to `seq`: in a later epoch, at the place of its second.
 pub fn next_life(seq: u64, time: Duration) -> u64 {
     let (next, at) = ((seq >> 40) + 1, epoch_at(time));
