@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     fs,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -429,24 +430,26 @@ async fn due_renewals_are_done_once_when_the_leader_is_killed_on_the_way() {
     let committer = Committer::Inline;
     let store = Arc::new(database.open().await);
     let store = Store::start(store, committer, Box::new(|_| {})).unwrap();
-    let at = SystemClock.now();
-    let mut unit = store.unit(1, at);
-    for n in 0..CERTIFICATES {
-        let id = format!("www-{n}").parse().unwrap();
-        let mut certificate: Loaded<Certificate> = unit.load(&id).await.unwrap();
-        for line in certificate.holders.values_mut() {
-            line.hasten(at);
+    let come_due = async |some: Range<usize>| {
+        let at = SystemClock.now();
+        let mut unit = store.unit(some.start as u128 + 1, at);
+        for n in some {
+            let id = format!("www-{n}").parse().unwrap();
+            let mut certificate: Loaded<Certificate> = unit.load(&id).await.unwrap();
+            for line in certificate.holders.values_mut() {
+                line.hasten(at);
+            }
+            unit.put(certificate);
         }
-        unit.put(certificate);
-    }
-    unit.commit().await.unwrap();
-    // Each question takes a psql process its time.
+        unit.commit().await.unwrap();
+    };
+    come_due(0..CERTIFICATES / 2).await;
     while told(&database, "order_opened") < all + 5 {
         tokio::task::yield_now().await;
     }
     fleet.servers[leader].take().unwrap().kill();
-    let begun = told(&database, "order_opened") - all;
-    assert!(begun < all, "nothing was left for the next leader");
+    // Something is left for the next leader in any case.
+    come_due(CERTIFICATES / 2..CERTIFICATES).await;
     fleet.leader_but(&[leader]).await;
 
     let api = fleet.api(next);
