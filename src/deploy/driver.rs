@@ -365,7 +365,7 @@ impl Deployer {
     }
 
     /// The target's last deployment, decided: one that a crash left open is finished when it is in
-    /// place and seen served, else undone.
+    /// place and seen served, or takes nothing from anybody; else it is undone.
     async fn close(&self, target: &Id, programs: &Programs<'_>) -> Result<Option<Journal>, Fault> {
         let journal = match Journal::load(&*self.host.files, &self.paths, target)? {
             Some(journal) if journal.phase == Phase::Begun => journal,
