@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     os::unix::fs::{MetadataExt, chown, symlink},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -197,7 +197,7 @@ async fn increments_bring_back_what_came_after_the_base() {
     for n in 0..100 {
         add(n).await;
     }
-    create(" --since last");
+    let first = create(" --since last");
     for n in 100..200 {
         add(n).await;
     }
@@ -206,7 +206,39 @@ async fn increments_bring_back_what_came_after_the_base() {
     server.signal(Signal::SIGTERM);
     server.end();
 
+    let name = last.file_name().unwrap().to_str().unwrap();
     let line = format!("restore {} --yes --with-increments {sink}", base.display());
+    // One is missing: which, between which two, and what helps.
+    let away = home.beside("away");
+    fs::rename(&first, &away).unwrap();
+    let seq = |path: &Path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.split('-').nth(2).unwrap().to_owned()
+    };
+    let base_name = base.file_name().unwrap().to_str().unwrap();
+    let said = format!(
+        "is missing between {base_name}, which ends at {}, and {name}, which holds only what came \
+         after {}: the one with -{}- in its name",
+        seq(&base),
+        seq(&first),
+        seq(&first)
+    );
+    let named = format!("restore {} {} --yes", base.display(), last.display());
+    for line in [&line, &named] {
+        let refused = home.run(line).bad(1);
+        assert!(refused.contains(&said), "{refused}");
+        assert!(refused.contains(&format!("--before {name}")), "{refused}");
+    }
+    home.run(&format!("{line} --before {name}")).good();
+    // One that is damaged is not called by the name of its base.
+    fs::write(&first, "").unwrap();
+    let refused = home.run(&line).bad(65);
+    let first_name = first.file_name().unwrap().to_str().unwrap();
+    assert!(
+        refused.contains(&format!("{first_name} is not good")),
+        "{refused}"
+    );
+    fs::rename(&away, &first).unwrap();
     home.run(&line).good();
     let server = home.server();
     assert_eq!(home.api().get("/owners").await["total"], 200);
@@ -223,7 +255,6 @@ async fn increments_bring_back_what_came_after_the_base() {
     server.signal(Signal::SIGTERM);
     server.end();
 
-    let name = last.file_name().unwrap().to_str().unwrap();
     home.run(&format!("{line} --before {name}")).good();
     let _server = home.server();
     assert_eq!(home.api().get("/owners").await["total"], 100);

@@ -385,7 +385,7 @@ impl Machine {
             return Ok(stream::empty().boxed());
         };
         let from = base.sink.open(self.ways(), &base.name).await?;
-        let base = Reader::new(from, &keys);
+        let base = opened(base, from, &keys);
         // A journal is for the machine that made the base, whoever opens that.
         let machine = base.as_ref().ok().and_then(|base| {
             let text = base.header().machine_key.as_ref()?;
@@ -399,12 +399,24 @@ impl Machine {
             let keys = keys.clone();
             async move {
                 let from = place.sink.open(self.ways(), &place.name).await;
-                let from = from.map_err(|e| BackupError::Io(io::Error::other(e.to_string())))?;
-                Reader::new(from, &keys)
+                let from = from.map_err(|e| {
+                    BackupError::Io(io::Error::other(e.to_string())).of(&place.name)
+                })?;
+                opened(place, from, &keys)
             }
         });
         Ok(stream::iter([base]).chain(increments).boxed())
     }
+}
+
+/// A bundle, which names itself in what goes wrong with it.
+fn opened(
+    place: &Place,
+    from: Box<dyn io::Read + Send>,
+    keys: &Keys,
+) -> Result<super::Bundle, BackupError> {
+    let bundle = Reader::new(from, keys).map_err(|e| e.of(&place.name))?;
+    Ok(bundle.named(&place.name))
 }
 
 /// Bundles that are opened one after another.

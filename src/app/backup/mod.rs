@@ -58,6 +58,17 @@ pub enum BackupFailure {
         /// What is wrong with it.
         reason: String,
     },
+    /// What lies between two backups that are to be restored together is not there.
+    #[error(
+        "{hole}. Bring it, or go no further than what is there: leave out {after} and what follows \
+         it, by `--before {after}` where a sink was named"
+    )]
+    Missing {
+        /// Between which two, by their sequence numbers.
+        hole: String,
+        /// The one after the hole.
+        after: String,
+    },
     /// The sink.
     #[error("{sink}: {reason}")]
     Sink {
@@ -134,6 +145,7 @@ impl BackupFailure {
             Self::Verify { .. } => "verify",
             Self::Unproven { .. } => "prove",
             Self::Sink { .. } => "upload",
+            Self::Missing { .. } => "missing",
             Self::Refused(_) => "refused",
             Self::Running(_) => "running",
             Self::File(_) | Self::Storage { .. } => "file",
@@ -155,6 +167,10 @@ enum Unproven {
     Unread(String),
     /// The database that it is restored into went away.
     Away(String),
+    /// What lies between two backups is not there.
+    Missing { hole: String, after: String },
+    /// Of one of several backups: which, and why.
+    Of(String, Box<Unproven>),
 }
 
 impl Unproven {
@@ -164,6 +180,8 @@ impl Unproven {
             Self::Bad(reason) => BackupFailure::Verify { name, reason },
             Self::Unread(reason) => BackupFailure::Storage { name, reason },
             Self::Away(why) => BackupFailure::Away(why),
+            Self::Missing { hole, after } => BackupFailure::Missing { hole, after },
+            Self::Of(name, why) => why.of(&name),
         }
     }
 
@@ -193,6 +211,11 @@ impl From<BackupError> for Unproven {
         match e {
             BackupError::Engine(e) => e.into(),
             BackupError::Store(e) => e.into(),
+            BackupError::Of { name, error } => Self::Of(name, Box::new(Self::from(*error))),
+            BackupError::Missing { ref after, .. } => Self::Missing {
+                hole: e.to_string(),
+                after: after.clone(),
+            },
             e => Self::told(!matches!(e, BackupError::Io(_)), &e),
         }
     }
