@@ -16,6 +16,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Result<Report> {
     let method = format!(
@@ -63,7 +64,13 @@ pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Resul
     line(&mut report, "verify --restore", begin.elapsed(), &quiet);
     let begin = Instant::now();
     machine
-        .restore(&[at], Keys::default(), (false, false), &mut |_| {})
+        .restore(
+            &[at],
+            Keys::default(),
+            (false, false),
+            &mut |_| true,
+            &mut |_| {},
+        )
         .await?;
     line(&mut report, "restore", begin.elapsed(), &quiet);
 
@@ -82,8 +89,10 @@ async fn backup(place: &Place, store: &Store, sink: &Sink) -> Result<(Stored, Du
             files: &Disk,
             s3: None,
             spool: place.path(),
+            clock: &SystemClock,
         },
         clock: &SystemClock,
+        stop: &CancellationToken::new(),
     };
     let locking = Locking::Recipients(Vec::new());
     let begin = Instant::now();

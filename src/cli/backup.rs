@@ -283,12 +283,10 @@ async fn by_server(
 /// What an increment follows: a backup of the sink.
 async fn named_in(machine: &Machine, sink: &Sink, named: &str) -> Result<Since, CliError> {
     let all = machine.list(sink).await?;
+    let mut newest_first = all.iter().rev().filter(|stored| stored.counts());
     let found = match named {
-        "last" => all.last(),
-        named => {
-            let mut newest_first = all.iter().rev();
-            newest_first.find(|s| s.name == named || s.seq.to_string() == named)
-        }
+        "last" => newest_first.next(),
+        named => newest_first.find(|s| s.name == named || s.seq.to_string() == named),
     };
     let found = found.ok_or_else(|| {
         CliError::Failed(format!(
@@ -395,8 +393,16 @@ fn list(stored: Vec<Stored>, output: Output) -> Result<(), CliError> {
     if output == Output::Json {
         return output::json(&json!({ "data": backups }));
     }
+    let doubts: Vec<String> = backups
+        .iter()
+        .filter_map(|backup| {
+            let why = backup.unusable_because.as_ref()?;
+            Some(format!("{} is not counted: {why}", backup.name))
+        })
+        .collect();
     let rows = backups.into_iter().map(|backup| {
         let proven = match (&backup.proven_at, backup.proven_by_restore) {
+            _ if backup.unusable_because.is_some() => "unusable".to_owned(),
             (None, _) => "-".to_owned(),
             (at, true) => format!("restored {}", output::moment(at.as_deref())),
             (at, false) => format!("read {}", output::moment(at.as_deref())),
@@ -410,6 +416,9 @@ fn list(stored: Vec<Stored>, output: Output) -> Result<(), CliError> {
         ]
     });
     output::table(&["NAME", "STATE OF", "SEQUENCE", "SIZE", "PROVEN"], rows);
+    for doubt in &doubts {
+        output::warn(doubt);
+    }
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! `certctl backup` and `certctl restore`, on the real binary.
 
-use super::{home::Home, process::run};
+use super::{
+    home::Home,
+    process::{Ended, run},
+};
 use age::secrecy::ExposeSecret;
 use certctl::sys::Lock;
 use http::{Method, StatusCode};
@@ -229,7 +232,10 @@ async fn increments_bring_back_what_came_after_the_base() {
         assert!(refused.contains(&said), "{refused}");
         assert!(refused.contains(&format!("--before {name}")), "{refused}");
     }
-    home.run(&format!("{line} --before {name}")).good();
+    let said = home.run(&format!("{line} --before {name}")).good();
+    // What is to be typed next names the data directory that was named.
+    let next = format!("--data-dir {} restore plan`", home.data().display());
+    assert!(said.contains(&next), "{said}");
     // One that is damaged is not called by the name of its base.
     fs::write(&first, "").unwrap();
     let refused = home.run(&line).bad(65);
@@ -258,6 +264,87 @@ async fn increments_bring_back_what_came_after_the_base() {
     home.run(&format!("{line} --before {name}")).good();
     let _server = home.server();
     assert_eq!(home.api().get("/owners").await["total"], 100);
+}
+
+/// Who restores over the store of another server is told so, by `--dry-run`, too.
+#[test]
+fn a_store_of_another_server_is_told() {
+    let (home, other) = (Home::new(), Home::new());
+    let word = home.beside("word");
+    fs::write(&word, "correct horse").unwrap();
+    let opens = format!("--passphrase-file {}", word.display());
+    let made = [&home, &other].map(|home| {
+        let server = home.server();
+        let made = home.json(&format!("backup create --sink {} {opens}", sink(home)));
+        server.signal(Signal::SIGTERM);
+        server.end();
+        home.beside("backups").join(made["name"].as_str().unwrap())
+    });
+    let restore = |place: &Path, how: &str| {
+        let place = place.display();
+        home.run(&format!("restore {place} {opens}{how} --output json"))
+    };
+    let of = |ended: &Ended| -> (Value, Value) {
+        let done: Value = serde_json::from_str(&ended.stdout).unwrap();
+        (done["store"].clone(), done["replaced_store"].clone())
+    };
+    let own = restore(&made[0], " --dry-run");
+    assert!(!own.stderr.contains("another store"), "{own:?}");
+    let (comes, there) = of(&own);
+    assert!(comes.is_string() && comes == there, "{own:?}");
+    for how in [" --dry-run", " --yes"] {
+        let told = restore(&made[1], how);
+        assert!(told.stderr.contains("this is another store"), "{told:?}");
+        let (comes, was) = of(&told);
+        assert_eq!(was, there);
+        for store in [&comes, &was] {
+            let short = &store.as_str().unwrap()[..12];
+            assert!(told.stderr.contains(short), "{told:?}");
+        }
+    }
+    // Nobody is there to be asked; the question is about both.
+    let asked = restore(&made[0], "");
+    assert!(asked.stderr.contains("this is another store"), "{asked:?}");
+    assert_eq!(asked.status.code(), Some(2), "{asked:?}");
+    assert!(asked.stderr.contains("--yes"), "{asked:?}");
+}
+
+/// What is called a backup and is none is named, and nothing follows it.
+#[test]
+fn what_is_only_called_a_backup_is_named() {
+    let home = Home::new();
+    let server = home.server();
+    let sink = sink(&home);
+    let made = home.json(&format!("backup create --sink {sink} --without-keys"));
+    let (name, seq) = (
+        made["name"].as_str().unwrap(),
+        made["seq"].as_u64().unwrap(),
+    );
+    let garbage = name.replace(&format!("-{seq}-"), &format!("-{}-", seq + 1_000));
+    fs::write(home.beside("backups").join(&garbage), "notes\n").unwrap();
+    let listed = home.run(&format!("backup list --sink {sink}"));
+    assert!(
+        listed.stderr.contains(&format!("{garbage} is not counted")),
+        "{listed:?}"
+    );
+    let row = listed.stdout.lines().find(|line| line.contains(&garbage));
+    assert!(row.unwrap().contains("unusable"), "{listed:?}");
+    let since = format!("backup create --sink {sink} --without-keys --since");
+    let made = home.json(&format!("{since} last"));
+    let place = format!("{sink}/{}", made["name"].as_str().unwrap());
+    home.run(&format!("backup verify {place} --restore")).good();
+    home.run(&format!("{since} {garbage}")).bad(1);
+    let settings = [
+        ("CERTCTL_BACKUP_SCHEDULE", "1d"),
+        ("CERTCTL_BACKUP_SINK", sink.as_str()),
+        ("CERTCTL_BACKUP_ENCRYPT_TO", recipient(&home).0.leak()),
+    ];
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let doctor = run(home.command("doctor --quick").envs(settings));
+    let said = format!("{sink}/{garbage}: It is no backup");
+    let said = said.to_lowercase();
+    assert!(doctor.stdout.to_lowercase().contains(&said), "{doctor:?}");
 }
 
 /// A machine key that cannot be read is not taken for none.

@@ -55,6 +55,9 @@ pub struct BackupShape {
     pub proven_at: Option<String>,
     /// It was restored into a scratch store to see that.
     pub proven_by_restore: bool,
+    /// Why it does not count as a backup, though it is called as one, and what to do about it.
+    #[serde(default)]
+    pub unusable_because: Option<String>,
 }
 
 impl From<Stored> for BackupShape {
@@ -70,6 +73,10 @@ impl From<Stored> for BackupShape {
             rows: stored.rows,
             proven_at: proven.as_ref().map(|p| p.at.whole_seconds().to_string()),
             proven_by_restore: proven.is_some_and(|p| p.restored),
+            unusable_because: stored.doubt.map(|doubt| {
+                let (what, remedy) = doubt.told();
+                format!("{what}: {remedy}")
+            }),
         }
     }
 }

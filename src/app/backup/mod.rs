@@ -16,10 +16,10 @@ pub use keep::{Keep, covered, expired};
 pub(super) use machine::prove_place;
 pub use machine::{Machine, Place};
 pub use prove::{Bench, Bundle, Proof, prove, verify};
-pub use restore::{Restore, Restored, restore};
+pub use restore::{Agreed, Restore, Restored, Stores, restore};
 pub use s3::S3Access;
 pub(super) use scratch::remove_left;
-pub use sink::{Proven, Stored, Ways};
+pub use sink::{Doubt, Proven, Stored, Ways};
 
 pub use crate::{
     config::Sink,
@@ -85,6 +85,9 @@ pub enum BackupFailure {
         /// What stood in the way.
         reason: String,
     },
+    /// The process stops.
+    #[error("the server stops: it was not done to its end")]
+    Stopped,
     /// Something does not allow it.
     #[error("{0}")]
     Refused(String),
@@ -146,6 +149,7 @@ impl BackupFailure {
             Self::Unproven { .. } => "prove",
             Self::Sink { .. } => "upload",
             Self::Missing { .. } => "missing",
+            Self::Stopped => "stopped",
             Self::Refused(_) => "refused",
             Self::Running(_) => "running",
             Self::File(_) | Self::Storage { .. } => "file",

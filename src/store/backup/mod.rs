@@ -13,7 +13,7 @@ mod read;
 mod whole;
 mod write;
 
-pub use lock::{Keys, Lock};
+pub use lock::{BEGINNING, Keys, Lock, begins};
 pub use read::{Item, Reader};
 pub use whole::{Loaded, Progress, Since, capture, compare, load};
 pub use write::Writer;
