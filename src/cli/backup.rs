@@ -343,12 +343,15 @@ async fn read(
         header.audit_entries,
         header.created_at.whole_seconds()
     );
-    let json = json!({
-        "name": place.name, "restored": false, "product": header.product,
-        "created_at": header.created_at.to_string(), "seq": header.seq,
-        "since": header.since, "rows": ending.rows, "audit_entries": header.audit_entries,
-        "with_keys": header.machine_key.is_some(),
+    let proof = json!({
+        "created_at": header.created_at.to_string(), "product": header.product,
+        "seq": header.seq, "rows": ending.all_rows(), "audit_entries": header.audit_entries,
+        "ca_keys": null,
     });
+    let mut json = seen_json(&place.name, None, proof);
+    json["since"] = json!(header.since);
+    json["rows"] = json!(ending.rows);
+    json["with_keys"] = json!(header.machine_key.is_some());
     Ok((text, json))
 }
 
@@ -373,11 +376,17 @@ async fn prove(
         "{}{of}: restored and good: {rows}{} audit events in an unbroken log, {} CA keys that sign",
         place.name, proof.audit_entries, proof.ca_keys
     );
-    let json = json!({
-        "name": place.name, "restored": true, "base": base, "increments": increments,
-        "proof": proof_json(&proof),
-    });
+    let json = seen_json(&place.name, Some((base, increments)), proof_json(&proof));
     Ok((text, json))
+}
+
+/// What was seen of a backup, for programs: by reading it, or by restoring it upon a base with so
+/// many increments. A reading says nothing of the CA keys.
+fn seen_json(name: &str, restored: Option<(&str, usize)>, proof: Value) -> Value {
+    json!({
+        "name": name, "restored": restored.is_some(), "base": restored.map(|(base, _)| base),
+        "increments": restored.map(|(_, n)| n), "proof": proof,
+    })
 }
 
 /// What a restore has shown, for programs.

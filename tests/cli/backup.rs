@@ -83,6 +83,11 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     assert_eq!(read["with_keys"], true);
     let proof = home.json(&format!("backup verify {place} --restore"));
     assert_eq!(proof["proof"]["ca_keys"], 3);
+    for (read, proven) in [(&read, &proof), (&read["proof"], &proof["proof"])] {
+        let (read, proven) = (read.as_object().unwrap(), proven.as_object().unwrap());
+        assert!(proven.keys().all(|key| read.contains_key(key)), "{read:?}");
+    }
+    assert_eq!(read["proof"]["rows"], proof["proof"]["rows"]);
     assert!(
         proof["proof"]["created_at"]
             .as_str()

@@ -212,7 +212,7 @@ pub struct EndedBackupShape {
     pub backup: Option<BackupShape>,
     /// The step that failed: `capture`, `verify`, `upload`, `file` or `refused`; `away` where the
     /// database was not to be reached, `gap` where the store has forgotten what the increment would
-    /// begin with. With a backup beside it, that is made: `prove` says that it is not proven,
+    /// begin with, `stopped` where the server was told to stop. With a backup beside it, that is made: `prove` says that it is not proven,
     /// another word that those which are kept no longer are still there.
     pub failed_step: Option<String>,
     /// Why.

@@ -387,13 +387,14 @@ async fn in_bucket(place: &Place<'_>) -> Result<Vec<Stored>, S3Error> {
             let note = place.get(&note).await?;
             stored.proven = note.and_then(|note| serde_json::from_slice(&note).ok());
         }
-        // What was read to its end need not be looked at.
+        // What was read to its end need not be looked at, nor can what only others may read.
         if stored.proven.is_none() {
             let start = match object.bytes {
-                0 => Bytes::new(),
-                _ => place.beginning(&stored.name, BEGINNING).await?,
+                0 => Ok(Bytes::new()),
+                _ => place.beginning(&stored.name, BEGINNING).await,
             };
-            stored.doubt = (!begins(&start)).then_some(Doubt::NoBackup);
+            let other = start.is_ok_and(|start| !begins(&start));
+            stored.doubt = other.then_some(Doubt::NoBackup);
         }
         found.push(stored);
     }
