@@ -124,5 +124,6 @@ async fn two_hundred_writes_after_the_backup_are_back() {
     );
 
     restore(&format!(" --before {middle}")).good();
-    assert!(owners(there.server()).await.as_u64().unwrap() < 100);
+    // An increment before that one may hold all of the first hundred.
+    assert!(owners(there.server()).await.as_u64().unwrap() <= 100);
 }
