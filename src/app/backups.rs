@@ -268,11 +268,13 @@ impl App {
         })?;
         let s3 = self.s3()?;
         let ways = self.ways(s3.as_ref());
+        let stop = self.tasks.token();
         let source = Source {
             store: &self.store,
             machine: Some(&machine),
             ways,
             clock: &*self.clock,
+            stop: &stop,
         };
         let progress = &mut |done| self.backups.state().at(BackupStep::Making, done);
         let (sink, locking) = (&wanted.sink, &wanted.locking);
@@ -286,17 +288,26 @@ impl App {
             state.base_wanted &= keep.is_none();
         }
         let after = async {
-            if keep.is_some() {
-                let proven = self.prove_backup(wanted, &stored, &machine, ways).await;
-                proven.map_err(|e| BackupFailure::unproven(&stored.name, e))?;
+            let proven = match keep {
+                Some(_) => self.prove_backup(wanted, &stored, &machine, ways).await,
+                None => Ok(()),
+            };
+            let proven = proven.map_err(|e| BackupFailure::unproven(&stored.name, e));
+            let elsewhere = scheduled.is_none_or(|scheduled| scheduled.wanted.sink != *sink);
+            if elsewhere || stop.is_cancelled() {
+                return proven;
             }
-            if scheduled.is_none_or(|scheduled| scheduled.wanted.sink != *sink) {
-                return Ok(());
-            }
-            let mut all = sink.list(ways).await?;
+            let listed = sink.list(ways).await;
+            let mut all = match (&proven, listed) {
+                (Err(_), Err(_)) => return proven,
+                (_, listed) => listed?,
+            };
             if let Some(keep) = keep {
-                self.remove_expired(&mut all, &stored, keep, wanted, ways)
-                    .await?;
+                // Those that were not proven go, too: no proven one goes for their sake.
+                let removed = self
+                    .remove_expired(&mut all, &stored, keep, wanted, ways)
+                    .await;
+                proven.and(removed)?;
                 self.prune_journal(&stored, ways).await?;
             }
             let store = self.store_name().await?;
@@ -378,7 +389,10 @@ impl App {
         };
         let keys = wanted.locking.keys(machine);
         let progress = &mut |done| self.backups.state().at(BackupStep::Proving, done);
-        prove_place(&place, keys, bench, ways, progress).await?;
+        let stop = self.tasks.token();
+        let proven = prove_place(&place, keys, bench, ways, progress);
+        let proven = stop.run_until_cancelled(proven).await;
+        proven.unwrap_or(Err(BackupFailure::Stopped))?;
         let at = self.now();
         let proven = Proven { at, restored: true };
         place.sink.note(ways, &place.name, &proven).await?;
@@ -387,7 +401,11 @@ impl App {
     }
 
     pub(super) fn s3(&self) -> Result<Option<S3Access>, BackupFailure> {
-        self.config.s3.as_ref().map(S3Access::new).transpose()
+        let access = self.config.s3.as_ref().map(S3Access::new).transpose()?;
+        Ok(access.map(|access| S3Access {
+            stop: self.tasks.token(),
+            ..access
+        }))
     }
 
     pub(super) fn ways<'a>(&'a self, s3: Option<&'a S3Access>) -> Ways<'a> {
@@ -395,6 +413,7 @@ impl App {
             files: &*self.files,
             s3,
             spool: &self.config.data_dir,
+            clock: &*self.clock,
         }
     }
 }

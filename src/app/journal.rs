@@ -286,7 +286,9 @@ impl App {
         }
         let store = self.store_name().await?;
         let all = self.in_sink(&journal.sink).await?;
-        let increments = all.iter().filter(|s| s.increment && s.is_of(&store));
+        let increments = all
+            .iter()
+            .filter(|s| s.counts() && s.increment && s.is_of(&store));
         let ends = increments.filter(after).chain(&base).map(end_of);
         let last = ends.max_by_key(|end| end.seq).map(Course::at);
         Ok(last.ok_or("the sink of the backups cannot be read, and it has nothing to follow"))
@@ -383,12 +385,13 @@ impl App {
                 let why = "the machine.key is not in the data directory";
                 BackupFailure::Refused(why.to_owned())
             })?;
-            let s3 = app.s3()?;
+            let (s3, stop) = (app.s3()?, app.tasks.token());
             let source = Source {
                 store: &app.store,
                 machine: Some(&machine),
                 ways: app.ways(s3.as_ref()),
                 clock: &*app.clock,
+                stop: &stop,
             };
             create(source, &sink, &locking, Some(since), &mut |_| {}).await
         };

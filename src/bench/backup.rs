@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Result<Report> {
     let method = format!(
@@ -76,7 +77,13 @@ pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Resul
     line(&mut report, "verify --restore", begin.elapsed(), &quiet);
     let begin = Instant::now();
     machine
-        .restore(&[at], Keys::default(), (false, false), &mut |_| {})
+        .restore(
+            &[at],
+            Keys::default(),
+            (false, false),
+            &mut |_| true,
+            &mut |_| {},
+        )
         .await?;
     line(&mut report, "restore", begin.elapsed(), &quiet);
 
@@ -100,8 +107,10 @@ async fn backup(
             files: &Disk,
             s3: None,
             spool: &spool,
+            clock: &SystemClock,
         },
         clock: &SystemClock,
+        stop: &CancellationToken::new(),
     };
     let locking = Locking::Recipients(Vec::new());
     let begin = Instant::now();

@@ -283,12 +283,10 @@ async fn by_server(
 /// What an increment follows: a backup of the sink.
 async fn named_in(machine: &Machine, sink: &Sink, named: &str) -> Result<Since, CliError> {
     let all = machine.list(sink).await?;
+    let mut newest_first = all.iter().rev().filter(|stored| stored.counts());
     let found = match named {
-        "last" => all.last(),
-        named => {
-            let mut newest_first = all.iter().rev();
-            newest_first.find(|s| s.name == named || s.seq.to_string() == named)
-        }
+        "last" => newest_first.next(),
+        named => newest_first.find(|s| s.name == named || s.seq.to_string() == named),
     };
     let found = found.ok_or_else(|| {
         CliError::Failed(format!(
@@ -345,12 +343,15 @@ async fn read(
         header.audit_entries,
         header.created_at.whole_seconds()
     );
-    let json = json!({
-        "name": place.name, "restored": false, "product": header.product,
-        "created_at": header.created_at.to_string(), "seq": header.seq,
-        "since": header.since, "rows": ending.rows, "audit_entries": header.audit_entries,
-        "with_keys": header.machine_key.is_some(),
+    let proof = json!({
+        "created_at": header.created_at.to_string(), "product": header.product,
+        "seq": header.seq, "rows": ending.all_rows(), "audit_entries": header.audit_entries,
+        "ca_keys": null,
     });
+    let mut json = seen_json(&place.name, None, proof);
+    json["since"] = json!(header.since);
+    json["rows"] = json!(ending.rows);
+    json["with_keys"] = json!(header.machine_key.is_some());
     Ok((text, json))
 }
 
@@ -375,11 +376,17 @@ async fn prove(
         "{}{of}: restored and good: {rows}{} audit events in an unbroken log, {} CA keys that sign",
         place.name, proof.audit_entries, proof.ca_keys
     );
-    let json = json!({
-        "name": place.name, "restored": true, "base": base, "increments": increments,
-        "proof": proof_json(&proof),
-    });
+    let json = seen_json(&place.name, Some((base, increments)), proof_json(&proof));
     Ok((text, json))
+}
+
+/// What was seen of a backup, for programs: by reading it, or by restoring it upon a base with so
+/// many increments. A reading says nothing of the CA keys.
+fn seen_json(name: &str, restored: Option<(&str, usize)>, proof: Value) -> Value {
+    json!({
+        "name": name, "restored": restored.is_some(), "base": restored.map(|(base, _)| base),
+        "increments": restored.map(|(_, n)| n), "proof": proof,
+    })
 }
 
 /// What a restore has shown, for programs.
@@ -395,8 +402,16 @@ fn list(stored: Vec<Stored>, output: Output) -> Result<(), CliError> {
     if output == Output::Json {
         return output::json(&json!({ "data": backups }));
     }
+    let doubts: Vec<String> = backups
+        .iter()
+        .filter_map(|backup| {
+            let why = backup.unusable_because.as_ref()?;
+            Some(format!("{} is not counted: {why}", backup.name))
+        })
+        .collect();
     let rows = backups.into_iter().map(|backup| {
         let proven = match (&backup.proven_at, backup.proven_by_restore) {
+            _ if backup.unusable_because.is_some() => "unusable".to_owned(),
             (None, _) => "-".to_owned(),
             (at, true) => format!("restored {}", output::moment(at.as_deref())),
             (at, false) => format!("read {}", output::moment(at.as_deref())),
@@ -410,6 +425,9 @@ fn list(stored: Vec<Stored>, output: Output) -> Result<(), CliError> {
         ]
     });
     output::table(&["NAME", "STATE OF", "SEQUENCE", "SIZE", "PROVEN"], rows);
+    for doubt in &doubts {
+        output::warn(doubt);
+    }
     Ok(())
 }
 

@@ -88,7 +88,7 @@ pub async fn run(command: Doctor, global: &Global, env: &Environment) -> Result<
         findings: found,
         ..report
     };
-    show(&report, global.output)?;
+    show(&report, global)?;
     verdict(&report.findings)
 }
 
@@ -130,8 +130,8 @@ fn gravest(found: &[FindingShape]) -> &'static str {
     GRADES.into_iter().rev().find(has).unwrap_or(GRADES[0])
 }
 
-fn show(report: &ReportShape, output: Output) -> Result<(), CliError> {
-    if output == Output::Json {
+fn show(report: &ReportShape, global: &Global) -> Result<(), CliError> {
+    if global.output == Output::Json {
         return output::json(report);
     }
     for grade in GRADES.into_iter().rev() {
@@ -147,7 +147,8 @@ fn show(report: &ReportShape, output: Output) -> Result<(), CliError> {
                 output::sentence(&found.what)
             ));
             if !found.remedy.is_empty() {
-                output::line(&format!("{:<19}{}", "", found.remedy));
+                let remedy = global.typed(&found.remedy);
+                output::line(&format!("{:<19}{remedy}", ""));
             }
         }
     }

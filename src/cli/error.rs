@@ -162,7 +162,7 @@ impl CliError {
             "upload" => Self::Sink(text),
             "away" => Self::Away(text),
             "running" => Self::Running(text),
-            "refused" | "gap" => Self::Failed(text),
+            "refused" | "gap" | "missing" => Self::Failed(text),
             _ => Self::Storage(text),
         }
     }

@@ -78,7 +78,7 @@ pub async fn run(command: Migrate, global: &Global, env: &Environment) -> Result
         _ => Upkeep::find(&config).await?,
     };
     let done = match command {
-        Migrate::Status => status(&upkeep, global.output).await,
+        Migrate::Status => status(&upkeep, global).await,
         Migrate::Plan { to } => match upkeep.plan_up(to).await {
             Ok(change) => show(&change, "to be made", global.output),
             Err(e) => Err(e.into()),
@@ -144,9 +144,9 @@ fn backup(config: &ServerConfig, waived: bool) -> impl Before + '_ {
     }
 }
 
-async fn status(upkeep: &Upkeep, output: Output) -> Result<(), CliError> {
+async fn status(upkeep: &Upkeep, global: &Global) -> Result<(), CliError> {
     let status = upkeep.status().await.map_err(StartError::from)?;
-    if output == Output::Json {
+    if global.output == Output::Json {
         return output::json(&status);
     }
     let SchemaStatus {
@@ -169,7 +169,10 @@ async fn status(upkeep: &Upkeep, output: Output) -> Result<(), CliError> {
         status.min_writer
     ));
     if status.unfinished {
-        output::line("unfinished   rows are still to be rewritten: `certctl migrate up` goes on");
+        output::line(
+            &global
+                .typed("unfinished   rows are still to be rewritten: `certctl migrate up` goes on"),
+        );
     }
     for number in &status.altered {
         output::line(&format!("ALTERED      migration {number}"));

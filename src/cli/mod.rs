@@ -17,6 +17,7 @@ mod doctor;
 mod documents;
 mod error;
 mod follow;
+mod hint;
 mod host;
 mod issuers;
 mod jobs;
@@ -218,7 +219,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(e) if e.use_stderr() && asks_for_json(&args) => {
             let text = e.to_string();
             let text = text.trim_start_matches("error: ").trim_end();
-            return failed(&CliError::Usage(text.to_owned()), true);
+            return failed(&CliError::Usage(text.to_owned()), true, str::to_owned);
         }
         Err(e) => {
             // Also help and version come this way; a closed pipe is no fault of theirs.
@@ -227,15 +228,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     cli.global.program = program;
-    let json = cli.global.output == Output::Json;
+    let global = cli.global.clone();
+    let json = global.output == Output::Json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => failed(&e, json),
+        Err(e) => failed(&e, json, |text| global.typed(text)),
     }
 }
 
-fn failed(error: &CliError, json: bool) -> ExitCode {
-    output::failure(error, json);
+fn failed(error: &CliError, json: bool, typed: impl Fn(&str) -> String) -> ExitCode {
+    output::failure(error, json, typed);
     ExitCode::from(error.exit_code())
 }
 

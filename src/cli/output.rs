@@ -17,15 +17,17 @@ pub fn raw(bytes: &[u8]) {
     let _ = io::stdout().write_all(bytes);
 }
 
-/// Tells a failure on standard error: a line for people, an object on one line for programs.
-pub fn failure(error: &CliError, program: bool) {
+/// Tells a failure on standard error: a line for people, an object on one line for programs. The
+/// commands that it names are as they are `typed`.
+pub fn failure(error: &CliError, program: bool, typed: impl Fn(&str) -> String) {
+    let says = typed(&error.to_string());
     let text = if program {
         json!({
-            "error": error.to_string(), "hint": error.hint(), "exit_code": error.exit_code(),
+            "error": says, "hint": typed(error.hint()), "exit_code": error.exit_code(),
         })
         .to_string()
     } else {
-        format!("certctl: {}", plain(&error.to_string()))
+        format!("certctl: {}", plain(&says))
     };
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -58,6 +58,11 @@ pub async fn run(command: Quickstart, global: &Global, env: &Environment) -> Res
         .clone()
         .or_else(|| env.get("CERTCTL_DATA_DIR").map(PathBuf::from))
         .unwrap_or_else(|| "./certctl-data".into());
+    // What it tells to be typed next names the directory, also where nobody said which.
+    let told = Global {
+        data_dir: Some(data_dir.clone()),
+        ..global.clone()
+    };
     let flags = Flags {
         data_dir: Some(data_dir.clone()),
         listen: Some(command.listen),
@@ -82,11 +87,11 @@ pub async fn run(command: Quickstart, global: &Global, env: &Environment) -> Res
     let worked = tokio::select! {
         biased;
         () = host.told_to_end() => None,
-        worked = work(&command, &host, &client, &url, &data_dir) => Some(worked),
+        worked = work(&command, &host, &client, &url, (&data_dir, &told)) => Some(worked),
     };
     match worked {
         Some(Ok(())) if !command.exit => {
-            farewell(&url, &data_dir, &global.program);
+            farewell(&url, &data_dir, &told);
             notify::ready();
             host.told_to_end().await;
             step("stopping");
@@ -107,15 +112,14 @@ async fn work(
     host: &Host,
     client: &Client,
     url: &str,
-    data_dir: &Path,
+    (data_dir, told): (&Path, &Global),
 ) -> Result<(), CliError> {
     let paths = host::paths(&data_dir.join("agent"), &data_dir.join("live"))?;
     let agent = start_agent(host, client, url, &paths).await?;
     if host.app.is_fenced() {
-        let dir = data_dir.display();
-        step(&format!(
-            "the store was restored: nothing is issued or deployed until `certctl --data-dir {dir} restore \
-             unfence`; before that, `certctl --data-dir {dir} restore plan` tells what it would do"
+        step(&told.typed(
+            "the store was restored: nothing is issued or deployed until `certctl restore \
+             unfence`; before that, `certctl restore plan` tells what it would do",
         ));
         return Ok(());
     }
@@ -309,10 +313,9 @@ fn step(text: &str) {
     output::line(&format!("  {text}"));
 }
 
-fn farewell(url: &str, data_dir: &Path, program: &str) {
+fn farewell(url: &str, data_dir: &Path, told: &Global) {
     let key = admin_key(data_dir);
     let ca = data_dir.join(SYSTEM_CA_FILE);
-    let data_dir = data_dir.display();
     let key = key.unwrap_or_else(|| format!("the one from the first run ({FIRST_START} is gone)"));
     output::line("");
     output::line(&format!("Dashboard  {url}"));
@@ -325,7 +328,7 @@ fn farewell(url: &str, data_dir: &Path, program: &str) {
         "certs show localhost",
         "certs renew localhost",
     ] {
-        output::line(&format!("  {program} --data-dir {data_dir} {command}"));
+        output::line(&format!("  {}", told.call(command)));
     }
     output::line("");
     output::line("Ctrl-C stops.");

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::shapes::{FoundShape, RestoreShape, RestoreStepShape},
-    app::backup::{Machine, Place, Sink},
+    app::backup::{Machine, Place, Sink, Stores},
     config::Environment,
 };
 use clap::{Args, Subcommand};
@@ -51,7 +51,7 @@ pub struct Restore {
     /// The directory to restore into [default: the data directory]
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
-    /// Do not ask
+    /// Do not ask, also where another store is there
     #[arg(long)]
     yes: bool,
 }
@@ -71,7 +71,7 @@ pub async fn run(command: Restore, global: &Global, env: &Environment) -> Result
     match command.command {
         Some(After::Plan) => {
             let plan = Client::new(global, env)?.get("/restore").await?;
-            show(&plan, output)
+            show(&plan, global)
         }
         Some(After::Unfence) => {
             let client = Client::new(global, env)?;
@@ -114,30 +114,37 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     let mut places = vec![base];
     places.extend(command.increments);
     if let Some(sink) = sink {
-        let found = machine.following(&places[0], &sink, command.before.as_deref());
-        places.extend(found.await?);
-    }
-    if !command.yes && !command.dry_run {
-        let question = format!(
-            "{into} becomes what {name} holds; what is there now is kept beside it. Type yes to go on"
-        );
-        if !host::confirmed(&question)? {
-            return Err(CliError::Failed("nothing was restored".into()));
-        }
+        let before = command.before.as_deref();
+        places.extend(match command.replay_journal {
+            true => journalled(&machine, &places[0], &sink, before).await?,
+            false => machine.following(&places[0], &sink, before).await?,
+        });
     }
     let keys = command.opens.keys()?;
     let bar = follow::spinner("restoring", global.output);
+    let mut unasked = None;
+    let agreed = &mut |stores: &Stores| {
+        let asks = !command.yes && !command.dry_run;
+        let answer = bar.suspend(|| agreed(stores, asks, (&into, &name)));
+        answer.unwrap_or_else(|e| {
+            unasked = Some(e);
+            false
+        })
+    };
     let tell = &mut |done: u64| bar.set_message(format!("restoring: {done}"));
-    let restored = machine
-        .restore(&places, keys, (command.dry_run, command.reconcile), tell)
-        .await;
+    let how = (command.dry_run, command.reconcile);
+    let restored = machine.restore(&places, keys, how, agreed, tell).await;
     bar.finish_and_clear();
-    let restored = restored?;
+    let restored = match unasked {
+        Some(e) => return Err(e),
+        None => restored?,
+    };
     if global.output == Output::Json {
         return output::json(&json!({
             "backup": name, "increments": places.len() - 1, "into": into,
             "dry_run": command.dry_run, "kept": restored.kept, "proof": backup::proof_json(&restored.proof),
             "audit_head": restored.audit_head, "replaced_audit_head": restored.replaced_head,
+            "store": restored.stores.comes, "replaced_store": restored.stores.there,
         }));
     }
     let proof = &restored.proof;
@@ -156,12 +163,58 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         output::line(&format!("What was there is kept in {kept}."));
     }
     if !command.dry_run {
-        output::line(
+        output::line(&global.typed(
             "Start the server: it stands behind a fence. `certctl restore plan` shows what it \
              would do, `certctl restore unfence` lets it.",
-        );
+        ));
     }
     Ok(())
+}
+
+/// Whether what is there may be replaced; somebody is asked for that, and told where it is another
+/// store's.
+fn agreed(stores: &Stores, asks: bool, (into, name): (&str, &str)) -> Result<bool, CliError> {
+    if stores.differ() {
+        let short = |store: &str| store.chars().take(12).collect::<String>();
+        output::warn(&format!(
+            "this is another store: {into} holds {}, and {name} is of {}. What is there is no \
+             earlier or later state of what comes, and its agents know nothing of it",
+            short(&stores.there),
+            short(&stores.comes)
+        ));
+    }
+    if !asks {
+        return Ok(true);
+    }
+    host::confirmed(&format!(
+        "{into} becomes what {name} holds; what is there now is kept beside it. Type yes to go on"
+    ))
+}
+
+/// What the journal holds that follows a backup. There may be nothing yet, which is told: the disk
+/// that it is on may only not be mounted.
+async fn journalled(
+    machine: &Machine,
+    base: &Place,
+    sink: &Sink,
+    before: Option<&str>,
+) -> Result<Vec<Place>, CliError> {
+    if !machine.has(sink)? {
+        output::warn(&format!(
+            "the journal {sink} is not there, so that nothing follows {}: where its disk is not \
+             mounted, mount that first",
+            base.name
+        ));
+        return Ok(Vec::new());
+    }
+    let found = machine.following(base, sink, before).await?;
+    if found.is_empty() {
+        output::warn(&format!(
+            "the journal {sink} holds nothing that follows {}",
+            base.name
+        ));
+    }
+    Ok(found)
 }
 
 /// The sink of the journal.
@@ -176,8 +229,8 @@ fn journal(env: &Environment) -> Result<Sink, CliError> {
     backup::sink(sink).map_err(bad)
 }
 
-fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {
-    if output == Output::Json {
+fn show(plan: &RestoreShape, global: &Global) -> Result<(), CliError> {
+    if global.output == Output::Json {
         return output::json(plan);
     }
     let Some(backup) = &plan.backup else {
@@ -245,6 +298,7 @@ fn show(plan: &RestoreShape, output: Output) -> Result<(), CliError> {
         );
         for found in &plan.found {
             if let Some(advice) = &found.advice {
+                let advice = global.typed(advice);
                 output::line(&format!("{}: {advice}", found.certificate_id));
             }
         }

@@ -4,7 +4,8 @@ use super::{Page, Reader, assets, moment::Moment, signin::SignedIn};
 use crate::{
     api::Problem,
     app::{
-        App, BackupState, BackupStep, JournalState, RestorePlan, Step, Unknown, backup::Stored,
+        App, BackupState, BackupStep, JournalState, RestorePlan, Step, Unknown,
+        backup::{Doubt, Stored},
         size,
     },
     clock::Time,
@@ -53,6 +54,7 @@ struct Line {
     kind: &'static str,
     size: String,
     proven: Option<(&'static str, Moment)>,
+    unusable: Option<(&'static str, &'static str)>,
 }
 
 /// The journal.
@@ -85,6 +87,7 @@ impl Held {
                 let how = if proven.restored { "restored" } else { "read" };
                 (how, Moment::new(proven.at, now))
             }),
+            unusable: stored.doubt.map(Doubt::told),
         };
         Some(Self {
             sink: state.sink.clone()?,

@@ -1,6 +1,9 @@
 //! What came since the newest backup is in the journal.
 
-use crate::support::{HOUR, MINUTE, TestApp, backups::journalled};
+use crate::support::{
+    HOUR, MINUTE, TestApp,
+    backups::{journalled, settled},
+};
 use certctl::{
     config::ServerConfig,
     reconcile,
@@ -16,13 +19,7 @@ fn every_minute(config: &mut ServerConfig) {
 /// Looks until no backup is being made.
 async fn look(app: &TestApp) -> Value {
     reconcile::look(&app.app).await.unwrap();
-    loop {
-        let state = app.get("/api/v1/backups").await;
-        if state["running"] == false && state["looking"] == false {
-            return state;
-        }
-        tokio::task::yield_now().await;
-    }
+    settled(app).await
 }
 
 fn increments(app: &TestApp) -> Vec<String> {

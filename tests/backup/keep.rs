@@ -1,7 +1,7 @@
 //! Which backups go.
 
 use certctl::{
-    app::backup::{Keep, Proven, Stored, expired},
+    app::backup::{Doubt, Keep, Proven, Stored, expired},
     clock::Time,
     store::backup::Header,
 };
@@ -100,6 +100,24 @@ fn the_newest_that_was_proven_never_goes() {
     prove(&mut all[5], true);
     prove(&mut all[9], false);
     assert_eq!(kept(&all, 1, 0, 0), [14, 10, 0]);
+}
+
+#[test]
+fn those_that_were_not_proven_go_and_push_out_none_that_was() {
+    let mut all: Vec<_> = (0..20).rev().map(|days| stored(days, None)).collect();
+    for stored in &mut all[..10] {
+        let at = stored.created_at;
+        stored.proven = Some(Proven { at, restored: true });
+    }
+    assert_eq!(kept(&all, 3, 0, 0), [12, 11, 10, 2, 1, 0]);
+}
+
+#[test]
+fn what_is_only_called_a_backup_counts_for_nothing_and_is_left() {
+    let mut all: Vec<_> = (0..9).rev().map(|days| stored(days, None)).collect();
+    all[8].doubt = Some(Doubt::NoBackup);
+    all[7].doubt = Some(Doubt::OfLater);
+    assert_eq!(kept(&all, 2, 0, 0), [3, 2, 1, 0]);
 }
 
 #[test]

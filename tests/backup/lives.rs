@@ -1,38 +1,22 @@
 //! Restores onto machines that know nothing of each other.
 
-use super::Scene;
+use super::{Scene, store_in};
 use certctl::{
-    app::backup::{Bench, Keys, Locking, Restore, create, restore},
-    domain::{Principal, Restoration},
-    store::{Committer, Redb, Store, backup::Reader},
-    sys::{Disk, Files},
+    app::backup::{Bench, Keys, Locking, create},
+    domain::Restoration,
+    sys::Disk,
 };
-use futures_util::stream::iter;
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 /// Restores into an empty directory; the version of what the restore wrote.
 async fn onto_a_new_machine(scene: &Scene, name: &str, into: &Path) -> u64 {
-    let who = Principal::system("test");
-    let wanted = Restore {
-        name,
-        into,
-        dry_run: false,
-        reconcile: false,
-        who: &who,
-    };
-    let from = Disk.open(&scene.path().join(name)).unwrap();
     let keys = Keys::default().passphrase("word".to_owned().into());
-    let bundle = Reader::new(from, &keys);
     let bench = Bench {
         machine: None,
         ..scene.bench()
     };
-    restore(wanted, iter([bundle]), bench, &mut |_| {})
-        .await
-        .unwrap();
-    let engine = Redb::open(&into.join("certctl.redb")).unwrap();
-    let store = Store::start(Arc::new(engine), Committer::Inline, Box::new(|_| ())).unwrap();
-    let row = store
+    scene.restore(name, into, &keys, bench).await.unwrap();
+    let row = store_in(into)
         .get::<Restoration>(&Restoration::ID.parse().unwrap())
         .await;
     row.unwrap().unwrap().version()

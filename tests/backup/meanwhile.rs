@@ -3,9 +3,7 @@
 use super::Scene;
 use crate::support::altered::{Altered, Altering, Op};
 use certctl::{
-    app::backup::{Bench, Locking, Restore, create, restore},
-    domain::Principal,
-    store::backup::{Keys, Reader},
+    app::backup::{Bench, Keys, Locking, create},
     sys::{Disk, FileError, Files},
 };
 use std::{fs, path::Path};
@@ -34,29 +32,13 @@ async fn what_a_server_made_meanwhile_is_not_replaced() {
     let keys = Keys::default().passphrase(word);
     for file in ["certctl.redb", "machine.key"] {
         let into = scene.dir.path().join(file.replace('.', "-"));
-        let from = scene.sink().open(scene.ways(&Disk), &name).await.unwrap();
-        let bundles = [Reader::new(from, &keys)].into_iter();
-        let who = Principal::system("test");
-        let wanted = Restore {
-            name: &name,
-            into: &into,
-            dry_run: false,
-            reconcile: false,
-            who: &who,
-        };
         let files = Altered(Meanwhile(file));
         let bench = Bench {
             files: &files,
             machine: None,
             ..scene.bench()
         };
-        let refused = restore(
-            wanted,
-            futures_util::stream::iter(bundles),
-            bench,
-            &mut |_| {},
-        )
-        .await;
+        let refused = scene.restore(&name, &into, &keys, bench).await;
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("made meanwhile"), "{refused}");
         assert_eq!(fs::read(into.join(file)).unwrap(), b"theirs");

@@ -1,24 +1,17 @@
 //! A restore whose disk fails at each of its steps leaves the old store or the new one, whole.
 
-use super::Scene;
+use super::{Scene, store_in};
 use crate::support::altered::{Altered, Altering, Op, eio};
 use certctl::{
-    app::backup::{Bench, Locking, Restore, Restored, create, restore},
-    domain::{Owner, Principal},
-    store::{
-        Committer, OWNER_NAME, Redb, Scan, Store,
-        backup::{BackupError, Keys, Reader},
-    },
+    app::backup::{Bench, Keys, Locking, Restored, create},
+    domain::Owner,
+    store::{OWNER_NAME, Scan},
     sys::{Disk, FileError, Files},
 };
-use futures_util::stream::iter;
 use serde_json::json;
 use std::{
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -41,28 +34,17 @@ async fn replace(
 ) -> Result<Restored, String> {
     // Each restore has a moment of its own, after which what it replaces is called.
     scene.app.advance(Duration::from_secs(1));
-    let who = Principal::system("test");
-    let wanted = Restore {
-        name,
-        into,
-        dry_run: false,
-        reconcile: false,
-        who: &who,
-    };
-    let from = Disk.open(&scene.path().join(name)).unwrap();
-    let bundle: Result<_, BackupError> = Reader::new(from, &Keys::default());
     let bench = Bench {
         files,
         ..scene.bench()
     };
-    let restored = restore(wanted, iter([bundle]), bench, &mut |_| {}).await;
+    let restored = scene.restore(name, into, &Keys::default(), bench).await;
     restored.map_err(|e| e.to_string())
 }
 
 /// How many owners the store in a directory has, read to its end.
 async fn owners(dir: &Path) -> usize {
-    let engine = Redb::open(&dir.join("certctl.redb")).unwrap();
-    let store = Store::start(Arc::new(engine), Committer::Inline, Box::new(|_| ())).unwrap();
+    let store = store_in(dir);
     crate::support::invariants::check(&store).await;
     let all = store.scan::<Owner>(Scan::all(OWNER_NAME, 1_000)).await;
     all.unwrap().len()

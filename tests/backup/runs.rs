@@ -3,7 +3,7 @@
 use crate::support::{
     DAY, TestApp,
     altered::{Altered, Altering, Op},
-    backups::scheduled,
+    backups::{scheduled, settled},
 };
 use certctl::{reconcile, sys::FileError};
 use http::StatusCode;
@@ -27,17 +27,6 @@ impl Altering for Stalling {
             let _ = self.0.lock().unwrap().recv_timeout(Duration::from_secs(20));
         }
         Ok(())
-    }
-}
-
-/// How backups stand once none is on its way.
-async fn settled(app: &TestApp) -> Value {
-    loop {
-        let state = app.get("/api/v1/backups").await;
-        if state["running"] == false && state["looking"] == false {
-            return state;
-        }
-        tokio::task::yield_now().await;
     }
 }
 

@@ -155,6 +155,21 @@ async fn backups_go_to_s3_and_come_from_there() {
         "{listed}"
     );
 
+    // What is only called a backup is none.
+    let seq = format!("-{}-", made["seq"]);
+    let access = moto.access();
+    let place = access.place("backups", "ca/one/").unwrap();
+    for (more, text) in [(1, &b""[..]), (2, b"notes")] {
+        let seq_of_other = format!("-{}-", made["seq"].as_u64().unwrap() + more);
+        let garbage = name.replace(&seq, &seq_of_other);
+        place.put(&garbage, text).await.unwrap();
+        let listed = with(&format!("backup list --sink {sink}"));
+        let said = format!("{garbage} is not counted: it is no backup of certctl");
+        assert!(listed.stderr.contains(&said), "{listed:?}");
+        let good = listed.stdout.lines().find(|line| line.contains(name));
+        assert!(!good.unwrap().contains("unusable"), "{listed:?}");
+    }
+
     let missing = with("backup create --sink s3://nowhere/x --without-keys");
     let missing = missing.bad(73);
     assert!(missing.contains("NoSuchBucket"), "{missing}");

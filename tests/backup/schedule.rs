@@ -1,6 +1,9 @@
 //! Backups that a server makes by itself.
 
-use crate::support::{DAY, HOUR, TestApp, backups::scheduled};
+use crate::support::{
+    DAY, HOUR, TestApp,
+    backups::{scheduled, settled},
+};
 use certctl::{
     config::{Schedule, ServerConfig},
     reconcile,
@@ -9,17 +12,6 @@ use serde_json::{Value, json};
 
 fn daily(config: &mut ServerConfig) {
     scheduled(config, "06:30");
-}
-
-/// How backups stand once none is being made.
-async fn settled(app: &TestApp) -> Value {
-    loop {
-        let state = app.get("/api/v1/backups").await;
-        if state["running"] == false && state["looking"] == false {
-            return state;
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 /// Two looks: the first of a process sees what is in the sink.
@@ -90,6 +82,54 @@ async fn a_backup_that_was_not_proven_is_not_made_again_before_its_time() {
     assert_eq!(names(&app).len(), 2);
     assert_eq!(again["last"]["error"], Value::Null, "{again}");
     assert_ne!(again["proven_at"], Value::Null);
+}
+
+#[tokio::test]
+async fn those_that_cannot_be_proven_go_and_the_proven_one_stays() {
+    let app = TestApp::start_with(daily).await;
+    let first = look(&app).await["newest"]["name"].clone();
+    app.has_room(1 << 10).await;
+    for _ in 0..6 {
+        app.advance(DAY);
+        let state = look(&app).await;
+        assert_eq!(state["last"]["failed_step"], "prove", "{state}");
+    }
+    let names = names(&app);
+    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(first, names[0].as_str());
+}
+
+#[tokio::test]
+async fn what_is_only_called_a_backup_is_told_and_not_counted() {
+    let app = TestApp::start_with(daily).await;
+    let first = look(&app).await["newest"].clone();
+    let name = first["name"].as_str().unwrap();
+    let (rest, store) = name.rsplit_once('-').unwrap();
+    let (rest, entries) = rest.rsplit_once('-').unwrap();
+    let (time, seq) = rest.rsplit_once('-').unwrap();
+    let seq: u64 = seq.parse().unwrap();
+    let named = |time: &str| format!("{time}-{}-{entries}-{store}", seq + 5);
+    let (empty, later) = (named(time), named("certctl-20990101T000000Z"));
+    let dir = app.file("backups");
+    std::fs::write(dir.join(&empty), "").unwrap();
+    std::fs::copy(dir.join(name), dir.join(&later)).unwrap();
+    app.advance(HOUR);
+    let state = look(&app).await;
+    assert_eq!(state["total"], 3, "{state}");
+    assert_eq!(state["newest"]["name"], name, "{state}");
+    for (file, why) in [(&empty, "no backup of certctl"), (&later, "still to come")] {
+        let all = state["data"].as_array().unwrap();
+        let shown = all.iter().find(|b| b["name"] == file.as_str()).unwrap();
+        let said = shown["unusable_because"].as_str().unwrap();
+        assert!(said.contains(why) && said.contains("remove it"), "{said}");
+    }
+    let scrape = app.call("GET", "/api/v1/metrics/prometheus");
+    let text = scrape.bearer(app.admin_key()).send().await.text;
+    assert!(text.contains("certctl_backup_age_seconds 3600"), "{text}");
+    app.advance(DAY);
+    let next = look(&app).await;
+    assert_ne!(next["newest"]["name"], name, "{next}");
+    assert_eq!(next["last"]["error"], Value::Null, "{next}");
 }
 
 #[tokio::test]

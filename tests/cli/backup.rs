@@ -1,6 +1,9 @@
 //! `certctl backup` and `certctl restore`, on the real binary.
 
-use super::{home::Home, process::run};
+use super::{
+    home::Home,
+    process::{Ended, run},
+};
 use age::secrecy::ExposeSecret;
 use certctl::sys::Lock;
 use http::{Method, StatusCode};
@@ -9,7 +12,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     os::unix::fs::{MetadataExt, chown, symlink},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -80,6 +83,11 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     assert_eq!(read["with_keys"], true);
     let proof = home.json(&format!("backup verify {place} --restore"));
     assert_eq!(proof["proof"]["ca_keys"], 3);
+    for (read, proven) in [(&read, &proof), (&read["proof"], &proof["proof"])] {
+        let (read, proven) = (read.as_object().unwrap(), proven.as_object().unwrap());
+        assert!(proven.keys().all(|key| read.contains_key(key)), "{read:?}");
+    }
+    assert_eq!(read["proof"]["rows"], proof["proof"]["rows"]);
     assert!(
         proof["proof"]["created_at"]
             .as_str()
@@ -197,7 +205,7 @@ async fn increments_bring_back_what_came_after_the_base() {
     for n in 0..100 {
         add(n).await;
     }
-    create(" --since last");
+    let first = create(" --since last");
     for n in 100..200 {
         add(n).await;
     }
@@ -206,7 +214,42 @@ async fn increments_bring_back_what_came_after_the_base() {
     server.signal(Signal::SIGTERM);
     server.end();
 
+    let name = last.file_name().unwrap().to_str().unwrap();
     let line = format!("restore {} --yes --with-increments {sink}", base.display());
+    // One is missing: which, between which two, and what helps.
+    let away = home.beside("away");
+    fs::rename(&first, &away).unwrap();
+    let seq = |path: &Path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.split('-').nth(2).unwrap().to_owned()
+    };
+    let base_name = base.file_name().unwrap().to_str().unwrap();
+    let said = format!(
+        "is missing between {base_name}, which ends at {}, and {name}, which holds only what came \
+         after {}: the one with -{}- in its name",
+        seq(&base),
+        seq(&first),
+        seq(&first)
+    );
+    let named = format!("restore {} {} --yes", base.display(), last.display());
+    for line in [&line, &named] {
+        let refused = home.run(line).bad(1);
+        assert!(refused.contains(&said), "{refused}");
+        assert!(refused.contains(&format!("--before {name}")), "{refused}");
+    }
+    let said = home.run(&format!("{line} --before {name}")).good();
+    // What is to be typed next names the data directory that was named.
+    let next = format!("--data-dir {} restore plan`", home.data().display());
+    assert!(said.contains(&next), "{said}");
+    // One that is damaged is not called by the name of its base.
+    fs::write(&first, "").unwrap();
+    let refused = home.run(&line).bad(65);
+    let first_name = first.file_name().unwrap().to_str().unwrap();
+    assert!(
+        refused.contains(&format!("{first_name} is not good")),
+        "{refused}"
+    );
+    fs::rename(&away, &first).unwrap();
     home.run(&line).good();
     let server = home.server();
     assert_eq!(home.api().get("/owners").await["total"], 200);
@@ -223,10 +266,90 @@ async fn increments_bring_back_what_came_after_the_base() {
     server.signal(Signal::SIGTERM);
     server.end();
 
-    let name = last.file_name().unwrap().to_str().unwrap();
     home.run(&format!("{line} --before {name}")).good();
     let _server = home.server();
     assert_eq!(home.api().get("/owners").await["total"], 100);
+}
+
+/// Who restores over the store of another server is told so, by `--dry-run`, too.
+#[test]
+fn a_store_of_another_server_is_told() {
+    let (home, other) = (Home::new(), Home::new());
+    let word = home.beside("word");
+    fs::write(&word, "correct horse").unwrap();
+    let opens = format!("--passphrase-file {}", word.display());
+    let made = [&home, &other].map(|home| {
+        let server = home.server();
+        let made = home.json(&format!("backup create --sink {} {opens}", sink(home)));
+        server.signal(Signal::SIGTERM);
+        server.end();
+        home.beside("backups").join(made["name"].as_str().unwrap())
+    });
+    let restore = |place: &Path, how: &str| {
+        let place = place.display();
+        home.run(&format!("restore {place} {opens}{how} --output json"))
+    };
+    let of = |ended: &Ended| -> (Value, Value) {
+        let done: Value = serde_json::from_str(&ended.stdout).unwrap();
+        (done["store"].clone(), done["replaced_store"].clone())
+    };
+    let own = restore(&made[0], " --dry-run");
+    assert!(!own.stderr.contains("another store"), "{own:?}");
+    let (comes, there) = of(&own);
+    assert!(comes.is_string() && comes == there, "{own:?}");
+    for how in [" --dry-run", " --yes"] {
+        let told = restore(&made[1], how);
+        assert!(told.stderr.contains("this is another store"), "{told:?}");
+        let (comes, was) = of(&told);
+        assert_eq!(was, there);
+        for store in [&comes, &was] {
+            let short = &store.as_str().unwrap()[..12];
+            assert!(told.stderr.contains(short), "{told:?}");
+        }
+    }
+    // Nobody is there to be asked; the question is about both.
+    let asked = restore(&made[0], "");
+    assert!(asked.stderr.contains("this is another store"), "{asked:?}");
+    assert_eq!(asked.status.code(), Some(2), "{asked:?}");
+    assert!(asked.stderr.contains("--yes"), "{asked:?}");
+}
+
+/// What is called a backup and is none is named, and nothing follows it.
+#[test]
+fn what_is_only_called_a_backup_is_named() {
+    let home = Home::new();
+    let server = home.server();
+    let sink = sink(&home);
+    let made = home.json(&format!("backup create --sink {sink} --without-keys"));
+    let (name, seq) = (
+        made["name"].as_str().unwrap(),
+        made["seq"].as_u64().unwrap(),
+    );
+    let garbage = name.replace(&format!("-{seq}-"), &format!("-{}-", seq + 1_000));
+    fs::write(home.beside("backups").join(&garbage), "notes\n").unwrap();
+    let listed = home.run(&format!("backup list --sink {sink}"));
+    assert!(
+        listed.stderr.contains(&format!("{garbage} is not counted")),
+        "{listed:?}"
+    );
+    let row = listed.stdout.lines().find(|line| line.contains(&garbage));
+    assert!(row.unwrap().contains("unusable"), "{listed:?}");
+    let since = format!("backup create --sink {sink} --without-keys --since");
+    let made = home.json(&format!("{since} last"));
+    let place = format!("{sink}/{}", made["name"].as_str().unwrap());
+    home.run(&format!("backup verify {place} --restore")).good();
+    home.run(&format!("{since} {garbage}")).bad(1);
+    let settings = [
+        ("CERTCTL_BACKUP_SCHEDULE", "1d"),
+        ("CERTCTL_BACKUP_SINK", sink.as_str()),
+        ("CERTCTL_BACKUP_ENCRYPT_TO", recipient(&home).0.leak()),
+    ];
+    server.signal(Signal::SIGTERM);
+    server.end();
+    let doctor = run(home.command("doctor --quick").envs(settings));
+    let said = format!("{sink}/{garbage}: It is no backup");
+    let said = said.to_lowercase();
+    assert!(doctor.stdout.to_lowercase().contains(&said), "{doctor:?}");
 }
 
 /// A machine key that cannot be read is not taken for none.

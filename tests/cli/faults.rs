@@ -182,7 +182,7 @@ fn what_a_server_left_beside_its_store_does_not_make_an_empty_one() {
     fs::rename(&store, &kept).unwrap();
     let fault = home.quickstart_to_its_end().bad(74);
     assert!(
-        fault.contains("`certctl restore BACKUP` puts a store there"),
+        fault.contains(" restore BACKUP` puts a store there"),
         "{fault}"
     );
     // Nor the machine key alone, whose CAs would be missed: nobody would see that they are others.

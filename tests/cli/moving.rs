@@ -255,6 +255,25 @@ async fn a_restore_replaces_a_databases_store_at_once_and_keeps_the_old_one() {
     );
     assert_eq!(teams(), "after before");
 
+    // That of another server is told.
+    let other = Home::new();
+    let word = other.beside("word");
+    fs::write(&word, "correct horse").unwrap();
+    let opens = format!("--passphrase-file {}", word.display());
+    stop(other.server());
+    let sink = other.beside("backups");
+    let line_of_other = format!("backup create --sink dir:{} {opens}", sink.display());
+    let theirs = backup(&other.json(&line_of_other), &other);
+    let told = there.run(&format!("restore {} --dry-run {opens}", theirs.display()));
+    assert!(told.stderr.contains("this is another store"), "{told:?}");
+    assert!(
+        !there
+            .run(&format!("{line} --dry-run"))
+            .stderr
+            .contains("another store")
+    );
+    assert_eq!(teams(), "after before");
+
     // One that is damaged changes nothing and leaves nothing.
     let bytes = fs::read(&place).unwrap();
     let mut bad = bytes.clone();

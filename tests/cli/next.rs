@@ -120,10 +120,13 @@ async fn an_older_version_undoes_what_it_has_never_heard_of() {
     let refused = home.serving(false, &[]).end();
     assert_eq!(refused.status.code(), Some(78), "{refused:?}");
     assert!(
-        refused.stderr.contains("certctl migrate down --to 1"),
+        refused.stderr.contains(&format!(
+            "--data-dir {} migrate down --to 1`",
+            home.data().display()
+        )),
         "{refused:?}"
     );
-    assert!(refused.stderr.contains("certctl restore"), "{refused:?}");
+    assert!(refused.stderr.contains(" restore`"), "{refused:?}");
 
     let plan = home.json("rollback --to 2 --dry-run");
     assert_eq!((&plan["from"], &plan["to"]), (&json!(3), &json!(2)));

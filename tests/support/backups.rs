@@ -1,6 +1,8 @@
 //! Servers that make backups.
 
+use super::TestApp;
 use certctl::config::{BackupConfig, JournalConfig, OpenedBy, ServerConfig, Sink};
+use serde_json::Value;
 use std::time::Duration;
 
 /// By a schedule, into the data directory.
@@ -21,4 +23,15 @@ pub fn journalled(config: &mut ServerConfig, schedule: &str, every: Duration) {
     let sink = Sink::Dir(config.data_dir.join("journal"));
     let journal = JournalConfig { sink, every };
     config.backup.as_mut().unwrap().journal = Some(journal);
+}
+
+/// How backups stand once none is being made, and no sink is looked at.
+pub async fn settled(app: &TestApp) -> Value {
+    loop {
+        let state = app.get("/api/v1/backups").await;
+        if state["running"] == false && state["looking"] == false {
+            return state;
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -55,6 +55,9 @@ pub struct BackupShape {
     pub proven_at: Option<String>,
     /// It was restored into a scratch store to see that.
     pub proven_by_restore: bool,
+    /// Why it does not count as a backup, though it is called as one, and what to do about it.
+    #[serde(default)]
+    pub unusable_because: Option<String>,
 }
 
 impl From<Stored> for BackupShape {
@@ -70,6 +73,10 @@ impl From<Stored> for BackupShape {
             rows: stored.rows,
             proven_at: proven.as_ref().map(|p| p.at.whole_seconds().to_string()),
             proven_by_restore: proven.is_some_and(|p| p.restored),
+            unusable_because: stored.doubt.map(|doubt| {
+                let (what, remedy) = doubt.told();
+                format!("{what}: {remedy}")
+            }),
         }
     }
 }
@@ -205,7 +212,7 @@ pub struct EndedBackupShape {
     pub backup: Option<BackupShape>,
     /// The step that failed: `capture`, `verify`, `upload`, `file` or `refused`; `away` where the
     /// database was not to be reached, `gap` where the store has forgotten what the increment would
-    /// begin with. With a backup beside it, that is made: `prove` says that it is not proven,
+    /// begin with, `stopped` where the server was told to stop. With a backup beside it, that is made: `prove` says that it is not proven,
     /// another word that those which are kept no longer are still there.
     pub failed_step: Option<String>,
     /// Why.

@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 /// A state is held for so long at most: meanwhile the store's file grows.
@@ -45,6 +46,8 @@ pub struct Source<'a> {
     pub ways: Ways<'a>,
     /// The time.
     pub clock: &'a dyn Clock,
+    /// Cancelled when the process stops: what is not made then is dropped.
+    pub stop: &'a CancellationToken,
 }
 
 /// Who can open a backup.
@@ -144,7 +147,9 @@ pub async fn create(
         capture(&*state, since, &mut out, progress).await?;
         out.finish()
     };
-    let (metered, ending) = captured.await.map_err(|e| match e {
+    let captured = source.stop.run_until_cancelled(captured).await;
+    let captured = captured.ok_or(BackupFailure::Stopped)?;
+    let (metered, ending) = captured.map_err(|e| match e {
         // What is read is the store's; only what is written is a file.
         BackupError::Io(e) => sink.not_written(source.ways, &e, written.load(Ordering::Relaxed)),
         e => BackupFailure::of_capture(e),
@@ -163,6 +168,9 @@ pub async fn create(
     }
     stored.rows = Some(ending.all_rows());
     stored.bytes = written.load(Ordering::Relaxed);
+    if source.stop.is_cancelled() {
+        return Err(BackupFailure::Stopped);
+    }
     sink.place(pending, &stored.name, source.ways).await?;
     Ok(stored)
 }

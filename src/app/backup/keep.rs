@@ -19,10 +19,13 @@ const DAY: i64 = 86_400;
 
 /// The backups of a sink that are kept no longer, looked at for each store that has some there.
 /// Neither the newest full one of each life of the store (a restore begins another) ever goes nor
-/// the newest that was proven, each with the increments that follow it.
+/// the newest that was proven, each with the increments that follow it. Those that were proven are
+/// counted by themselves, so that no others take their places; the others go as they would if all
+/// were like them. What is only called as a backup is counts for nothing, and is left.
 pub fn expired(all: &[Stored], keep: Keep) -> Vec<&Stored> {
-    let stores: BTreeSet<&str> = all.iter().map(|stored| stored.store.as_str()).collect();
-    let of = |store| all.iter().filter(move |s: &&Stored| s.store == store);
+    let counted = || all.iter().filter(|stored| stored.counts());
+    let stores: BTreeSet<&str> = counted().map(|stored| stored.store.as_str()).collect();
+    let of = |store| counted().filter(move |s: &&Stored| s.store == store);
     let gone = stores.into_iter().flat_map(|store| {
         let own: Vec<&Stored> = of(store).collect();
         expired_of_one(&own, keep)
@@ -56,9 +59,12 @@ fn expired_of_one<'a>(all: &[&'a Stored], keep: Keep) -> Vec<&'a Stored> {
         (keep.monthly, month),
     ];
     for (n, period) in periods {
-        let mut seen = BTreeSet::new();
+        let (mut all, mut proven) = (BTreeSet::new(), BTreeSet::new());
         for stored in &newest_first {
-            if seen.len() < n && seen.insert(period(stored.created_at)) {
+            let period = period(stored.created_at);
+            let last = all.len() < n && all.insert(period);
+            let last_proven = stored.proven.is_some() && proven.len() < n && proven.insert(period);
+            if last || last_proven {
                 kept.insert(&stored.name);
             }
         }
@@ -80,7 +86,9 @@ fn expired_of_one<'a>(all: &[&'a Stored], keep: Keep) -> Vec<&'a Stored> {
 
 /// The increments that a backup holds all of: of the same life of the same store.
 pub fn covered<'a>(all: &'a [Stored], base: &Stored) -> Vec<&'a Stored> {
-    let increments = all.iter().filter(|stored| stored.increment);
+    let increments = all
+        .iter()
+        .filter(|stored| stored.counts() && stored.increment);
     let covered = increments.filter(|stored| {
         let same_life = stored.seq >> 40 == base.seq >> 40;
         stored.seq <= base.seq && same_life && stored.is_beside(base)

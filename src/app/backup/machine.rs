@@ -1,9 +1,9 @@
 //! Backups on a machine where no server is asked: its disk, its clock, its random bytes.
 
 use super::{
-    BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, STORE_FILE, Sink,
-    Source, Stored, Ways, create, keys_of, machine_key, prove, restore, restore::restore_database,
-    verify,
+    Agreed, BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, STORE_FILE,
+    Sink, Source, Stored, Ways, create, keys_of, machine_key, prove, restore,
+    restore::restore_database, verify,
 };
 use crate::{
     app::{StartError, database, start::found_engine},
@@ -22,6 +22,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use std::{io, path::Path, sync::Arc};
+use tokio_util::sync::CancellationToken;
 
 /// In the data directory: backups that were made before migrations, where they have no other place.
 const BEFORE_MIGRATIONS: &str = "before-migrations";
@@ -34,6 +35,8 @@ pub struct Machine {
     clock: Arc<dyn Clock>,
     rng: Arc<dyn Rng>,
     s3: Option<S3Access>,
+    /// Nobody stops it but by ending the process.
+    stop: CancellationToken,
     config: ServerConfig,
     /// Why not, where there is one that cannot be read.
     key: Result<Option<MachineKey>, String>,
@@ -85,6 +88,7 @@ impl Machine {
             files,
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
+            stop: CancellationToken::new(),
             s3: config.s3.as_ref().map(S3Access::new).transpose()?,
             config,
         })
@@ -101,6 +105,7 @@ impl Machine {
                 Ok(Some(_)) => &self.config.data_dir,
                 _ => temporary,
             },
+            clock: &*self.clock,
         }
     }
 
@@ -127,6 +132,7 @@ impl Machine {
             machine,
             ways: self.ways(),
             clock: &*self.clock,
+            stop: &self.stop,
         }
     }
 
@@ -186,7 +192,9 @@ impl Machine {
         if self.config.backup.is_none() {
             let mut newest_first = self.list(&sink).await?;
             // What was just made stays, though a clock that went back makes it the oldest.
-            newest_first.retain(|other| other.is_beside(&made) && other.name != made.name);
+            newest_first.retain(|other| {
+                other.counts() && other.is_beside(&made) && other.name != made.name
+            });
             newest_first.reverse();
             for stored in newest_first.iter().skip(KEPT - 1) {
                 self.remove(&sink, &stored.name).await?;
@@ -261,7 +269,8 @@ impl Machine {
         }
         for sink in &sinks {
             let all = self.list(sink).await?;
-            let before = |s: &&Stored| !s.increment && s.seq <= end.seq && s.is_beside(end);
+            let before =
+                |s: &&Stored| s.counts() && !s.increment && s.seq <= end.seq && s.is_beside(end);
             if let Some(base) = all.iter().filter(before).max_by_key(|s| s.seq) {
                 return Ok(Place {
                     sink: sink.clone(),
@@ -293,7 +302,7 @@ impl Machine {
     ) -> Result<Proof, BackupFailure> {
         let spool = scratch.unwrap_or(self.ways().spool);
         let name = places.last().map_or("", |place| place.name.as_str());
-        let bundles = self.open(places, keys).await?;
+        let (_, bundles) = self.open(places, keys).await?;
         prove(name, bundles, self.bench(), spool, progress).await
     }
 
@@ -342,30 +351,45 @@ impl Machine {
         Ok(places.collect())
     }
 
+    /// Whether a sink is there to be listed: a directory that is not made yet, or whose disk is not
+    /// mounted, is not.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    pub fn has(&self, sink: &Sink) -> Result<bool, BackupFailure> {
+        match sink {
+            Sink::Dir(dir) => Ok(self.files.metadata(dir)?.is_some()),
+            Sink::S3 { .. } => Ok(true),
+        }
+    }
+
     /// Puts a base and the increments that follow it in the place of the store, or does all but
     /// that; agents may be asked then for what was issued after the backup.
     ///
     /// # Errors
-    /// When a server runs or they are not good; nothing has changed.
+    /// When a server runs, nobody agrees, or they are not good; nothing has changed.
     pub async fn restore(
         &self,
         places: &[Place],
         keys: Keys,
         (dry_run, reconcile): (bool, bool),
+        agreed: Agreed<'_>,
         progress: Progress<'_>,
     ) -> Result<Restored, BackupFailure> {
         // One that is there and cannot be read is not replaced by the backup's.
         self.key()?;
         let name = places.first().map_or("", |place| place.name.as_str());
         let who = Principal::new(PrincipalKind::User, format!("local:{}", own_user()));
+        let (store, bundles) = self.open(places, keys).await?;
         let wanted = Restore {
             name,
+            store: &store,
             into: &self.config.data_dir,
             dry_run,
             reconcile,
             who: &who,
+            agreed,
         };
-        let bundles = self.open(places, keys).await?;
         let Some(database) = &self.config.database else {
             return restore(wanted, bundles, self.bench(), progress).await;
         };
@@ -374,18 +398,23 @@ impl Machine {
         restore_database(login, wanted, bundles, self.bench(), progress).await
     }
 
-    /// A base, which is there, and what follows it, each of which is opened when its turn comes.
+    /// A base, which is there, and what follows it, each of which is opened when its turn comes;
+    /// and which store they are of, as far as the base can be read.
     async fn open<'a>(
         &'a self,
         places: &'a [Place],
         keys: Keys,
-    ) -> Result<Bundles<'a>, BackupFailure> {
+    ) -> Result<(String, Bundles<'a>), BackupFailure> {
         let keys = self.bench().keys(keys);
         let Some((base, increments)) = places.split_first() else {
-            return Ok(stream::empty().boxed());
+            return Ok((String::new(), stream::empty().boxed()));
         };
         let from = base.sink.open(self.ways(), &base.name).await?;
-        let base = Reader::new(from, &keys);
+        let base = opened(base, from, &keys);
+        let store = match &base {
+            Ok(base) => base.header().store.clone(),
+            Err(_) => String::new(),
+        };
         // A journal is for the machine that made the base, whoever opens that.
         let machine = base.as_ref().ok().and_then(|base| {
             let text = base.header().machine_key.as_ref()?;
@@ -399,12 +428,25 @@ impl Machine {
             let keys = keys.clone();
             async move {
                 let from = place.sink.open(self.ways(), &place.name).await;
-                let from = from.map_err(|e| BackupError::Io(io::Error::other(e.to_string())))?;
-                Reader::new(from, &keys)
+                let from = from.map_err(|e| {
+                    BackupError::Io(io::Error::other(e.to_string())).of(&place.name)
+                })?;
+                opened(place, from, &keys)
             }
         });
-        Ok(stream::iter([base]).chain(increments).boxed())
+        let bundles = stream::iter([base]).chain(increments).boxed();
+        Ok((store, bundles))
     }
+}
+
+/// A bundle, which names itself in what goes wrong with it.
+fn opened(
+    place: &Place,
+    from: Box<dyn io::Read + Send>,
+    keys: &Keys,
+) -> Result<super::Bundle, BackupError> {
+    let bundle = Reader::new(from, keys).map_err(|e| e.of(&place.name))?;
+    Ok(bundle.named(&place.name))
 }
 
 /// Bundles that are opened one after another.

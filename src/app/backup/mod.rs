@@ -16,10 +16,10 @@ pub use keep::{Keep, covered, expired};
 pub(super) use machine::prove_place;
 pub use machine::{Machine, Place};
 pub use prove::{Bench, Bundle, Proof, prove, verify};
-pub use restore::{Restore, Restored, restore};
+pub use restore::{Agreed, Restore, Restored, Stores, restore};
 pub use s3::S3Access;
 pub(super) use scratch::remove_left;
-pub use sink::{Proven, Stored, Ways};
+pub use sink::{Doubt, Proven, Stored, Ways};
 
 pub use crate::{
     config::Sink,
@@ -58,6 +58,17 @@ pub enum BackupFailure {
         /// What is wrong with it.
         reason: String,
     },
+    /// What lies between two backups that are to be restored together is not there.
+    #[error(
+        "{hole}. Bring it, or go no further than what is there: leave out {after} and what follows \
+         it, by `--before {after}` where a sink was named"
+    )]
+    Missing {
+        /// Between which two, by their sequence numbers.
+        hole: String,
+        /// The one after the hole.
+        after: String,
+    },
     /// The sink.
     #[error("{sink}: {reason}")]
     Sink {
@@ -74,6 +85,9 @@ pub enum BackupFailure {
         /// What stood in the way.
         reason: String,
     },
+    /// The process stops.
+    #[error("the server stops: it was not done to its end")]
+    Stopped,
     /// Something does not allow it.
     #[error("{0}")]
     Refused(String),
@@ -134,6 +148,8 @@ impl BackupFailure {
             Self::Verify { .. } => "verify",
             Self::Unproven { .. } => "prove",
             Self::Sink { .. } => "upload",
+            Self::Missing { .. } => "missing",
+            Self::Stopped => "stopped",
             Self::Refused(_) => "refused",
             Self::Running(_) => "running",
             Self::File(_) | Self::Storage { .. } => "file",
@@ -155,6 +171,10 @@ enum Unproven {
     Unread(String),
     /// The database that it is restored into went away.
     Away(String),
+    /// What lies between two backups is not there.
+    Missing { hole: String, after: String },
+    /// Of one of several backups: which, and why.
+    Of(String, Box<Unproven>),
 }
 
 impl Unproven {
@@ -164,6 +184,8 @@ impl Unproven {
             Self::Bad(reason) => BackupFailure::Verify { name, reason },
             Self::Unread(reason) => BackupFailure::Storage { name, reason },
             Self::Away(why) => BackupFailure::Away(why),
+            Self::Missing { hole, after } => BackupFailure::Missing { hole, after },
+            Self::Of(name, why) => why.of(&name),
         }
     }
 
@@ -193,6 +215,11 @@ impl From<BackupError> for Unproven {
         match e {
             BackupError::Engine(e) => e.into(),
             BackupError::Store(e) => e.into(),
+            BackupError::Of { name, error } => Self::Of(name, Box::new(Self::from(*error))),
+            BackupError::Missing { ref after, .. } => Self::Missing {
+                hole: e.to_string(),
+                after: after.clone(),
+            },
             e => Self::told(!matches!(e, BackupError::Io(_)), &e),
         }
     }

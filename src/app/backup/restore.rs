@@ -24,10 +24,31 @@ use tokio::time::Instant;
 /// are passed over by as many as no CA makes in a century.
 const CRL_GAP: i64 = 1 << 20;
 
+/// Asked whether a restore may go on, once it is known what there is.
+pub type Agreed<'a> = &'a mut (dyn FnMut(&Stores) -> bool + Send);
+
+/// Which store takes the place of which, each by the link of its first audit event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stores {
+    /// The one that is there; nothing where there is none, or none that can be read.
+    pub there: String,
+    /// The one that the backup is of.
+    pub comes: String,
+}
+
+impl Stores {
+    /// What is there is neither an earlier nor a later state of what comes.
+    pub fn differ(&self) -> bool {
+        !self.there.is_empty() && !self.comes.is_empty() && self.there != self.comes
+    }
+}
+
 /// What to restore.
 pub struct Restore<'a> {
     /// What it is called.
     pub name: &'a str,
+    /// The store that it is of.
+    pub store: &'a str,
     /// The data directory.
     pub into: &'a Path,
     /// All but the last step.
@@ -36,9 +57,23 @@ pub struct Restore<'a> {
     pub reconcile: bool,
     /// Who does it.
     pub who: &'a Principal,
+    /// Whether it may take the place of what is there.
+    pub agreed: Agreed<'a>,
 }
 
 impl<'a> Restore<'a> {
+    /// Goes on only where that is agreed to; which stores it is about.
+    fn ask(&mut self, old: &Old) -> Result<Stores, BackupFailure> {
+        let stores = Stores {
+            there: old.store.clone(),
+            comes: self.store.to_owned(),
+        };
+        match (self.agreed)(&stores) {
+            true => Ok(stores),
+            false => Err(BackupFailure::Refused("nothing was restored".to_owned())),
+        }
+    }
+
     /// Where the new store is made: in the directory that it is for. A dry run makes none: where
     /// there is none it is at work above, on the same disk.
     fn place(&self, bench: Bench<'_>) -> Result<&'a Path, BackupFailure> {
@@ -70,6 +105,8 @@ pub struct Restored {
     pub audit_head: String,
     /// That of the store that was replaced, where there was one that could be read.
     pub replaced_head: String,
+    /// Which store took the place of which.
+    pub stores: Stores,
 }
 
 /// The store that is replaced.
@@ -78,6 +115,7 @@ struct Old {
     exists: bool,
     seq: u64,
     head: String,
+    store: String,
 }
 
 impl Old {
@@ -96,6 +134,7 @@ impl Old {
             Ok(header) => {
                 old.seq = header.seq;
                 old.head = header.audit_head;
+                old.store = header.store;
             }
             Err(error) => unreadable(&error),
         }
@@ -113,15 +152,16 @@ fn unreadable(error: &dyn std::fmt::Display) {
 /// # Errors
 /// When a server runs, or the backup is not good; the store is then as it was.
 pub async fn restore(
-    wanted: Restore<'_>,
+    mut wanted: Restore<'_>,
     bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     bench: Bench<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
     let into = wanted.into;
-    let within = wanted.place(bench)?;
     // Open until the end, so that no server opens it.
     let (old, engine) = old(bench, into).await?;
+    let stores = wanted.ask(&old)?;
+    let within = wanted.place(bench)?;
     let scratch = Scratch::make(bench, within, "restore")?;
     let made = async {
         let engine = Redb::open(&scratch.path().join(STORE_FILE))?;
@@ -136,7 +176,7 @@ pub async fn restore(
         }
     };
     drop(engine);
-    Ok(made.restored(kept, &old))
+    Ok(made.restored(kept, &old, stores))
 }
 
 /// Restores a backup into a database of which no server has the store open. Until the last step,
@@ -146,17 +186,18 @@ pub async fn restore(
 /// As [`restore`].
 pub(super) async fn restore_database(
     login: Login,
-    wanted: Restore<'_>,
+    mut wanted: Restore<'_>,
     bundles: impl Stream<Item = Result<Bundle, BackupError>> + Send + Unpin,
     bench: Bench<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, BackupFailure> {
-    let within = wanted.place(bench)?;
     let replacement = Replacement::begin(login).await.map_err(refused)?;
     let old = match replacement.old().await.map_err(refused)? {
         Some(engine) => Old::of(&engine).await,
         None => Old::default(),
     };
+    let stores = wanted.ask(&old)?;
+    let within = wanted.place(bench)?;
     let scratch = Scratch::make(bench, within, "restore")?;
     let made = async {
         let engine = replacement.new_store().await?;
@@ -165,13 +206,13 @@ pub(super) async fn restore_database(
     let done = async {
         let made = made.await.map_err(|e: Unproven| e.of(wanted.name))?;
         if wanted.dry_run {
-            return Ok(made.restored(None, &old));
+            return Ok(made.restored(None, &old, stores));
         }
         made.machine_key(&scratch, wanted.into, bench)?;
         let time = compact(bench.clock.now()).to_lowercase().replace('.', "_");
         let kept = format!("certctl_store_pre_restore_{time}");
         let was_there = replacement.switch(&kept).await.map_err(refused)?;
-        Ok(made.restored(was_there.then_some(kept), &old))
+        Ok(made.restored(was_there.then_some(kept), &old, stores))
     };
     let outcome = done.await;
     if let Err(error) = replacement.forget().await {
@@ -216,12 +257,13 @@ impl Made {
         place_new(&new, &data_dir.join(MACHINE_KEY), bench)
     }
 
-    fn restored(&self, kept: Option<String>, old: &Old) -> Restored {
+    fn restored(&self, kept: Option<String>, old: &Old, stores: Stores) -> Restored {
         Restored {
             proof: self.proof.clone(),
             kept,
             audit_head: self.header.audit_head.clone(),
             replaced_head: old.head.clone(),
+            stores,
         }
     }
 }

@@ -23,6 +23,8 @@ use rusty_s3::{
     },
 };
 use std::{fmt::Write, io::Read, sync::Arc, time::Duration};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// A signed address is good for so long.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
@@ -32,6 +34,8 @@ const PART: usize = 16 << 20;
 const LONGEST_CALL: Duration = Duration::from_secs(300);
 /// What carries little, as a list, is answered within this.
 const SHORT_CALL: Duration = Duration::from_secs(30);
+/// What a stop leaves to be done is done within this.
+const LAST_CALL: Duration = Duration::from_secs(5);
 /// The most parts that S3 takes.
 const MOST_PARTS: u16 = 10_000;
 /// The longest text of S3 that is told, in characters.
@@ -75,6 +79,8 @@ pub struct S3Access {
     pub rng: Arc<dyn Rng>,
     /// Waits before a call is made again.
     pub rest: Rest,
+    /// Cancelled when the process stops: nothing is sent or fetched from then on.
+    pub stop: CancellationToken,
 }
 
 /// An object.
@@ -119,6 +125,9 @@ pub enum S3Error {
     /// What is on its way here.
     #[error("{0}")]
     Local(String),
+    /// The process stops.
+    #[error("the server stops")]
+    Stopped,
 }
 
 impl S3Error {
@@ -172,6 +181,7 @@ impl S3Access {
             clock: Arc::new(SystemClock),
             rng: Arc::new(OsRng),
             rest: Arc::new(|time| Box::pin(tokio::time::sleep(time))),
+            stop: CancellationToken::new(),
         })
     }
 
@@ -212,8 +222,20 @@ impl Place<'_> {
         format!("{}{name}", self.prefix)
     }
 
-    /// Makes a call, and again where it fails for a reason that may pass.
+    /// Makes a call, and again where it fails for a reason that may pass; until the process stops.
     async fn send<'a, A: S3Action<'a>>(
+        &self,
+        action: &A,
+        method: http::Method,
+        headers: &[(&str, String)],
+        body: Bytes,
+    ) -> Result<Response<Bytes>, S3Error> {
+        let sent = self.tried(action, method, headers, body);
+        let sent = self.access.stop.run_until_cancelled(sent).await;
+        sent.unwrap_or(Err(S3Error::Stopped))
+    }
+
+    async fn tried<'a, A: S3Action<'a>>(
         &self,
         action: &A,
         method: http::Method,
@@ -292,11 +314,14 @@ impl Place<'_> {
         let upload = created.upload_id();
         let sent = self.parts(name, &key, upload, first, from).await;
         if sent.is_err() {
-            // What is not completed is paid for; whether this succeeds changes nothing here.
+            // What is not completed is paid for; whether this succeeds changes nothing here. A
+            // server that stops has some seconds for it.
             let abort = AbortMultipartUpload::new(&self.bucket, creds, &key, upload);
-            let _ = self
-                .send(&abort, http::Method::DELETE, &[], Bytes::new())
-                .await;
+            let aborted = self.tried(&abort, http::Method::DELETE, &[], Bytes::new());
+            let _ = match self.access.stop.is_cancelled() {
+                true => timeout(LAST_CALL, aborted).await.is_ok(),
+                false => aborted.await.is_ok(),
+            };
         }
         sent
     }
@@ -410,6 +435,18 @@ impl Place<'_> {
                 None => return Ok(objects),
             }
         }
+    }
+
+    /// The first bytes of an object.
+    ///
+    /// # Errors
+    /// When S3 does not give them.
+    pub async fn beginning(&self, name: &str, bytes: usize) -> Result<Bytes, S3Error> {
+        let key = self.key(name);
+        let action = self.bucket.get_object(self.credentials.as_ref(), &key);
+        let headers = [(RANGE, format!("bytes=0-{}", bytes.saturating_sub(1)))];
+        let answer = self.send(&action, http::Method::GET, &headers, Bytes::new());
+        Ok(answer.await?.into_body())
     }
 
     /// A short object; `None` where there is none.

@@ -5,11 +5,12 @@ use super::{
     s3::{Place, S3Access, S3Error},
 };
 use crate::{
-    clock::Time,
+    clock::{Clock, Time},
     config::Sink,
-    store::backup::Header,
+    store::backup::{BEGINNING, Header, begins},
     sys::{FileError, Files, Kind, Lock, Pending, TEMP_PREFIX, size},
 };
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
     io::{self, Read},
@@ -41,6 +42,8 @@ pub struct Ways<'a> {
     pub s3: Option<&'a S3Access>,
     /// A directory for what is on its way.
     pub spool: &'a Path,
+    /// The time: what says that it comes from later counts for nothing.
+    pub clock: &'a dyn Clock,
 }
 
 /// A backup in a sink, as far as its name says.
@@ -66,6 +69,34 @@ pub struct Stored {
     pub rows: Option<u64>,
     /// What it was last proven by.
     pub proven: Option<Proven>,
+    /// Why it does not count, though it is called as a backup is.
+    #[serde(default)]
+    pub doubt: Option<Doubt>,
+}
+
+/// Why what is called as a backup is counts for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doubt {
+    /// It begins otherwise.
+    NoBackup,
+    /// Its name gives a moment that has not come.
+    OfLater,
+}
+
+impl Doubt {
+    /// What is wrong, and what to do about it.
+    pub fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NoBackup => (
+                "it is no backup of certctl, or its beginning is damaged",
+                "copy the whole file there again, or remove it",
+            ),
+            Self::OfLater => (
+                "its name gives a moment that is still to come",
+                "see that the clocks are right, then give it its own name again, or remove it",
+            ),
+        }
+    }
 }
 
 /// A note that a backup is good.
@@ -89,6 +120,11 @@ impl Stored {
         let of = if store.is_empty() { "" } else { "-" };
         let name = format!("{PREFIX}{time}-{seq}-{entries}{of}{store}{kind}");
         Self::named(name, at, (seq, entries, store), increment)
+    }
+
+    /// Whether it counts as a backup: there is nothing that speaks against it.
+    pub fn counts(&self) -> bool {
+        self.doubt.is_none()
     }
 
     /// Whether it is of the same store as another, as far as their names say.
@@ -135,6 +171,7 @@ impl Stored {
             bytes: 0,
             rows: None,
             proven: None,
+            doubt: None,
         }
     }
 }
@@ -250,6 +287,12 @@ impl Sink {
                 in_bucket(&place).await.map_err(|e| self.failed(e))?
             }
         };
+        let now = ways.clock.now();
+        for stored in &mut found {
+            if stored.created_at > now {
+                stored.doubt = Some(Doubt::OfLater);
+            }
+        }
         found.sort_by_key(|stored| (stored.created_at, stored.seq));
         Ok(found)
     }
@@ -344,6 +387,15 @@ async fn in_bucket(place: &Place<'_>) -> Result<Vec<Stored>, S3Error> {
             let note = place.get(&note).await?;
             stored.proven = note.and_then(|note| serde_json::from_slice(&note).ok());
         }
+        // What was read to its end need not be looked at, nor can what only others may read.
+        if stored.proven.is_none() {
+            let start = match object.bytes {
+                0 => Ok(Bytes::new()),
+                _ => place.beginning(&stored.name, BEGINNING).await,
+            };
+            let other = start.is_ok_and(|start| !begins(&start));
+            stored.doubt = other.then_some(Doubt::NoBackup);
+        }
         found.push(stored);
     }
     Ok(found)
@@ -359,15 +411,31 @@ fn listed(files: &dyn Files, dir: &Path) -> Result<Vec<Stored>, FileError> {
             continue;
         };
         let note = files.read(&dir.join(note_of(&stored.name)), MAX_NOTE);
+        let note = note.ok();
+        let proven = note.and_then(|note| serde_json::from_slice(&note).ok());
+        // What was read to its end need not be looked at, nor can what is another user's.
+        let doubt = match proven {
+            None => start_of(files, &dir.join(&name))
+                .filter(|start| !begins(start))
+                .map(|_| Doubt::NoBackup),
+            Some(_) => None,
+        };
         found.push(Stored {
             bytes: about.len,
-            proven: note
-                .ok()
-                .and_then(|note| serde_json::from_slice(&note).ok()),
+            proven,
+            doubt,
             ..stored
         });
     }
     Ok(found)
+}
+
+/// The first bytes of a file, where they can be read.
+fn start_of(files: &dyn Files, path: &Path) -> Option<Vec<u8>> {
+    let mut start = Vec::new();
+    let file = files.open(path).ok()?;
+    let read = file.take(BEGINNING as u64).read_to_end(&mut start);
+    read.ok().map(|_| start)
 }
 
 /// Removes what killed backups left in a directory where others may be at work. What cannot be

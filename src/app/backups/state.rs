@@ -154,7 +154,7 @@ impl BackupState {
             self.newest = None;
             self.base_wanted = true;
         }
-        let own = |s: &&Stored| s.is_of(store) && s.created_at <= now;
+        let own = |s: &&Stored| s.is_of(store) && s.counts();
         let restored = all.iter().filter(own);
         let restored = restored.filter_map(|stored| stored.proven.as_ref());
         let restored = restored.filter(|proven| proven.restored);

@@ -41,6 +41,7 @@ pub fn examine_files(config: &ServerConfig) -> Vec<Finding> {
         files: &Disk,
         rooms: &Disk,
         s3: None,
+        clock: &SystemClock,
         now: SystemClock.now(),
         thorough: false,
     };
@@ -63,6 +64,7 @@ pub async fn examine_machine(
         files: &Disk,
         rooms: &Disk,
         s3: s3.as_ref(),
+        clock: &SystemClock,
         now: SystemClock.now(),
         thorough,
     };

@@ -17,7 +17,7 @@ pub use running::{Doctor, DoctorState, Report};
 
 use super::backup::{S3Access, Ways};
 use crate::{
-    clock::Time,
+    clock::{Clock, Time},
     config::ServerConfig,
     domain::Grade,
     store::{Store, StoreError},
@@ -38,6 +38,7 @@ pub(super) struct Ground<'a> {
     pub files: &'a dyn Files,
     pub rooms: &'a dyn Rooms,
     pub s3: Option<&'a S3Access>,
+    pub clock: &'a dyn Clock,
     pub now: Time,
     /// Also what takes long: every row, every page, the whole audit log.
     pub thorough: bool,
@@ -49,6 +50,7 @@ impl Ground<'_> {
             files: self.files,
             s3: self.s3,
             spool: &self.config.data_dir,
+            clock: self.clock,
         }
     }
 }

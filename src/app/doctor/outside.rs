@@ -1,6 +1,6 @@
 //! What lies around the store: files, the disk, clocks, the database, backups.
 
-use super::{Found, Ground};
+use super::{Found, Ground, NAMED};
 use crate::{
     app::{
         StartError,
@@ -259,15 +259,25 @@ pub(super) async fn backups(ground: &Ground<'_>, store: &Store) -> Found {
     };
     let make =
         format!("`certctl backup create --sink {sink} --encrypt-to RECIPIENT` makes one now");
-    let Some(newest) = all.iter().rfind(|stored| !stored.increment) else {
+    let mut found: Vec<Finding> = Vec::new();
+    for stored in &all {
+        if let Some(doubt) = stored.doubt {
+            let (what, remedy) = doubt.told();
+            let subject = format!("{sink}/{}", stored.name);
+            found.push(Finding::warning("backups", subject, what, remedy));
+        }
+    }
+    found.truncate(NAMED);
+    let counted = || all.iter().filter(|stored| stored.counts());
+    let Some(newest) = counted().rfind(|stored| !stored.increment) else {
         let what = "there is no backup yet";
-        return Ok(vec![if young {
+        found.push(if young {
             Finding::notice("backups", sink, what, make)
         } else {
             Finding::warning("backups", sink, what, make)
-        }]);
+        });
+        return Ok(found);
     };
-    let mut found = Vec::new();
     let age = now.since(newest.created_at);
     if age > STALE {
         found.push(Finding::warning(
@@ -277,7 +287,7 @@ pub(super) async fn backups(ground: &Ground<'_>, store: &Store) -> Found {
             format!("see the server's log for why none was made; {make}"),
         ));
     }
-    let mut proofs = all.iter().filter_map(|stored| stored.proven.as_ref());
+    let mut proofs = counted().filter_map(|stored| stored.proven.as_ref());
     if !proofs.any(|proof| proof.restored) {
         found.push(Finding::warning(
             "backups",

@@ -126,6 +126,7 @@ impl App {
             files: &*self.files,
             rooms: &*self.rooms,
             s3: s3.as_ref(),
+            clock: &*self.clock,
             now: self.now(),
             thorough,
         };

@@ -15,6 +15,14 @@ use zeroize::Zeroizing;
 const MAGIC: &[u8] = b"certctl-backup/1\n";
 /// Begins every age file.
 const AGE: &[u8] = b"age-encryption.org/";
+/// So many bytes show whether a file begins as a bundle does.
+pub const BEGINNING: usize = AGE.len();
+
+/// Whether a file that begins with these bytes begins as a bundle does. That is no proof of it.
+pub fn begins(bytes: &[u8]) -> bool {
+    bytes.starts_with(AGE) || bytes.starts_with(MAGIC)
+}
+
 /// scrypt of 2^22 takes 4 GiB and half a minute: nobody is asked for more than that.
 const MOST_WORK: u8 = 22;
 

@@ -13,7 +13,7 @@ mod read;
 mod whole;
 mod write;
 
-pub use lock::{Keys, Lock};
+pub use lock::{BEGINNING, Keys, Lock, begins};
 pub use read::{Item, Reader};
 pub use whole::{Loaded, Progress, Since, capture, compare, load};
 pub use write::Writer;
@@ -201,12 +201,51 @@ pub enum BackupError {
     /// An increment that does not follow what it is applied to.
     #[error("{0}")]
     NoSequel(String),
+    /// What lies between two bundles is not among them.
+    #[error(
+        "an increment is missing between {before}, which ends at {end}, and {after}, which holds \
+         only what came after {since}: the one with -{since}- in its name"
+    )]
+    Missing {
+        /// The one before the hole.
+        before: String,
+        /// Its last sequence number.
+        end: u64,
+        /// The one after it.
+        after: String,
+        /// The sequence number that it follows.
+        since: u64,
+    },
+    /// Of one of several bundles.
+    #[error("{name}: {error}")]
+    Of {
+        /// Which.
+        name: String,
+        /// What is wrong with it.
+        error: Box<BackupError>,
+    },
     /// The store.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// A row, or the log's links.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl BackupError {
+    /// This, of the bundle of a name; a bundle without one is the only one.
+    #[must_use]
+    pub fn of(self, name: &str) -> Self {
+        match self {
+            // It names both.
+            Self::Missing { .. } => self,
+            error if name.is_empty() => error,
+            error => Self::Of {
+                name: name.to_owned(),
+                error: Box::new(error),
+            },
+        }
+    }
 }
 
 impl From<io::Error> for BackupError {

@@ -21,6 +21,7 @@ pub struct Reader<R: Read> {
     sum: Context,
     seen: Ending,
     line: Vec<u8>,
+    name: String,
 }
 
 /// A thing that a bundle holds.
@@ -58,7 +59,20 @@ impl<R: Read> Reader<R> {
             sum,
             seen: Ending::default(),
             line,
+            name: String::new(),
         })
+    }
+
+    /// The same, with what it is called where it is one of several.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// What it is called; nothing where nobody said.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What it says of itself.

@@ -243,13 +243,16 @@ pub async fn load<R: Read + Send>(
     progress: Progress<'_>,
 ) -> Result<Loaded, BackupError> {
     let mut loaded: Option<Loaded> = None;
+    let mut before = String::new();
     let mut done = 0;
     // One at a time, so that files are open one at a time, too.
     while let Some(bundle) = bundles.next().await {
         let mut bundle = bundle?;
-        sequel(loaded.as_ref().map(|l| &l.header), bundle.header())?;
+        let name = bundle.name().to_owned();
+        let header_before = loaded.as_ref().map(|l| (before.as_str(), &l.header));
+        sequel(header_before, (&name, bundle.header())).map_err(|e| e.of(&name))?;
         let ending = loop {
-            let (part, ending) = next_part(&mut bundle)?;
+            let (part, ending) = next_part(&mut bundle).map_err(|e| e.of(&name))?;
             done += (part.rows.len() + part.gone.len() + part.counters.len() + part.entries.len())
                 as u64;
             engine.load(part).await?;
@@ -269,6 +272,7 @@ pub async fn load<R: Read + Send>(
             header,
             ending: alone.then_some(ending),
         });
+        before = name;
     }
     let loaded = loaded.ok_or(BackupError::NoBackup)?;
     let last = Some(last(&loaded.header));
@@ -280,19 +284,28 @@ pub async fn load<R: Read + Send>(
     Ok(loaded)
 }
 
-fn sequel(before: Option<&Header>, header: &Header) -> Result<(), BackupError> {
+/// Whether a bundle follows the one before it; both with what they are called.
+fn sequel(
+    before: Option<(&str, &Header)>,
+    (name, header): (&str, &Header),
+) -> Result<(), BackupError> {
     let refused = |why: &str| Err(BackupError::NoSequel(why.to_owned()));
     match (before, header.since) {
         (None, None) => Ok(()),
         (None, Some(_)) => refused("it is an increment: name the backup that it follows first"),
         (Some(_), None) => refused("it is no increment: it follows nothing"),
-        (Some(before), Some(since)) => {
+        (Some((named, before)), Some(since)) => {
             if before.store != header.store {
                 refused("the increment is of another store")
             } else if since >> 40 != before.seq >> 40 {
                 refused("a restore lies between the increment and the one before it")
             } else if since > before.seq {
-                refused("an increment between it and the one before it is missing")
+                Err(BackupError::Missing {
+                    before: named.to_owned(),
+                    end: before.seq,
+                    after: name.to_owned(),
+                    since,
+                })
             } else if header.seq < before.seq {
                 refused("the increment is older than the one before it")
             } else {
