@@ -33,6 +33,9 @@ const MAX_NOTE: usize = 4 << 10;
 /// long: not every file system in a network knows who holds what.
 const DEAD_AFTER: Duration = Duration::from_secs(3_600);
 
+/// So far may clocks differ, of machines that share a sink and of one whose clock was set back.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(3_600);
+
 /// The ways to sinks.
 #[derive(Clone, Copy)]
 pub struct Ways<'a> {
@@ -42,7 +45,7 @@ pub struct Ways<'a> {
     pub s3: Option<&'a S3Access>,
     /// A directory for what is on its way.
     pub spool: &'a Path,
-    /// The time: what says that it comes from later counts for nothing.
+    /// The time: what says that it comes from much later counts for nothing.
     pub clock: &'a dyn Clock,
 }
 
@@ -79,7 +82,7 @@ pub struct Stored {
 pub enum Doubt {
     /// It begins otherwise.
     NoBackup,
-    /// Its name gives a moment that has not come.
+    /// Its name gives a moment that will not come for an hour.
     OfLater,
 }
 
@@ -92,7 +95,7 @@ impl Doubt {
                 "copy the whole file there again, or remove it",
             ),
             Self::OfLater => (
-                "its name gives a moment that is still to come",
+                "its name gives a moment that is still to come, by more than an hour",
                 "see that the clocks are right, then give it its own name again, or remove it",
             ),
         }
@@ -287,9 +290,9 @@ impl Sink {
                 in_bucket(&place).await.map_err(|e| self.failed(e))?
             }
         };
-        let now = ways.clock.now();
+        let latest = ways.clock.now().plus(CLOCKS_DIFFER);
         for stored in &mut found {
-            if stored.created_at > now {
+            if stored.created_at > latest {
                 stored.doubt = Some(Doubt::OfLater);
             }
         }
