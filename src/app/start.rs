@@ -356,6 +356,23 @@ impl StartError {
         }
     }
 
+    /// The machine key is gone from beside this machine's store, or was never copied there.
+    pub(super) fn no_machine_key(config: &ServerConfig) -> Self {
+        let place = config.data_dir.join(MACHINE_KEY).display().to_string();
+        match config.database {
+            Some(_) => Self::MachineKeyElsewhere(place),
+            None => Self::MachineKeyMissing(place),
+        }
+    }
+
+    /// Whether there is no store where one is looked for.
+    pub fn is_no_store(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(EngineError::NoStore(_)) | Self::StoreMissing(_) | Self::DatabaseEmpty(_)
+        )
+    }
+
     /// Whether others that run are in the way.
     pub fn is_of_others(&self) -> bool {
         matches!(

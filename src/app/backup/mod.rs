@@ -77,6 +77,9 @@ pub enum BackupFailure {
     /// Something does not allow it.
     #[error("{0}")]
     Refused(String),
+    /// There is no store to be backed up.
+    #[error("{0}")]
+    NoStore(String),
     /// A server that runs stands in the way.
     #[error("{0}")]
     Running(String),
@@ -135,6 +138,7 @@ impl BackupFailure {
             Self::Unproven { .. } => "prove",
             Self::Sink { .. } => "upload",
             Self::Refused(_) => "refused",
+            Self::NoStore(_) => "no_store",
             Self::Running(_) => "running",
             Self::File(_) | Self::Storage { .. } => "file",
         }
