@@ -60,7 +60,9 @@ pub async fn compact_machine(config: &ServerConfig) -> Result<Compacted, Compact
         let there = e.metadata(&path).map_err(StartError::from)?;
         Ok::<_, CompactError>(there.map(|there| there.len))
     };
-    let before = len(&Disk)?.ok_or_else(|| StartError::from(EngineError::NoStore(dir.clone())))?;
+    let before = len(&Disk)?
+        .filter(|len| *len > 0)
+        .ok_or_else(|| StartError::from(EngineError::NoStore(dir.clone())))?;
     let free = Disk.room(&config.data_dir).map_err(StartError::from)?.free;
     let needed = LEAST + before / 16;
     if free < needed {

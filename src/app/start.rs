@@ -165,7 +165,7 @@ pub(super) async fn found_engine(config: &ServerConfig) -> Result<Arc<dyn Engine
         return Ok(Arc::new(Postgres::find(login, Duration::ZERO).await?));
     }
     let path = config.data_dir.join(STORE_FILE);
-    if Disk.metadata(&path)?.is_none() {
+    if Disk.metadata(&path)?.is_none_or(|file| file.len == 0) {
         let dir = config.data_dir.display().to_string();
         return Err(EngineError::NoStore(dir).into());
     }

@@ -85,6 +85,14 @@ fn what_only_looks_makes_no_store() {
         "{said:?}"
     );
     assert!(!home.data().exists());
+    // Nor is a store made of a file that is empty.
+    fs::create_dir(home.data()).unwrap();
+    fs::write(home.path("certctl.redb"), "").unwrap();
+    home.run("migrate status").bad(66);
+    home.run("secrets status").bad(66);
+    home.run("compact").bad(66);
+    let left = fs::metadata(home.path("certctl.redb")).unwrap();
+    assert_eq!(left.len(), 0);
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'certctl%'";
     assert_eq!(database.sql(schemas), "0");
 }
