@@ -150,7 +150,7 @@ impl From<StoreError> for AppError {
     fn from(e: StoreError) -> Self {
         match e {
             StoreError::Commit(CommitError::Busy) => Self::Busy,
-            StoreError::Commit(CommitError::Unknown) => Self::Unknown,
+            StoreError::Commit(CommitError::Unknown(_)) => Self::Unknown,
             StoreError::Commit(e @ (CommitError::Outdated { .. } | CommitError::Behind { .. })) => {
                 Self::Outdated(e.to_string())
             }
@@ -165,7 +165,7 @@ impl AppError {
     pub(crate) fn of_commit(e: CommitError) -> Self {
         match e {
             CommitError::Busy => Self::Busy,
-            CommitError::Unknown => Self::Unknown,
+            CommitError::Unknown(_) => Self::Unknown,
             e @ (CommitError::Outdated { .. } | CommitError::Behind { .. }) => {
                 Self::Outdated(e.to_string())
             }

@@ -373,6 +373,15 @@ impl StartError {
         )
     }
 
+    /// Whether a migration, up or down, is not to be had as it was asked for.
+    pub fn is_of_the_way(&self) -> bool {
+        match self {
+            Self::DataLoss(_) => true,
+            Self::Migrate(e) => !matches!(e, MigrateError::Store(_)),
+            _ => false,
+        }
+    }
+
     /// Whether others that run are in the way.
     pub fn is_of_others(&self) -> bool {
         matches!(

@@ -11,11 +11,16 @@ use crate::{
         Keys, Locking, Machine, Place as At, Sink, Source, Stored, Ways, create, machine_key,
     },
     clock::SystemClock,
+    config::ServerConfig,
     store::Store,
-    sys::Disk,
+    sys::{Disk, Tasks},
 };
 use anyhow::{Context, Result};
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tokio::runtime::Handle;
 
 pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Result<Report> {
     let method = format!(
@@ -36,9 +41,17 @@ pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Resul
         Ok(())
     };
     let ((), idle) = beside(writes, write, idle).await?;
-    let (quiet, made) = backup(place, &app.store, &sink).await?;
+    let tasks = Tasks::new();
+    let make = async || {
+        let (store, sink) = (app.store.clone(), sink.clone());
+        let (config, spool) = (place.config(place.path()), place.path().to_owned());
+        let runtime = Handle::current();
+        let work = move || runtime.block_on(backup(config, spool, store, sink));
+        tasks.spawn_in_background("backup", work).await?
+    };
+    let (quiet, made) = make().await?;
     line(&mut report, "create", made, &quiet);
-    let ((busy, made), meanwhile) = beside(writes, write, backup(place, &app.store, &sink)).await?;
+    let ((busy, made), meanwhile) = beside(writes, write, make()).await?;
     line(&mut report, "create beside writers", made, &busy);
     app.close().await;
     drop(app);
@@ -73,21 +86,26 @@ pub async fn run(place: &Place, rows: u64, writes: u32, time: Duration) -> Resul
 }
 
 /// Makes a backup.
-async fn backup(place: &Place, store: &Store, sink: &Sink) -> Result<(Stored, Duration)> {
-    let machine = machine_key(&Disk, &place.config(place.path()))?.context("no machine key")?;
+async fn backup(
+    config: ServerConfig,
+    spool: PathBuf,
+    store: Store,
+    sink: Sink,
+) -> Result<(Stored, Duration)> {
+    let machine = machine_key(&Disk, &config)?.context("no machine key")?;
     let source = Source {
-        store,
+        store: &store,
         machine: Some(&machine),
         ways: Ways {
             files: &Disk,
             s3: None,
-            spool: place.path(),
+            spool: &spool,
         },
         clock: &SystemClock,
     };
     let locking = Locking::Recipients(Vec::new());
     let begin = Instant::now();
-    let stored = create(source, sink, &locking, None, &mut |_| {}).await?;
+    let stored = create(source, &sink, &locking, None, &mut |_| {}).await?;
     Ok((stored, begin.elapsed()))
 }
 

@@ -190,9 +190,8 @@ impl From<StartError> for CliError {
             e if e.is_no_store() => Self::NoStore(e.to_string()),
             e if e.is_away() => Self::Away(e.to_string()),
             e if e.is_of_others() => Self::Running(e.to_string()),
-            StartError::DataLoss(_) | StartError::Migrate(_) | StartError::Backup(_) => {
-                Self::Failed(e.to_string())
-            }
+            StartError::Backup(_) => Self::Sink(e.to_string()),
+            e if e.is_of_the_way() => Self::Failed(e.to_string()),
             e if e.is_of_settings() => Self::Config(e.to_string()),
             e => Self::Storage(e.to_string()),
         }

@@ -314,7 +314,7 @@ pub struct Load {
 
 /// The engine could not do what was asked. Nothing was changed, save where a commit's outcome is
 /// said to be unknown.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     /// Another process has the store open.
     #[error("the store {0} is in use by another process")]
@@ -341,7 +341,7 @@ pub enum EngineError {
     Away(String),
     /// From a commit: the connection broke at its very end and the database has not come back to
     /// say whether it took place.
-    #[error("the database went away during this change, which may or may not have taken place")]
+    #[error("the database went away during this change")]
     Unresolved,
     /// The database knows neither the user nor the password.
     #[error(

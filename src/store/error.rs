@@ -62,11 +62,8 @@ pub enum CommitError {
     #[error("the store has stopped and takes no more changes")]
     Stopped,
     /// The commit was on its way when the store or the way to it ended: its outcome is unknown.
-    #[error(
-        "the store went away during this change, which may or may not have taken place: look \
-         before you try again"
-    )]
-    Unknown,
+    #[error("{0}; this change may or may not have taken place: look before you try again")]
+    Unknown(EngineError),
     /// The engine failed on this batch.
     #[error(transparent)]
     Engine(EngineError),

@@ -166,7 +166,7 @@ impl Store {
                     tracing::info!("the store takes commits again");
                 }
             }
-            Err(error) if error.is_away() || matches!(error, CommitError::Unknown) => {
+            Err(error) if error.is_away() || matches!(error, CommitError::Unknown(_)) => {
                 if !self.refusing.swap(true, Ordering::Relaxed) {
                     tracing::error!(%error, "the store takes no commits");
                 }

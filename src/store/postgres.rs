@@ -1,10 +1,12 @@
 //! The engine of servers that share a PostgreSQL database (15 or later).
 
 mod commit;
+mod gather;
 mod ping;
 mod places;
 mod pool;
 mod read;
+mod reader;
 mod replace;
 mod schema;
 mod secured;
@@ -27,9 +29,10 @@ use super::{
 use crate::sys::Tasks;
 use async_trait::async_trait;
 use commit::{Failure, Pending};
-use pool::Pool;
+use gather::Gather;
+use reader::Reader;
 use schema::Schema;
-use session::{Connector, Session, engine_error, silent};
+use session::{Connector, Session, engine_error};
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
@@ -48,7 +51,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// A store in a database. Any number of processes may have it open.
 pub struct Postgres {
     connector: Arc<Connector>,
-    pool: Pool,
+    reader: Arc<Reader>,
+    /// Readers of a few rows.
+    gather: Gather,
     /// The session that commits.
     writer: Mutex<Option<Session>>,
     /// The epoch of the first commit: a store of another one is another store.
@@ -113,8 +118,10 @@ impl Postgres {
 
     /// The store whose tables are there, which hears nothing of others.
     fn of(connector: Arc<Connector>, size: usize, tasks: Tasks) -> Self {
+        let reader = Arc::new(Reader::new(connector.clone(), size));
         Self {
-            pool: Pool::new(connector.clone(), size),
+            gather: Gather::new(reader.clone(), tasks.clone()),
+            reader,
             connector,
             writer: Mutex::default(),
             life: OnceLock::new(),
@@ -248,32 +255,12 @@ async fn seq(
 #[async_trait]
 impl Engine for Postgres {
     async fn read(&self, questions: Vec<Query>) -> Result<Vec<Answer>, EngineError> {
-        let patience = self.connector.patience();
-        let until = Instant::now() + patience;
-        let late = |_| silent(patience);
-        loop {
-            let lease = timeout_at(until, self.pool.lease()).await.map_err(late)??;
-            let session = lease.session()?;
-            let answers = Box::pin(read::answers(session, &questions));
-            match timeout_at(until, answers).await {
-                // What it still says is for nobody.
-                Err(e) => {
-                    lease.give_up();
-                    return Err(late(e));
-                }
-                Ok(answered) => {
-                    let is_gone = session.is_gone();
-                    match answered {
-                        // It ended while nobody used it: a new one may do.
-                        Err(EngineError::Away(_)) if lease.used && is_gone => lease.give_up(),
-                        Err(e @ EngineError::Away(_)) => {
-                            lease.give_up();
-                            return Err(e);
-                        }
-                        answered => return answered,
-                    }
-                }
+        match &*questions {
+            [Query::Get { coll, ids }] if ids.len() <= gather::FEW => {
+                let rows = self.gather.get(*coll, ids.clone()).await?;
+                Ok(vec![Answer::Rows(rows)])
             }
+            questions => self.reader.read(questions).await,
         }
     }
 
@@ -287,7 +274,7 @@ impl Engine for Postgres {
                 None => match self.connector.session().await {
                     Ok(session) => session,
                     // The database may have no room for one more.
-                    Err(e) => self.pool.take().ok_or(e)?,
+                    Err(e) => self.reader.idle().ok_or(e)?,
                 },
             };
             // Whoever stops waiting here takes the session along, and an open transaction with it.

@@ -119,7 +119,7 @@ impl Queue {
                         if let Some(line) = open.take() {
                             (line.on_fatal)(&fatal);
                         }
-                        Err(CommitError::Unknown)
+                        Err(CommitError::Unknown(fatal))
                     }
                 }
             }
@@ -166,7 +166,7 @@ impl Line {
                 }
                 Err(fatal) => {
                     for reply in replies {
-                        let _ = reply.send(Err(CommitError::Unknown));
+                        let _ = reply.send(Err(CommitError::Unknown(fatal.clone())));
                     }
                     return (self.on_fatal)(&fatal);
                 }
@@ -220,8 +220,9 @@ impl Line {
             Ok(outcomes) => outcomes.into_iter().map(result).collect(),
             Err(fatal @ EngineError::Io(_)) => return Err(fatal),
             // Nobody's fault, and again would not be better.
-            Err(EngineError::Unresolved) => {
-                group.iter().map(|_| Err(CommitError::Unknown)).collect()
+            Err(e @ EngineError::Unresolved) => {
+                let unknown = |_| Err(CommitError::Unknown(e.clone()));
+                group.iter().map(unknown).collect()
             }
             Err(EngineError::Away(why)) => {
                 let away = || CommitError::Engine(EngineError::Away(why.clone()));
@@ -234,7 +235,9 @@ impl Line {
                     match self.attempt(std::slice::from_ref(batch)).await {
                         Ok(outcomes) => results.extend(outcomes.into_iter().map(result)),
                         Err(fatal @ EngineError::Io(_)) => return Err(fatal),
-                        Err(EngineError::Unresolved) => results.push(Err(CommitError::Unknown)),
+                        Err(e @ EngineError::Unresolved) => {
+                            results.push(Err(CommitError::Unknown(e)));
+                        }
                         Err(e) => results.push(Err(CommitError::Engine(e))),
                     }
                 }

@@ -1,5 +1,5 @@
 //! The operating system: files, tasks, signals, the service manager, the process itself. The only
-//! `unsafe` of the crate is here, in `nss` and `exec`.
+//! `unsafe` of the crate is here, in `nss`, `exec` and `process`.
 
 mod exec;
 mod files;

@@ -1,5 +1,6 @@
 //! Starting and ending tasks: the only way anything runs beside its caller.
 
+use super::process::step_back;
 use futures_util::{
     FutureExt,
     future::{AbortHandle, abortable},
@@ -87,6 +88,29 @@ impl Tasks {
             }
             Err(_) => BlockingError::Cancelled(name),
         })
+    }
+
+    /// As [`spawn_blocking`](Self::spawn_blocking), for long work that is in no hurry: its thread
+    /// leaves the processors to all others that want them.
+    pub async fn spawn_in_background<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        function: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, BlockingError> {
+        // A thread that has stepped back may not come forward again: it is not one of the pool.
+        let behind = move || {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            let thread = thread.spawn(|| {
+                step_back();
+                function()
+            });
+            match thread.map(std::thread::JoinHandle::join) {
+                Ok(Ok(value)) => value,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(error) => std::panic::panic_any(format!("no thread: {error}")),
+            }
+        };
+        self.spawn_blocking(name, behind).await
     }
 
     /// A token that is cancelled when the set drains. Cancelling it does not touch the others.

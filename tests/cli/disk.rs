@@ -20,10 +20,16 @@ pub struct SmallDisk(PathBuf);
 impl SmallDisk {
     /// Mounted on its data directory, which is not there yet.
     pub fn on(home: &Home) -> Self {
+        Self::of(home, 16)
+    }
+
+    /// As [`on`](Self::on), of so many MiB.
+    pub fn of(home: &Home, mib: u32) -> Self {
         let dir = home.data();
         fs::create_dir(&dir).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=16m,mode=0700", "certctl-test"]);
+        let options = format!("size={mib}m,mode=0700");
+        mount.args(["-t", "tmpfs", "-o", &options, "certctl-test"]);
         assert!(mount.arg(&dir).status().unwrap().success());
         Self(dir)
     }

@@ -228,17 +228,22 @@ async fn restores_into_a_database_that_are_killed() {
     assert_eq!(home.api().get("/teams").await["total"], 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn migrations_that_are_killed() {
-    let home = Home::new();
-    with_teams(&home, &[], 0, 5).await;
+/// Has a server make owners, which the later program's migrations rewrite.
+async fn make_owners(home: &Home, count: usize) {
     let server = home.server();
-    for n in 0..200 {
+    for n in 0..count {
         let owner = json!({"id": format!("o{n}"), "name": format!("o{n}"), "email": "a@b.example"});
         home.api().post("/owners", owner).await;
     }
     server.signal(Signal::SIGTERM);
-    server.end();
+    assert_eq!(server.end().status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_that_are_killed() {
+    let home = Home::new();
+    with_teams(&home, &[], 0, 5).await;
+    make_owners(&home, 200).await;
     let up = || home.later("migrate up --no-backup");
     let down = || home.later("migrate down --to 1 --no-backup --accept-data-loss");
     let mut killer = Killer::new(&mut up());
@@ -293,4 +298,46 @@ async fn backups_and_restores_on_a_disk_that_is_full() {
     assert_eq!(names(&sink).len(), 1);
     home.run(&restore).good();
     assert_eq!(teams(&home.path("certctl.redb")).await, 3);
+}
+
+/// A way that the disk has no room for ends there, with every row readable, and goes on from there
+/// once there is more.
+#[tokio::test(flavor = "multi_thread")]
+async fn migrations_on_a_disk_that_is_full() {
+    let home = Home::new();
+    let disk = SmallDisk::of(&home, 48);
+    make_owners(&home, 500).await;
+    disk.fill();
+    let fault = run(&mut home.later("migrate up")).bad(73);
+    assert!(fault.to_lowercase().contains("no space"), "{fault}");
+    run(&mut home.later("migrate verify")).good();
+
+    let up = "migrate up --no-backup";
+    let down = "migrate down --to 1 --no-backup --accept-data-loss";
+    for way in [up, down] {
+        // Nor is there room in the store's own file.
+        disk.free();
+        home.run("compact").good();
+        disk.fill();
+        let mut stopped = 0;
+        loop {
+            let ended = run(&mut home.later(way));
+            if ended.status.success() {
+                break;
+            }
+            let fault = ended.bad(74).to_lowercase();
+            assert!(fault.contains("no space left"), "{way}: {fault}");
+            run(&mut home.later("migrate verify")).good();
+            stopped += 1;
+            disk.give(16 << 10);
+        }
+        println!("{way}: stopped {stopped} times");
+        assert!(stopped > 1, "{way}: stopped {stopped} times");
+    }
+    disk.free();
+    let _server = home.server();
+    let owners = home.api().get("/owners?per_page=1").await;
+    assert_eq!(owners["total"], 500, "{owners}");
+    assert_eq!(owners["data"][0]["email"], "a@b.example");
+    home.run("audit verify").good();
 }

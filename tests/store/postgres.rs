@@ -12,7 +12,7 @@ use super::{
 };
 use crate::support::{
     cutting::Cutting,
-    postgres::{Cluster, PATIENCE},
+    postgres::{Cluster, Database, PATIENCE},
 };
 use async_trait::async_trait;
 use certctl::{
@@ -24,7 +24,11 @@ use certctl::{
 };
 use futures_util::future::join_all;
 use proptest::{collection::vec, prelude::*};
-use std::sync::Arc;
+use std::{
+    io::{Read, Write},
+    process::{Child, Stdio},
+    sync::Arc,
+};
 use tokio::{sync::watch, task::yield_now, time::Instant};
 
 #[test]
@@ -65,6 +69,89 @@ fn whole_stores_move_to_and_from_postgres() {
         cut.open().await.load(Load::default()).await.unwrap();
         let refused = cut.try_open(cut.login()).await.err().unwrap();
         assert!(matches!(refused, EngineError::HalfLoaded), "{refused}");
+    });
+}
+
+/// A session that keeps everybody else from the rows, until it is dropped.
+fn keep_off_rows(database: &Database<'_>) -> Child {
+    let mut psql = database.cluster.psql(&database.name, "");
+    psql.args(["-f", "-"]);
+    let mut psql = psql
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lock = b"BEGIN; LOCK TABLE certctl_store.rows; SELECT 'kept';\n";
+    psql.stdin.as_mut().unwrap().write_all(lock).unwrap();
+    let mut said = [0; 4];
+    psql.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"kept");
+    psql
+}
+
+/// However many ask for a few rows, two sessions are enough, and each gets its own.
+#[test]
+fn readers_that_wait_are_answered_together() {
+    const READERS: usize = 100;
+    run(async {
+        let database = Cluster::shared().database();
+        let engine = database.open().await;
+        let colls = [Coll("gathered"), Coll("others")];
+        for n in 0..10 {
+            for coll in colls {
+                let doc = format!(r#"{{"of":"{}","n":{n}}}"#, coll.0);
+                let write = write(coll, &format!("id{n}"), Expect::Absent, &doc, Vec::new());
+                engine.commit(&[writes(vec![write])]).await.unwrap();
+            }
+        }
+        // A session is prepared while the rows can be looked at.
+        let sessions = (0..4).map(|_| engine.read(vec![Query::Sequence]));
+        join_all(sessions)
+            .await
+            .into_iter()
+            .for_each(|answer| drop(answer.unwrap()));
+        let mut kept = keep_off_rows(&database);
+        let reads = join_all((0..READERS).map(|n| {
+            let ids = [n % 10, 10 + n % 10, 9 - n % 10];
+            let ids = ids.map(|n| format!("id{n}").parse().unwrap());
+            engine.read(vec![Query::Get {
+                coll: colls[n % 2],
+                ids: ids.to_vec(),
+            }])
+        }));
+        let waiting = || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                           AND datname = current_database() AND application_name LIKE 'certctl%'";
+            database.sql(waiting)
+        };
+        let others = async {
+            while waiting() != "2" {
+                yield_now().await;
+            }
+            // Who asks for something else has a session.
+            engine.read(vec![Query::Sequence]).await.unwrap();
+            assert_eq!(waiting(), "2");
+            drop(kept.stdin.take());
+            assert!(kept.wait().unwrap().success());
+        };
+        let (answers, ()) = tokio::join!(reads, others);
+        for (n, answers) in answers.into_iter().enumerate() {
+            let answers = answers.unwrap();
+            let [Answer::Rows(rows)] = &*answers else {
+                panic!("{answers:?}");
+            };
+            let [Some(one), None, Some(other)] = &**rows else {
+                panic!("{rows:?}");
+            };
+            for (row, n, coll) in [
+                (one, n % 10, colls[n % 2]),
+                (other, 9 - n % 10, colls[n % 2]),
+            ] {
+                assert_eq!(row.id.as_str(), format!("id{n}"));
+                let doc: serde_json::Value = serde_json::from_slice(&row.doc).unwrap();
+                assert_eq!(doc, serde_json::json!({"of": coll.0, "n": n}));
+            }
+        }
     });
 }
 

@@ -200,7 +200,7 @@ fn a_panic_in_the_engine_ends_the_store() {
                 })
                 .await
                 .unwrap_err();
-            assert!(matches!(lost, CommitError::Unknown), "{lost}");
+            assert!(matches!(lost, CommitError::Unknown(_)), "{lost}");
             called.acquire().await.unwrap().forget();
             store.close().await;
             let late = store.commit(insert("late")).await.unwrap_err();

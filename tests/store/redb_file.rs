@@ -161,7 +161,7 @@ fn a_failing_disk_ends_the_store() {
             store.commit(batch("a")).await.unwrap();
             failing.store(true, Ordering::SeqCst);
             let lost = store.commit(batch("b")).await.unwrap_err();
-            assert!(matches!(lost, CommitError::Unknown), "{lost}");
+            assert!(matches!(lost, CommitError::Unknown(_)), "{lost}");
             failing.store(false, Ordering::SeqCst);
             store.close().await;
             let after = store.commit(batch("c")).await.unwrap_err();

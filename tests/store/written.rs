@@ -113,7 +113,7 @@ impl Writing {
         while !self.enough.load(SeqCst) {
             match self.store.commit(pair(writer, n)).await {
                 Ok(_) => {}
-                Err(CommitError::Unknown) => {
+                Err(CommitError::Unknown(_)) => {
                     unknown = true;
                     self.unknown.fetch_add(1, SeqCst);
                     continue;

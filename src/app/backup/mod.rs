@@ -214,7 +214,7 @@ impl From<CommitError> for Unproven {
     fn from(e: CommitError) -> Self {
         match e {
             CommitError::Engine(e) => e.into(),
-            CommitError::Busy | CommitError::Stopped | CommitError::Unknown => {
+            CommitError::Busy | CommitError::Stopped | CommitError::Unknown(_) => {
                 Self::Unread(e.to_string())
             }
             e => Self::Bad(e.to_string()),

@@ -95,7 +95,7 @@ impl App {
     }
 
     /// Works on a sink on a thread of its own: a disk may keep it waiting, and one in a network
-    /// for ever.
+    /// for ever. It steps back behind whoever is being served.
     pub(in crate::app) async fn at_sink<T: Send + 'static>(
         self: &Arc<Self>,
         what: &'static str,
@@ -104,7 +104,7 @@ impl App {
         let (app, runtime) = (Arc::clone(self), Handle::current());
         let done = self
             .tasks
-            .spawn_blocking(what, move || runtime.block_on(work(&app)));
+            .spawn_in_background(what, move || runtime.block_on(work(&app)));
         done.await
             .unwrap_or_else(|e| Err(BackupFailure::capture(e)))
     }

@@ -15,7 +15,12 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::future::{MaybeDone, maybe_done};
-use std::{collections::BTreeMap, future::poll_fn, pin::Pin, task::Poll};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
+    pin::Pin,
+    task::Poll,
+};
 use tokio_postgres::{
     Statement,
     types::{FromSql, ToSql},
@@ -63,7 +68,11 @@ pub async fn in_turn<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
 pub async fn answer(session: &Session, question: &Query) -> Result<Answer, EngineError> {
     let sql = &session.sql;
     match question {
-        Query::Get { coll, ids } => Ok(Answer::Rows(get(session, *coll, ids).await?)),
+        Query::Get { coll, ids } => {
+            let wanted = Wanted { coll: *coll, ids };
+            let mut rows = rows(session, &[wanted]).await?;
+            Ok(Answer::Rows(rows.pop().unwrap_or_default()))
+        }
         Query::All { coll, after, limit } => {
             let after = after.as_ref().map_or("", Id::as_str);
             let rows = ask(session, &sql.all, &[&coll.0, &after, &number(*limit)]).await?;
@@ -154,15 +163,41 @@ pub async fn answer(session: &Session, question: &Query) -> Result<Answer, Engin
     }
 }
 
-async fn get(session: &Session, coll: Coll, ids: &[Id]) -> Result<Vec<Option<Row>>, EngineError> {
-    let asked: Vec<&str> = ids.iter().map(Id::as_str).collect();
-    let found = ask(session, &session.sql.get, &[&coll.0, &asked]).await?;
+/// Rows of a collection that somebody wants.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    pub coll: Coll,
+    pub ids: &'a [Id],
+}
+
+impl<'a> Wanted<'a> {
+    fn names(self) -> impl Iterator<Item = (&'static str, &'a str)> {
+        self.ids.iter().map(move |id| (self.coll.0, id.as_str()))
+    }
+}
+
+/// Rows by id, for many readers, all from one moment.
+pub async fn rows(
+    session: &Session,
+    wanted: &[Wanted<'_>],
+) -> Result<Vec<Vec<Option<Row>>>, EngineError> {
+    let names = wanted.iter().copied().flat_map(Wanted::names);
+    let distinct: BTreeSet<(&str, &str)> = names.collect();
+    let (colls, ids): (Vec<&str>, Vec<&str>) = distinct.into_iter().unzip();
+    let found = ask(session, &session.sql.rows, &[&colls, &ids]).await?;
     let mut rows = BTreeMap::new();
     for found in &found {
-        let row = row(found, 0)?;
-        rows.insert(row.id.clone(), row);
+        let coll: &str = column(found, 0)?;
+        let id: &str = column(found, 1)?;
+        rows.insert((coll, id), row(found, 1)?);
     }
-    Ok(ids.iter().map(|id| rows.get(id).cloned()).collect())
+    let answer = |wanted: &Wanted| {
+        wanted
+            .names()
+            .map(|name| rows.get(&name).cloned())
+            .collect()
+    };
+    Ok(wanted.iter().map(answer).collect())
 }
 
 async fn hits(session: &Session, scan: &Scan) -> Result<Vec<Hit>, EngineError> {

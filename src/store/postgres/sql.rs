@@ -56,8 +56,9 @@ macro_rules! walk_rows {
 }
 
 statements! {
-    get = "SELECT id, version, doc::text FROM certctl_store.rows \
-           WHERE coll = $1::text AND id = ANY ($2::text[])";
+    rows = "SELECT r.coll, r.id, r.version, r.doc::text \
+            FROM unnest($1::text[], $2::text[]) AS w (coll, id) \
+            JOIN certctl_store.rows r ON r.coll = w.coll AND r.id = w.id";
     all = "SELECT id, version, doc::text FROM certctl_store.rows \
            WHERE coll = $1::text AND id > $2::text ORDER BY id LIMIT $3::int8";
     scan = walk_rows!("r.version, r.doc::text", "ASC");
