@@ -34,23 +34,27 @@ const MAX_SENTENCE: usize = 500;
 #[derive(Default)]
 pub struct Watcher {
     asked: Mutex<Asked>,
-    /// Of those, the ones of which what is in place is shown.
-    shown: Mutex<BTreeSet<Id>>,
     wake: Notify,
 }
 
-/// What somebody waits for.
+/// What somebody waits for, and was not told yet.
 #[derive(Default)]
 struct Asked {
     targets: BTreeSet<Id>,
     all: bool,
+    /// Targets of which what is in place is shown.
+    shown: BTreeSet<Id>,
 }
 
 impl Asked {
-    fn and(mut self, mut other: Self) -> Self {
-        self.targets.append(&mut other.targets);
+    fn is_nothing(&self) -> bool {
+        !self.all && self.targets.is_empty()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.targets.extend(other.targets);
         self.all |= other.all;
-        self
+        self.shown.extend(other.shown);
     }
 }
 
@@ -72,7 +76,7 @@ impl Watcher {
 
     /// Has a target looked at soon, and told of with what is in place there.
     pub fn show(&self, target: &Id) {
-        self.shown().insert(target.clone());
+        self.asked().shown.insert(target.clone());
         self.ask(target);
     }
 
@@ -83,43 +87,38 @@ impl Watcher {
         let mut backoff = Backoff::default();
         let mut next = Instant::now() + spread(FIRST.min(env.look_every), &*env.rng);
         let mut all_at = next;
-        // What was asked for and not told yet.
-        let mut untold: Option<Asked> = None;
         loop {
-            let asked = tokio::select! {
+            let due = tokio::select! {
                 biased;
-                () = sleep_until(next) => untold.take(),
-                () = self.wake.notified() => Some(std::mem::take(&mut *self.asked())),
+                () = sleep_until(next) => true,
+                () = self.wake.notified() => false,
             };
-            let asked = match (asked, untold.take()) {
-                (Some(asked), Some(untold)) => Some(asked.and(untold)),
-                (asked, _) => asked,
-            };
+            let asked = std::mem::take(&mut *self.asked());
+            let waited_for = !asked.is_nothing();
+            if !due && !waited_for {
+                self.asked().add(asked);
+                continue;
+            }
             let now = Instant::now();
-            let mut shown = match asked {
-                Some(_) => std::mem::take(&mut *self.shown()),
-                None => BTreeSet::new(),
-            };
-            let only = asked.as_ref().filter(|asked| !asked.all);
-            let found = deployer.look(only.map(|asked| &asked.targets)).await;
+            let some = (waited_for && !asked.all).then_some(&asked.targets);
+            let found = deployer.look(some).await;
             // A target at which nothing could be seen now is shown the next time.
-            let seen = found.iter().map(|found| found.target.clone()).collect();
-            let unseen = shown.difference(&seen).cloned();
-            self.shown().extend(unseen);
-            shown.retain(|target| seen.contains(target));
+            let seen: BTreeSet<Id> = found.iter().map(|found| found.target.clone()).collect();
+            let unseen = asked.shown.difference(&seen).cloned();
+            self.asked().shown.extend(unseen);
             let found = found.into_iter().map(|found| {
                 let fullchain_pem = found.fullchain.clone();
                 Observation {
-                    fullchain_pem: fullchain_pem.filter(|_| shown.contains(&found.target)),
+                    fullchain_pem: fullchain_pem.filter(|_| asked.shown.contains(&found.target)),
                     ..Observation::from(found)
                 }
             });
-            let every_one = asked.is_some() || now >= all_at;
+            let every_one = waited_for || now >= all_at;
             let news: Vec<Observation> = found
                 .filter(|found| every_one || told.get(&key(found)) != Some(found))
                 .collect();
             let sent = tell(server, news, &mut told).await;
-            if asked.is_none() {
+            if !waited_for {
                 next = now + spread(env.look_every, &*env.rng);
                 if every_one && sent.is_ok() {
                     all_at = now + ALL_EVERY;
@@ -132,15 +131,10 @@ impl Watcher {
                     let pause = backoff.next(&*env.rng, error.retry_after());
                     tracing::warn!(%error, ?pause, "what was found on this host is not told yet");
                     next = next.min(Instant::now() + pause);
-                    self.shown().append(&mut shown);
-                    untold = asked;
+                    self.asked().add(asked);
                 }
             }
         }
-    }
-
-    fn shown(&self) -> MutexGuard<'_, BTreeSet<Id>> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn asked(&self) -> MutexGuard<'_, Asked> {

@@ -292,7 +292,7 @@ async fn health() -> axum::Json<StatusShape> {
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let (status, says) = match app.ready().await {
         Ok(()) => {
-            let warning = app.low_disk().map(|low| low.to_string());
+            let warning = app.held_back();
             let role = app
                 .leads()
                 .map(|leads| if leads { "leader" } else { "follower" });
@@ -337,7 +337,8 @@ struct Readiness {
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// What keeps it from beginning anything new: reads are answered.
+    /// What keeps it from beginning anything new, as too little room or the fence after a restore,
+    /// and the remedy: reads are answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
     /// `leader` or `follower`, when ready, of servers that share a database.

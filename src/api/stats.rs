@@ -60,6 +60,7 @@ pub async fn summary(
         failed_jobs: summary.failed_jobs,
         complete_jobs: summary.completed_jobs,
         notifications_dead: 0,
+        warning: app.held_back(),
         completed_at: summary.now.whole_seconds().to_string(),
     }))
 }

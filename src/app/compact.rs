@@ -28,9 +28,6 @@ pub enum Compacted {
 /// Why nothing was compacted.
 #[derive(Debug, thiserror::Error)]
 pub enum CompactError {
-    /// There is no store.
-    #[error("{0} holds no store: name the server's data directory by --data-dir")]
-    NoStore(String),
     /// A server runs.
     #[error("a server runs on {0}: stop it first; the file cannot be compacted under it")]
     Running(String),
@@ -63,7 +60,9 @@ pub async fn compact_machine(config: &ServerConfig) -> Result<Compacted, Compact
         let there = e.metadata(&path).map_err(StartError::from)?;
         Ok::<_, CompactError>(there.map(|there| there.len))
     };
-    let before = len(&Disk)?.ok_or(CompactError::NoStore(dir.clone()))?;
+    let before = len(&Disk)?
+        .filter(|len| *len > 0)
+        .ok_or_else(|| StartError::from(EngineError::NoStore(dir.clone())))?;
     let free = Disk.room(&config.data_dir).map_err(StartError::from)?.free;
     let needed = LEAST + before / 16;
     if free < needed {

@@ -83,8 +83,8 @@ pub enum AppError {
     Issuer(String),
     /// The store was restored, and nobody has said yet that the server may act on it.
     #[error(
-        "the server was restored from a backup and is fenced: look at `certctl restore plan`, then \
-         let it act by `certctl restore unfence`"
+        "the server was restored from a backup and is fenced: look at `certctl restore plan` or \
+         the dashboard's page Backups, then let it act by `certctl restore unfence`"
     )]
     Fenced,
     /// Too much is going on; try again in a moment.

@@ -44,6 +44,14 @@ impl App {
         }
     }
 
+    /// What keeps the server from beginning anything new, and the remedy.
+    pub fn held_back(&self) -> Option<String> {
+        let low = self.low_disk().map(|low| low.to_string());
+        let fenced = self.is_fenced().then(|| AppError::Fenced.to_string());
+        let all: Vec<String> = low.into_iter().chain(fenced).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
     /// Learns from the store how things stand.
     pub(super) async fn know_fence(&self) -> Result<(), StoreError> {
         let id = known(Restoration::ID);
@@ -52,10 +60,10 @@ impl App {
         let seeks = row.is_some_and(|row| row.reconcile);
         self.fence.set(fenced);
         self.fence.seeks.store(seeks, Ordering::SeqCst);
-        if fenced && seeks {
-            self.watched.ask_everyone();
-        }
         if fenced {
+            // What they told since the backup is not known, and they tell again of what is unchanged
+            // but seldom.
+            self.watched.ask_everyone();
             tracing::warn!(
                 "the store was restored from a backup: nothing is issued or deployed before \
                  `certctl restore unfence`"

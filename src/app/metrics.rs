@@ -48,6 +48,8 @@ pub struct Numbers {
     pub room: Room,
     /// Too little of it is left to begin anything.
     pub disk_low: bool,
+    /// The store was restored, and nobody has lifted the fence.
+    pub fenced: bool,
     /// Certificates.
     pub certificates: u64,
     /// Certificates by status: several may be true of one.
@@ -115,6 +117,7 @@ impl App {
             started_at: self.started_at,
             room: self.room(),
             disk_low: self.low_disk().is_some(),
+            fenced: self.is_fenced(),
             certificates: store.count(&Facet::any(CERT_NAME)).await?,
             by_status: certificates.by_status,
             agents: store.count(&Facet::any(AGENT_ENROLLED)).await?,
@@ -348,6 +351,11 @@ fn write(sheet: &mut Sheet, numbers: &Numbers) {
             "certctl_disk_low",
             "1 while so little is left that nothing new is begun.",
             u64::from(numbers.disk_low),
+        ),
+        (
+            "certctl_fenced",
+            "1 after a restore until `certctl restore unfence`: nothing is begun meanwhile.",
+            u64::from(numbers.fenced),
         ),
     ] {
         sheet.gauge(name, help, value as f64);

@@ -205,8 +205,8 @@ impl Unknown {
         let mut steps = Vec::new();
         if self.target.name.is_none() {
             steps.push(format!(
-                "make its target again: `certctl targets create {target} --id {target} --agent \
-                 {agent} --type TYPE`"
+                "make its target again, with the type and --set that it had, as here of a File: \
+                 `certctl targets create {target} --id {target} --agent {agent} --type File`"
             ));
         }
         if !known {

@@ -2,7 +2,10 @@
 //! is under way can be written to its end, and reading goes on.
 
 use super::{App, AppError};
-use crate::{config::ServerConfig, sys::Room};
+use crate::{
+    config::ServerConfig,
+    sys::{Room, size},
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Of a small disk, this part at most is kept: a twentieth.
@@ -27,13 +30,12 @@ pub struct LowDisk {
 
 impl std::fmt::Display for LowDisk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         write!(
             f,
-            "the server's disk has {:.1} MiB left, and nothing new is begun below {:.1} MiB: free \
-             space in its data directory, or enlarge the disk",
-            mib(self.free),
-            mib(self.reserve)
+            "the server's disk has {} left, and nothing new is begun below {}: free space in its \
+             data directory, or enlarge the disk",
+            size(self.free),
+            size(self.reserve)
         )
     }
 }

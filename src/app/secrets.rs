@@ -393,10 +393,8 @@ pub async fn rotate_machine_key_here(config: &ServerConfig) -> Result<PathBuf, S
 async fn found(config: &ServerConfig) -> Result<(Store, MachineKey), StartError> {
     let key = machine_key(&Disk as &dyn Files, config);
     let machine = key.map_err(|e| failed(AppError::Store(e.to_string())))?;
-    let missing =
-        || StartError::MachineKeyMissing(config.data_dir.join(MACHINE_KEY).display().to_string());
-    let machine = machine.ok_or_else(missing)?;
     let engine = found_engine(config).await?;
+    let machine = machine.ok_or_else(|| StartError::no_machine_key(config))?;
     let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
     let store = store.map_err(|e| EngineError::Io(e.to_string()))?;
     Ok((store, machine))

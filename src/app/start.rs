@@ -165,7 +165,7 @@ pub(super) async fn found_engine(config: &ServerConfig) -> Result<Arc<dyn Engine
         return Ok(Arc::new(Postgres::find(login, Duration::ZERO).await?));
     }
     let path = config.data_dir.join(STORE_FILE);
-    if Disk.metadata(&path)?.is_none() {
+    if Disk.metadata(&path)?.is_none_or(|file| file.len == 0) {
         let dir = config.data_dir.display().to_string();
         return Err(EngineError::NoStore(dir).into());
     }
@@ -354,6 +354,23 @@ impl StartError {
             Self::Commit(e) => e.is_away(),
             _ => false,
         }
+    }
+
+    /// The machine key is gone from beside this machine's store, or was never copied there.
+    pub(super) fn no_machine_key(config: &ServerConfig) -> Self {
+        let place = config.data_dir.join(MACHINE_KEY).display().to_string();
+        match config.database {
+            Some(_) => Self::MachineKeyElsewhere(place),
+            None => Self::MachineKeyMissing(place),
+        }
+    }
+
+    /// Whether there is no store where one is looked for.
+    pub fn is_no_store(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(EngineError::NoStore(_)) | Self::StoreMissing(_) | Self::DatabaseEmpty(_)
+        )
     }
 
     /// Whether a migration, up or down, is not to be had as it was asked for.

@@ -258,14 +258,17 @@ impl App {
     }
 
     /// Ends the leases of an agent, save those of jobs that it still holds: of others it knows
-    /// nothing, since it has just started, or since the answer that leased them was lost.
+    /// nothing, since it has just started, or since the answer that leased them was lost. So may the
+    /// word have been that it is to look at all it has.
     pub async fn end_leases(
         &self,
         who: &Principal,
         agent: &Id,
         holds: &BTreeSet<Id>,
     ) -> Result<(), AppError> {
-        let its_own = executor_key(require_agent(who, agent)?).bytes();
+        let agent = require_agent(who, agent)?;
+        self.watched.unheard(agent);
+        let its_own = executor_key(agent).bytes();
         let scan = Scan::under(JOB_LEASED, its_own, MOST_LEASED);
         for job in self.store.scan::<Job>(scan).await? {
             if let Some(lease) = job.lease().filter(|_| !holds.contains(&job.id)) {

@@ -41,7 +41,7 @@ pub struct Compact {}
 
 /// Runs it.
 pub async fn run(command: Db, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl db`")?;
+    global.on_this_machine("`certctl db`", env)?;
     match command {
         Db::Ping => ping(global, env).await,
         Db::RotatePassword(command) => rotate(command, global, env).await,
@@ -164,7 +164,7 @@ async fn rotate(
 
 /// Runs `certctl compact`.
 pub async fn compact(_: Compact, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl compact`")?;
+    global.on_this_machine("`certctl compact`", env)?;
     let config = settings(global, env)?;
     let bar = follow::spinner("compacting the store", global.output);
     let done = compact_machine(&config).await;

@@ -18,6 +18,7 @@ pub const EXIT_CODES: &[(u8, &str)] = &[
         65,
         "a backup is damaged, cannot be opened, or does not prove itself",
     ),
+    (66, "there is no store here"),
     (
         69,
         "the server, or the database, is not to be reached, or cannot do it for now",
@@ -80,6 +81,9 @@ pub enum CliError {
     /// A backup that is not good.
     #[error("{0}")]
     Damaged(String),
+    /// There is no store.
+    #[error("{0}")]
+    NoStore(String),
     /// A sink of backups.
     #[error("{0}")]
     Sink(String),
@@ -118,6 +122,7 @@ impl CliError {
             }
             Self::Running(_) => "stop what runs, or wait until it has ended; then try again",
             Self::Damaged(_) => "use another backup, or the key that opens this one",
+            Self::NoStore(_) => "name the server's data directory by --data-dir, or its database",
             Self::Sink(_) => "check the sink that the message names, its owner and free space",
             Self::Storage(_) => {
                 "check what the message names: a path, its owner and free space, or a database"
@@ -139,6 +144,7 @@ impl CliError {
             Self::Ailing(_) => 3,
             Self::Ill(_) => 4,
             Self::Damaged(_) => 65,
+            Self::NoStore(_) => 66,
             Self::Unreachable(_) | Self::Away(_) => 69,
             Self::Sink(_) => 73,
             Self::Storage(_) => 74,
@@ -160,6 +166,7 @@ impl CliError {
         match step {
             "verify" => Self::Damaged(text),
             "upload" => Self::Sink(text),
+            "no_store" => Self::NoStore(text),
             "away" => Self::Away(text),
             "running" => Self::Running(text),
             "refused" | "gap" | "missing" => Self::Failed(text),
@@ -180,6 +187,7 @@ impl From<StartError> for CliError {
             StartError::SchemaTooNew { .. } | StartError::SchemaBehind { .. } => {
                 Self::Schema(e.to_string())
             }
+            e if e.is_no_store() => Self::NoStore(e.to_string()),
             e if e.is_away() => Self::Away(e.to_string()),
             e if e.is_of_others() => Self::Running(e.to_string()),
             StartError::Backup(_) => Self::Sink(e.to_string()),

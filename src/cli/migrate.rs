@@ -70,7 +70,7 @@ pub struct Down {
 
 /// Runs it.
 pub async fn run(command: Migrate, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl migrate`")?;
+    global.on_this_machine("`certctl migrate`", env)?;
     let config = settings(global, env)?;
     // What only looks makes nothing; nor is there anything to undo where there is no store.
     let upkeep = match &command {

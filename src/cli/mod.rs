@@ -42,7 +42,7 @@ mod targets;
 pub use error::{CliError, EXIT_CODES};
 
 use crate::{
-    config::{Environment, Flags, LogConfig, logging, server as server_settings},
+    config::{self as settings, Environment, Flags, LogConfig, logging, server as server_settings},
     sys::{self, Disk, Files},
     telemetry,
 };
@@ -98,10 +98,27 @@ struct Global {
 }
 
 impl Global {
-    /// Refuses a server's name where it would not be looked at.
-    fn on_this_machine(&self, what: &str) -> Result<(), CliError> {
+    /// Refuses a server's name where it would not be looked at. A setting is for all commands, and
+    /// is no reason to refuse: people are told which store is worked on.
+    fn on_this_machine(&self, what: &str, env: &Environment) -> Result<(), CliError> {
         match &self.server {
-            None => Ok(()),
+            None => {
+                let of_others = env.get("CERTCTL_SERVER_URL").is_some();
+                // What programs read on standard error is a failure alone.
+                if of_others && self.output == Output::Table {
+                    let store = match env.get("CERTCTL_DATABASE_URL") {
+                        Some(_) => "in the database of CERTCTL_DATABASE_URL".to_owned(),
+                        None => {
+                            let dir = settings::data_dir(env, self.data_dir.clone());
+                            format!("in {}", dir.display())
+                        }
+                    };
+                    output::warn(&format!(
+                        "{what} works on the store {store}, whatever CERTCTL_SERVER_URL says"
+                    ));
+                }
+                Ok(())
+            }
             Some(server) => Err(CliError::Usage(format!(
                 "{what} works on the store of this machine's server, not on that of {server}: run it \
                  there, without --server"

@@ -87,7 +87,7 @@ pub async fn run(command: Restore, global: &Global, env: &Environment) -> Result
 }
 
 async fn restore(command: Restore, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl restore`")?;
+    global.on_this_machine("`certctl restore`", env)?;
     let Some(base) = command.backup else {
         return Err(CliError::Usage("which backup is to be restored?".into()));
     };

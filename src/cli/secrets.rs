@@ -81,7 +81,7 @@ pub async fn run(command: Secrets, global: &Global, env: &Environment) -> Result
 }
 
 async fn rotate_machine_key(global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl secrets rotate-machine-key`")?;
+    global.on_this_machine("`certctl secrets rotate-machine-key`", env)?;
     let file = rotate_machine_key_here(&settings(global, env)?).await?;
     let file = file.display().to_string();
     match global.output {

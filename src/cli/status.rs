@@ -39,6 +39,9 @@ pub async fn run(_: Status, global: &Global, env: &Environment) -> Result<(), Cl
         return output::json(&shown);
     }
     let s = &shown.summary;
+    if let Some(warning) = &s.warning {
+        output::line(&format!("{:<12} {warning}", "warning"));
+    }
     for (name, value) in [
         (
             "certificates",

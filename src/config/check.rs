@@ -20,7 +20,7 @@ use crate::{
 use secrecy::SecretString;
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -31,6 +31,8 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// The machine key; `None`: a file among its data holds it.
     pub machine_key: Option<SecretString>,
+    /// Files that settings with secrets were read from.
+    pub secret_files: Vec<PathBuf>,
     /// The database that holds the store; `None`: a file among its data does.
     pub database: Option<DatabaseConfig>,
     /// Where it listens.
@@ -85,6 +87,9 @@ impl Default for KeepConfig {
     }
 }
 
+/// The longest path of a unix socket, in bytes: Linux has room for 108 and the zero at its end.
+const MAX_SOCKET: usize = 107;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// How often callers may call.
@@ -106,6 +111,7 @@ impl ServerConfig {
             socket: data_dir.join(SOCKET_NAME),
             data_dir,
             machine_key: None,
+            secret_files: Vec::new(),
             database: None,
             listen,
             public_url: None,
@@ -175,22 +181,21 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
     let s3 = s3(env, &mut faults);
     let backup = backup(env, &mut faults);
     let keep = keep_config(env, &mut faults);
+    faults.extend_from_slice(env.faults_of_files());
+    let listen = listen(env, flags.listen);
+    let pki_http = pki_http(env, listen, &mut faults);
+    let data_dir = data_dir(env, flags.data_dir.clone());
+    let socket = socket(env, &flags, &data_dir, &mut faults);
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
     let log = logging(env)?;
     // What is given was checked; the defaults are good.
-    let host = ip(env.or_default("CERTCTL_SERVER_HOST")).unwrap_or(IpAddr::from([127, 0, 0, 1]));
-    let port = port(env.or_default("CERTCTL_SERVER_PORT")).unwrap_or(8443);
-    let data_dir = data_dir(env, flags.data_dir);
-    let socket = flags
-        .socket
-        .or_else(|| env.get("CERTCTL_SOCKET").map(PathBuf::from))
-        .unwrap_or_else(|| data_dir.join(SOCKET_NAME));
     let config = ServerConfig {
-        listen: flags.listen.unwrap_or(SocketAddr::new(host, port)),
+        listen,
         data_dir,
         socket,
+        secret_files: env.files_of_secrets(),
         machine_key: env
             .get("CERTCTL_MACHINE_KEY")
             .map(|text| text.to_owned().into()),
@@ -198,9 +203,7 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
         public_url: env
             .get("CERTCTL_PUBLIC_URL")
             .map(|url| url.trim_end_matches('/').to_owned()),
-        pki_http: env
-            .get("CERTCTL_PKI_HTTP_LISTEN")
-            .and_then(|text| text.parse().ok()),
+        pki_http,
         cors_origins: origins(env.get("CERTCTL_CORS_ORIGINS").unwrap_or_default()),
         keys: key_sources(env),
         rates: rates(env),
@@ -216,6 +219,59 @@ pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfi
             .unwrap_or_default(),
     };
     Ok((config, log))
+}
+
+fn listen(env: &Environment, flag: Option<SocketAddr>) -> SocketAddr {
+    // What is given was checked; the defaults are good.
+    let host = ip(env.or_default("CERTCTL_SERVER_HOST")).unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let port = port(env.or_default("CERTCTL_SERVER_PORT")).unwrap_or(8443);
+    flag.unwrap_or(SocketAddr::new(host, port))
+}
+
+/// Where plain HTTP is served, which is not where the server listens.
+fn pki_http(env: &Environment, main: SocketAddr, faults: &mut Vec<Fault>) -> Option<SocketAddr> {
+    let setting = "CERTCTL_PKI_HTTP_LISTEN";
+    let plain: SocketAddr = env.get(setting)?.parse().ok()?;
+    if collide(plain, main) {
+        let why = format!(
+            "{plain} meets {main}, where the server itself listens (CERTCTL_SERVER_HOST, \
+             CERTCTL_SERVER_PORT): give another port"
+        );
+        faults.push(env.at_fault(setting, why));
+    }
+    Some(plain)
+}
+
+/// Whether nobody can listen on both. The address that is every address of IPv6 takes those of IPv4,
+/// too; port 0 is any that is free.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let takes = |all: IpAddr, one: IpAddr| {
+        all == one || all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
+    };
+    a.port() == b.port() && a.port() != 0 && (takes(a.ip(), b.ip()) || takes(b.ip(), a.ip()))
+}
+
+/// The unix socket, whose path the kernel takes up to a length.
+fn socket(env: &Environment, flags: &Flags, data_dir: &Path, faults: &mut Vec<Fault>) -> PathBuf {
+    let given = flags.socket.clone();
+    let given = given.or_else(|| env.get("CERTCTL_SOCKET").map(PathBuf::from));
+    let setting = match (&given, &flags.socket, &flags.data_dir) {
+        (_, Some(_), _) => "--socket",
+        (Some(_), None, _) => "CERTCTL_SOCKET",
+        (None, None, Some(_)) => "--data-dir",
+        (None, None, None) => "CERTCTL_DATA_DIR",
+    };
+    let path = given.unwrap_or_else(|| data_dir.join(SOCKET_NAME));
+    let len = path.as_os_str().len();
+    if len > MAX_SOCKET {
+        let why = format!(
+            "the socket {} has a path of {len} bytes, and {MAX_SOCKET} are taken: name a shorter \
+             one by CERTCTL_SOCKET",
+            path.display()
+        );
+        faults.push(env.at_fault(setting, why));
+    }
+    path
 }
 
 fn keep_config(env: &Environment, faults: &mut Vec<Fault>) -> KeepConfig {

@@ -6,10 +6,11 @@ use super::{
     file,
     settings::{SETTINGS, Setting, setting},
 };
+use crate::pki::Certificate;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::{Path, PathBuf},
 };
@@ -71,6 +72,8 @@ pub struct Shown {
 pub struct Environment {
     given: BTreeMap<&'static str, Given>,
     faults: Vec<Fault>,
+    /// Of files that a server alone reads.
+    faults_of_files: Vec<Fault>,
 }
 
 impl Environment {
@@ -95,6 +98,7 @@ impl Environment {
         }
         settings.check_password();
         settings.check_rate_backend();
+        settings.check_database_cas(reader);
         settings
     }
 
@@ -168,6 +172,24 @@ impl Environment {
     /// What is wrong with values by themselves.
     pub(super) fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// What is wrong with files that values name, and a server alone reads.
+    pub(super) fn faults_of_files(&self) -> &[Fault] {
+        &self.faults_of_files
+    }
+
+    /// The files that values come from which are not shown.
+    pub(super) fn files_of_secrets(&self) -> Vec<PathBuf> {
+        let secret = self.given.iter().filter_map(|(name, given)| {
+            let path = match &given.source {
+                Source::SecretFile(path) | Source::File(path) => path,
+                _ => return None,
+            };
+            setting(name)?.secret.then(|| path.clone())
+        });
+        let files: BTreeSet<PathBuf> = secret.collect();
+        files.into_iter().collect()
     }
 
     /// A fault of a setting, where its value stands.
@@ -344,6 +366,27 @@ impl Environment {
                            given: give it, or take memory";
             self.fault(BACKEND, None, message.to_owned());
         }
+    }
+
+    /// Notes that the CAs which are to vouch for the database cannot be read.
+    fn check_database_cas(&mut self, reader: Reader<'_>) {
+        const URL: &str = "CERTCTL_DATABASE_URL";
+        let url = self
+            .get(URL)
+            .and_then(|url| DatabaseConfig::parse(url).ok());
+        let Some(path) = url.and_then(|config| config.ca_file) else {
+            return;
+        };
+        let why = match reader(&path) {
+            Err(e) => format!("cannot be read: {e}"),
+            Ok(text) if Certificate::from_pem(&text).is_err() => {
+                "holds no certificate in PEM: name the file of the CA of the database's server"
+                    .to_owned()
+            }
+            Ok(_) => return,
+        };
+        let fault = self.at_fault(URL, format!("sslrootcert {} {why}", path.display()));
+        self.faults_of_files.push(fault);
     }
 
     fn fault(&mut self, setting: &str, file: Option<&Path>, message: String) {

@@ -235,6 +235,15 @@ impl Watched {
         told.is_some_and(|told| told.insert(agent.clone()))
     }
 
+    /// An agent may not have heard what it was told: whether it is to look at all that it has is
+    /// told again.
+    pub fn unheard(&self, agent: &Id) {
+        let mut everyone = self.everyone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = everyone.as_mut() {
+            told.remove(agent);
+        }
+    }
+
     /// An agent is to look at a target and to show what is in place there.
     pub fn show(&self, agent: &Id, target: &Id) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);

@@ -337,7 +337,7 @@ pub enum EngineError {
     #[error("the store is damaged: {0}; restore it from a backup")]
     Corrupt(String),
     /// The database does not answer now. Nothing was changed; it is tried again by itself.
-    #[error("the database is not to be reached: {0}")]
+    #[error("the database cannot be used now: {0}")]
     Away(String),
     /// From a commit: the connection broke at its very end and the database has not come back to
     /// say whether it took place.
@@ -346,13 +346,14 @@ pub enum EngineError {
     /// The database knows neither the user nor the password.
     #[error(
         "the database refuses the user or the password of CERTCTL_DATABASE_URL (SQLSTATE 28P01: \
-         {0}). Most likely the password was changed lately: a Postgres container takes its \
-         password once, at its first boot with an empty data directory, and keeps it whatever its \
-         settings say later. To keep the data: set the password in the database \
-         (`ALTER ROLE <user> PASSWORD '<the configured one>'`), give the same to the server (on \
-         Kubernetes `helm upgrade --reuse-values --set postgresql.auth.password=<it>`), and \
-         restart the server. To begin anew and LOSE ALL DATA: uninstall, delete the database's \
-         volume (on Kubernetes `kubectl delete pvc -l \
+         {0}). See that both are right, there or in CERTCTL_DATABASE_PASSWORD: `certctl db ping` \
+         tries them. Where they are, the database has another password: give it the configured one \
+         (`ALTER ROLE <user> PASSWORD '<the configured one>'`), then start the server again. A \
+         database in a container takes its password once, at its first boot with an empty data \
+         directory, and keeps it whatever its settings say later: there, too, ALTER ROLE changes it, \
+         and on Kubernetes `helm upgrade --reuse-values --set postgresql.auth.password=<it>` gives \
+         the same to the server. Only to begin anew and LOSE ALL DATA: uninstall, delete the \
+         database's volume (on Kubernetes `kubectl delete pvc -l \
          app.kubernetes.io/name=certctl,app.kubernetes.io/component=postgres`), and install again"
     )]
     Password(String),
@@ -369,7 +370,11 @@ pub enum EngineError {
     #[error("a restore into this store was cut short: remove the store and restore again")]
     HalfLoaded,
     /// There is no store, and none was to be made.
-    #[error("{0} holds no store: a server makes one at its start")]
+    #[error(
+        "{0} holds no store: see that --data-dir, or CERTCTL_DATABASE_URL, names the server's. The \
+         first start of a server makes one; where there was one, `certctl restore BACKUP` brings it \
+         back"
+    )]
     NoStore(String),
     /// A snapshot was held for longer than it said it would be.
     #[error("the snapshot was held too long and has ended: begin again")]

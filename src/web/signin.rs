@@ -29,11 +29,7 @@ impl FromRequestParts<Arc<App>> for SignedIn {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Response> {
         match Caller::from_request_parts(parts, app).await {
             Ok(Caller(who)) => Ok(Self(Reader {
-                notice: app.low_disk().map(|low| low.to_string()).or_else(|| {
-                    let fenced = "this server was restored from a backup and does nothing yet: \
-                                  the page Backups shows what it would do";
-                    app.is_fenced().then(|| fenced.to_owned())
-                }),
+                notice: app.held_back(),
                 who,
             })),
             Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {

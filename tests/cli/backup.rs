@@ -155,6 +155,11 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     );
     let said = home.run("restore plan").good();
     assert!(said.contains("The fence stands"), "{said}");
+    let said = home.run("status").good();
+    assert!(
+        said.contains("warning ") && said.contains("certctl restore unfence"),
+        "{said}"
+    );
     let event = &home.api().get("/audit?action=store_restored").await["data"][0];
     assert_eq!(
         event["details"]["audit_head"], done["audit_head"],
@@ -550,6 +555,18 @@ fn each_failure_has_its_exit_code() {
         "backup create --sink {sink} --passphrase-file {empty}"
     ));
     assert!(none.bad(1).contains("no passphrase"));
+
+    // What is named for what opens a backup opens nothing.
+    let (recipient, _) = self::recipient(&home);
+    fs::write(home.beside("recipient"), recipient).unwrap();
+    let named = home.beside("recipient").display().to_string();
+    for line in ["restore x --yes", "backup verify x"] {
+        let none = home.run(&format!("{line} --identity {named}")).bad(1);
+        assert!(
+            none.contains(&named) && none.contains("age-keygen"),
+            "{none}"
+        );
+    }
 
     // A file stands where the directory would be.
     fs::write(home.beside("file"), "").unwrap();

@@ -171,6 +171,66 @@ fn every_fault_is_told_at_once_with_its_place_and_changes_nothing() {
     assert!(!home.data().exists());
 }
 
+/// What settings name, and what they mean together, is looked at before anything starts.
+#[test]
+fn files_listeners_and_the_sockets_path_are_looked_at_too() {
+    let home = Home::new();
+    let (no_pem, long) = (home.beside("ca.pem"), "x".repeat(108));
+    fs::write(&no_pem, "not PEM").unwrap();
+    let missing = home.beside("nosuch.pem");
+    let url = |ca: &Path| {
+        let ca = ca.display();
+        format!("postgres://u:{SECRET}@db.example/d?sslrootcert={ca}")
+    };
+    let check = |settings: &[(&str, &str)], faults: &[(&str, &str)]| {
+        for line in ["config check", "server"] {
+            let ended = run(home.command(line).envs(settings.iter().copied()));
+            assert_eq!(ended.status.code(), Some(78), "{ended:?}");
+            let told: Vec<&str> = ended.stderr.lines().skip(1).collect();
+            for (setting, part) in faults {
+                let begins = format!("  {setting}: ");
+                let found = |line: &&str| line.starts_with(&begins) && line.contains(part);
+                assert!(told.iter().any(found), "{setting}: {part}: {ended:?}");
+            }
+            assert!(!ended.stderr.contains(SECRET), "{ended:?}");
+        }
+    };
+    let socket = format!("/{long}");
+    check(
+        &[
+            ("CERTCTL_DATABASE_URL", &url(&missing)),
+            ("CERTCTL_PKI_HTTP_LISTEN", "127.0.0.1:8443"),
+            ("CERTCTL_SERVER_HOST", "0.0.0.0"),
+            ("CERTCTL_SOCKET", &socket),
+            ("CERTCTL_LOG_LEVEL", "loud"),
+        ],
+        &[
+            ("CERTCTL_DATABASE_URL", "nosuch.pem cannot be read"),
+            ("CERTCTL_PKI_HTTP_LISTEN", "meets 0.0.0.0:8443"),
+            ("CERTCTL_SOCKET", "109 bytes"),
+            ("CERTCTL_LOG_LEVEL", "error, warn, info, debug"),
+        ],
+    );
+    check(
+        &[
+            ("CERTCTL_DATABASE_URL", &url(&no_pem)),
+            ("CERTCTL_PKI_HTTP_LISTEN", "[::]:8443"),
+        ],
+        &[
+            ("CERTCTL_DATABASE_URL", "ca.pem holds no certificate in PEM"),
+            ("CERTCTL_PKI_HTTP_LISTEN", "give another port"),
+        ],
+    );
+    // They do not meet; and what only a server reads is nothing to others.
+    let beside = [
+        ("CERTCTL_PKI_HTTP_LISTEN", "127.0.0.2:8443"),
+        ("CERTCTL_DATA_DIR", "/var/lib/certctl"),
+    ];
+    run(certctl(["config", "check"]).envs(beside)).good();
+    let mut client = home.command("certs list");
+    run(client.env("CERTCTL_DATABASE_URL", url(&missing))).bad(69);
+}
+
 #[test]
 fn a_file_that_is_none_is_told() {
     let home = Home::new();

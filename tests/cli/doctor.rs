@@ -158,5 +158,5 @@ async fn a_database_that_somebody_edited_or_that_is_away_is_found() {
     cluster.kill();
     let (report, code) = doctor(&home, "", &settings);
     assert_eq!(code, 4);
-    found(&report, "error", "database", "not to be reached");
+    found(&report, "error", "database", "cannot be used now");
 }

@@ -180,7 +180,7 @@ fn what_a_server_left_beside_its_store_does_not_make_an_empty_one() {
     let store = home.path("certctl.redb");
     let kept = home.path("kept");
     fs::rename(&store, &kept).unwrap();
-    let fault = home.quickstart_to_its_end().bad(74);
+    let fault = home.quickstart_to_its_end().bad(66);
     assert!(
         fault.contains(" restore BACKUP` puts a store there"),
         "{fault}"
@@ -189,7 +189,7 @@ fn what_a_server_left_beside_its_store_does_not_make_an_empty_one() {
     let tls = home.path("tls");
     fs::rename(&tls, home.path("kept-tls")).unwrap();
     for _ in 0..2 {
-        let fault = home.quickstart_to_its_end().bad(74);
+        let fault = home.quickstart_to_its_end().bad(66);
         assert!(fault.contains("To begin anew"), "{fault}");
         assert!(!store.exists());
     }

@@ -134,7 +134,7 @@ async fn a_certificate_made_after_the_backup_is_listed_and_taken_up_when_it_is_m
         let command = command.strip_prefix("certctl ").unwrap();
         let typed = format!("--data-dir {} {command}`", home.data().display());
         assert!(said.contains(&typed), "{said}");
-        home.run(&command.replace("TYPE", "File")).good();
+        home.run(command).good();
     }
     let taken_up = |plan: &serde_json::Value| plan["found"][0]["version_id"].is_string();
     let plan = api.until("/restore", taken_up).await;

@@ -121,6 +121,7 @@ fn each_exit_code_is_met() {
         ("doctor --quick", 3),
         (&format!("doctor --quick --config {file}"), 4),
         (&format!("backup verify {file}"), 65),
+        (&format!("compact --data-dir {file}.d"), 66),
         (&format!("certs list --socket {file}.sock"), 69),
         (&format!("backup list --sink dir:{file}"), 73),
         (&format!("man --dir {file}"), 74),

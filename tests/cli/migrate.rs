@@ -47,6 +47,7 @@ fn a_store_is_made_ready_without_any_other_setting_and_no_port_is_bound() {
     drop(server);
 }
 
+/// Whatever there is no store for says so alike.
 #[test]
 fn what_only_looks_makes_no_store() {
     let home = Home::new();
@@ -58,15 +59,40 @@ fn what_only_looks_makes_no_store() {
         "migrate verify",
         "migrate up --dry-run",
         "migrate down --to 1",
+        "rollback --to 1",
+        "compact",
+        "secrets status",
+        "secrets rotate",
+        "secrets rotate-machine-key",
+        "backup create --sink dir:/nosuch --without-keys",
     ] {
-        let refused = home.run(line).bad(74);
+        let refused = home.run(line).bad(66);
         assert!(refused.contains("data holds no store"), "{refused}");
         let mut elsewhere = home.command(line);
         elsewhere.env("CERTCTL_DATABASE_URL", &url);
-        let refused = run(&mut elsewhere).bad(74);
+        let refused = run(&mut elsewhere).bad(66);
         assert!(refused.contains("the database holds no store"), "{refused}");
     }
+    // A server that is named for all commands is not theirs, and they say so.
+    let mut command = home.command("migrate status");
+    command.env("CERTCTL_SERVER_URL", "https://certctl.example:8443");
+    let said = run(&mut command);
+    assert_eq!(said.status.code(), Some(66), "{said:?}");
+    let store = home.data().display().to_string();
+    let first = said.stderr.lines().next().unwrap();
+    assert!(
+        first.contains(&store) && first.contains("CERTCTL_SERVER_URL"),
+        "{said:?}"
+    );
     assert!(!home.data().exists());
+    // Nor is a store made of a file that is empty.
+    fs::create_dir(home.data()).unwrap();
+    fs::write(home.path("certctl.redb"), "").unwrap();
+    home.run("migrate status").bad(66);
+    home.run("secrets status").bad(66);
+    home.run("compact").bad(66);
+    let left = fs::metadata(home.path("certctl.redb")).unwrap();
+    assert_eq!(left.len(), 0);
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'certctl%'";
     assert_eq!(database.sql(schemas), "0");
 }

@@ -184,17 +184,30 @@ async fn a_certificate_that_nothing_would_renew_is_found() {
 
 #[tokio::test]
 async fn files_that_others_may_read_a_full_disk_and_ends_of_cas_are_found() {
-    let app = TestApp::start_with(|config| config.disk_reserve = 100 << 20).await;
+    let app = TestApp::start_with(|config| {
+        config.disk_reserve = 100 << 20;
+        // Stands for a file of a secret: it is there, and everybody may read it.
+        config.secret_files = vec!["/etc/passwd".into()];
+    })
+    .await;
     let mode = |name: &str, mode| {
         fs::set_permissions(app.file(name), fs::Permissions::from_mode(mode)).unwrap();
     };
     mode("machine.key", 0o644);
+    let credential = app.file("agent/identity/agent.json");
+    fs::create_dir_all(credential.parent().unwrap()).unwrap();
+    fs::write(&credential, "{}").unwrap();
+    mode("agent/identity/agent.json", 0o640);
     fs::write(app.file("tls/system-ca.pem"), "-----").unwrap();
     app.has_room(1 << 20).await;
     let first = report(&app, true).await;
     let open = found(&first, "error", "files", "its mode is 644");
     assert!(open["subject"].as_str().unwrap().ends_with("machine.key"));
-    found(&first, "error", "disk", "1 MiB are free");
+    let open = found(&first, "error", "files", "its mode is 640");
+    assert_eq!(open["subject"], credential.to_str().unwrap());
+    let open = found(&first, "warning", "files", "everybody may use it");
+    assert_eq!(open["remedy"], "`chmod o= /etc/passwd`");
+    found(&first, "error", "disk", "1024 KiB are free");
     found(
         &first,
         "warning",

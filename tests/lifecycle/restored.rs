@@ -1,7 +1,10 @@
 //! What a restored server says it would do.
 
-use super::renewal::{active, next_at};
-use crate::support::{HOUR, MINUTE, TestApp};
+use super::{
+    renewal::{active, next_at},
+    room::metric,
+};
+use crate::support::{HOUR, MINUTE, TestApp, text};
 use certctl::{
     agent::protocol::Outcome,
     domain::{Agent, Certificate, Restoration, certificate::Revoked},
@@ -21,6 +24,47 @@ pub fn restoration(app: &TestApp, reconcile: bool) -> Restoration {
         audit_head: String::new(),
         replaced_head: String::new(),
     }
+}
+
+/// It says that it does nothing, and what to do, wherever somebody looks; and has agents say what
+/// they see, for it does not know what they said since the backup.
+#[tokio::test]
+async fn a_fenced_server_says_so_and_has_agents_look() {
+    let mut app = TestApp::start().await;
+    let agent = app.agent("host").await;
+    let store = &app.app.store;
+    let mut unit = store.unit(app.unit_id(), app.now());
+    unit.insert(restoration(&app, false));
+    unit.commit().await.unwrap();
+    app.restart().await;
+    let warnings = async || {
+        let ready = app.call("GET", "/ready").send().await.expect(200);
+        let summary = app.get("/api/v1/stats/summary").await;
+        [ready, summary].map(|told| told["warning"].clone())
+    };
+    let remedies = ["`certctl restore plan`", "`certctl restore unfence`"];
+    for told in warnings().await.map(|told| text(&told)) {
+        assert!(remedies.iter().all(|r| told.contains(r)), "{told}");
+    }
+    for page in ["/certificates", "/targets", "/agents", "/storage"] {
+        let shown = app.admin("GET", page).send().await.text;
+        assert!(shown.contains("certctl restore unfence"), "{page}");
+    }
+    assert_eq!(metric(&app, "certctl_fenced").await, 1.0);
+
+    let looks = async |how: &str| {
+        let asked = agent.call(&app, "GET", &format!("work{how}"));
+        asked.send().await.expect(200)["look_at_all"] == true
+    };
+    assert!(looks("").await);
+    assert!(!looks("").await, "it was told");
+    assert!(looks("?holds=").await, "that answer may have been lost");
+
+    app.post("/api/v1/restore/unfence", json!({}))
+        .await
+        .expect(200);
+    assert_eq!(warnings().await, [Value::Null, Value::Null]);
+    assert_eq!(metric(&app, "certctl_fenced").await, 0.0);
 }
 
 /// What can least be undone comes first, and each step names what it is about.

@@ -10,7 +10,7 @@ async fn tight() -> TestApp {
     TestApp::start_with(|config| config.disk_reserve = RESERVE).await
 }
 
-async fn metric(app: &TestApp, name: &str) -> f64 {
+pub async fn metric(app: &TestApp, name: &str) -> f64 {
     let path = "/api/v1/metrics/prometheus";
     let told = app.admin("GET", path).send().await.text;
     let line = told.lines().find(|line| line.starts_with(name)).unwrap();
@@ -63,7 +63,7 @@ async fn nothing_is_begun_while_little_room_is_left() {
         let told = told.refused(503);
         assert_eq!(retry.unwrap(), "60", "{path}");
         assert!(
-            told.contains("256.0 MiB: free space in its"),
+            told.contains("256 MiB: free space in its"),
             "{path}: {told}"
         );
     }

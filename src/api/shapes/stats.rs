@@ -31,6 +31,10 @@ pub struct SummaryShape {
     pub complete_jobs: u64,
     /// Notifications that were given up.
     pub notifications_dead: u64,
+    /// What keeps the server from beginning anything new, as too little room or the fence after a
+    /// restore, and the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// When this was true.
     #[schema(format = DateTime)]
     pub completed_at: String,

@@ -1,9 +1,9 @@
 //! Backups on a machine where no server is asked: its disk, its clock, its random bytes.
 
 use super::{
-    Agreed, BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, STORE_FILE,
-    Sink, Source, Stored, Ways, create, keys_of, machine_key, prove, restore,
-    restore::restore_database, verify,
+    Agreed, BackupFailure, Bench, Locking, Proof, Proven, Restore, Restored, S3Access, Sink,
+    Source, Stored, Ways, create, keys_of, machine_key, prove, restore, restore::restore_database,
+    verify,
 };
 use crate::{
     app::{StartError, database, start::found_engine},
@@ -147,25 +147,20 @@ impl Machine {
         since: Option<Since>,
         progress: Progress<'_>,
     ) -> Result<Stored, BackupFailure> {
-        let dir = &self.config.data_dir;
-        let file = self.files.metadata(&dir.join(STORE_FILE))?;
-        let there = self.config.database.is_some() || file.is_some();
-        let (Some(machine), true) = (self.key()?, there) else {
-            return Err(BackupFailure::Refused(format!(
-                "{} holds no store with its machine.key: name the server's data directory by \
-                 --data-dir",
-                dir.display()
-            )));
-        };
+        let (dir, machine) = (&self.config.data_dir, self.key()?);
         let engine = found_engine(&self.config).await.map_err(|e| match e {
             StartError::InUse(_) => BackupFailure::Running(format!(
                 "a server runs on {} and does not answer on its socket: name the socket by \
                  --socket, or stop it",
                 dir.display()
             )),
+            e if e.is_no_store() => BackupFailure::NoStore(e.to_string()),
             e if e.is_away() => BackupFailure::Away(e.to_string()),
             e => BackupFailure::Capture(e.to_string()),
         })?;
+        let missing =
+            || BackupFailure::Refused(StartError::no_machine_key(&self.config).to_string());
+        let machine = machine.ok_or_else(missing)?;
         let store = Store::start(engine, Committer::Inline, Box::new(|_| {}));
         let store = store.map_err(BackupFailure::capture)?;
         let source = self.source(&store, Some(machine));

@@ -91,6 +91,9 @@ pub enum BackupFailure {
     /// Something does not allow it.
     #[error("{0}")]
     Refused(String),
+    /// There is no store to be backed up.
+    #[error("{0}")]
+    NoStore(String),
     /// A server that runs stands in the way.
     #[error("{0}")]
     Running(String),
@@ -151,6 +154,7 @@ impl BackupFailure {
             Self::Missing { .. } => "missing",
             Self::Stopped => "stopped",
             Self::Refused(_) => "refused",
+            Self::NoStore(_) => "no_store",
             Self::Running(_) => "running",
             Self::File(_) | Self::Storage { .. } => "file",
         }

@@ -14,6 +14,7 @@ use crate::{
     domain::{CaNode, Finding},
     pki::Certificate,
     store::{Ping, Postgres, RingRow, Store},
+    sys::size,
 };
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -21,6 +22,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 const STALE: Duration = Duration::from_secs(36 * 3_600);
 /// The clocks of server and database may differ by so much.
 const CLOCKS: Duration = Duration::from_secs(5);
+
+/// The credential of an agent that lives beside the server.
+const AGENT: &str = "agent/identity/agent.json";
 
 /// Whether what is secret is kept from others.
 pub(super) fn files(ground: &Ground<'_>) -> Vec<Finding> {
@@ -50,7 +54,7 @@ pub(super) fn files(ground: &Ground<'_>) -> Vec<Finding> {
             )];
         }
     };
-    for name in [MACHINE_KEY, STORE_FILE, FIRST_START] {
+    for name in [MACHINE_KEY, STORE_FILE, FIRST_START, AGENT] {
         let path = dir.join(name);
         let there = match ground.files.metadata(&path) {
             Ok(Some(there)) => there,
@@ -86,6 +90,22 @@ pub(super) fn files(ground: &Ground<'_>) -> Vec<Finding> {
             ));
         }
     }
+    // Their group may be the server's.
+    for path in &ground.config.secret_files {
+        if let Ok(Some(there)) = ground.files.metadata(path)
+            && there.mode & 0o007 != 0
+        {
+            found.push(Finding::warning(
+                "files",
+                path.display(),
+                format!(
+                    "its mode is {:o}: everybody may use it, and a setting's secret is in it",
+                    there.mode
+                ),
+                format!("`chmod o= {}`", path.display()),
+            ));
+        }
+    }
     if found.is_empty() {
         let what = format!("{} is its owner's alone", dir.display());
         found.push(Finding::ok("files", what));
@@ -111,11 +131,10 @@ pub(super) fn disk(ground: &Ground<'_>) -> Vec<Finding> {
         Err(_) => return Vec::new(),
     };
     let reserve = reserve_of(ground.config, room);
-    let mib = |bytes: u64| bytes >> 20;
     let what = format!(
-        "{} MiB are free, and nothing new is begun below {} MiB",
-        mib(room.free),
-        mib(reserve)
+        "{} are free, and nothing new is begun below {}",
+        size(room.free),
+        size(reserve)
     );
     let remedy = "free space there, or enlarge the disk; CERTCTL_DISK_RESERVE sets the bound";
     vec![if room.free < reserve {

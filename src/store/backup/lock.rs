@@ -58,7 +58,10 @@ impl Keys {
     /// # Errors
     /// When a line is none, or there is none.
     pub fn identities(mut self, text: &str) -> Result<Self, BackupError> {
-        let none = BackupError::Locked("the identity file holds no AGE-SECRET-KEY-1... line");
+        let none = BackupError::Locked(
+            "the identity file holds another line than AGE-SECRET-KEY-1..., or none of those: name \
+             the file that `age-keygen` wrote (a recipient, age1..., opens nothing)",
+        );
         let lines = text.lines().map(str::trim);
         let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
         let before = self.identities.len();

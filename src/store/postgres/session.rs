@@ -399,7 +399,8 @@ fn usable(state: &Row) -> Result<(), EngineError> {
     }
     if standby {
         return Err(EngineError::Away(
-            "it is a standby, which takes no writes; CERTCTL_DATABASE_URL must lead to the primary"
+            "it is a standby, which is read-only: let CERTCTL_DATABASE_URL lead to the primary, by \
+             an address that follows it"
                 .to_owned(),
         ));
     }
@@ -453,9 +454,13 @@ pub fn engine_error(e: Error) -> EngineError {
     match code {
         // A count below 0, a damaged table or index.
         "23514" | "XX001" | "XX002" => EngineError::Corrupt(said),
-        // It stops, starts, is full or a standby now; somebody ended the statement or session; or
-        // it took too long.
-        "25006" | "57014" | "55P03" => EngineError::Away(said),
+        "25006" => EngineError::Away(format!(
+            "it is read-only ({said}): where it is a standby, let CERTCTL_DATABASE_URL lead to the \
+             primary; else end that there, as by `ALTER DATABASE <it> RESET \
+             default_transaction_read_only`"
+        )),
+        // It stops, starts or is full; somebody ended the statement or session; or it took too long.
+        "57014" | "55P03" => EngineError::Away(said),
         _ if ["08", "40", "53", "57P", "58"]
             .iter()
             .any(|class| code.starts_with(class)) =>

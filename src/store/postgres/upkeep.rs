@@ -49,7 +49,7 @@ impl Postgres {
             let there = client.query_one(schema::FOUND, &[]).await;
             let there: bool = there.and_then(|row| row.try_get(0)).map_err(engine_error)?;
             if !there {
-                return Err(EngineError::Unusable("it holds no store".to_owned()));
+                return Err(EngineError::NoStore("the database".to_owned()));
             }
             let before = sizes(&client).await?;
             let set = client.batch_execute("SET statement_timeout = 0").await;
