@@ -138,6 +138,49 @@ fn increments_go_with_their_base() {
 }
 
 #[test]
+fn increments_after_the_newest_proven_one_stay() {
+    let mut all = vec![stored(31, None), stored(30, None)];
+    for day in (0..30).rev() {
+        let seq = u64::try_from(9_999 - day).unwrap();
+        all.extend([stored(day, Some(seq)), stored(day, None)]);
+    }
+    // Kept as well, with what follows it: it was only read.
+    let read = stored(10, None).name;
+    for stored in &mut all {
+        let restored = stored.seq == 9_970;
+        if restored || stored.name == read {
+            let at = stored.created_at;
+            stored.proven = Some(Proven { at, restored });
+        }
+    }
+    let gone = gone(&all, 1, 0, 0);
+    assert!(gone.contains(&stored(31, None).name), "{gone:?}");
+    assert!(gone.contains(&stored(20, None).name), "{gone:?}");
+    assert!(
+        !gone.iter().any(|name| name.ends_with(".increment")),
+        "{gone:?}"
+    );
+    // Another life's are not for this one.
+    let mut other = stored(5, Some(1));
+    other.seq += 1 << 40;
+    let mut base = stored(6, None);
+    base.seq += 1 << 40;
+    let mut newest = stored(4, None);
+    newest.seq += 2 << 40;
+    let name = other.name.clone();
+    all.extend([base, other, newest]);
+    let keep = Keep {
+        daily: 0,
+        weekly: 0,
+        monthly: 0,
+    };
+    assert!(
+        !expired(&all, keep).iter().any(|s| s.name == name),
+        "its base stays"
+    );
+}
+
+#[test]
 fn each_store_has_its_own_in_a_shared_sink() {
     let (one, other) = ("1".repeat(64), "2".repeat(64));
     let of = |store: &str| {

@@ -21,7 +21,9 @@ const DAY: i64 = 86_400;
 /// Neither the newest full one of each life of the store (a restore begins another) ever goes nor
 /// the newest that was proven, each with the increments that follow it. Those that were proven are
 /// counted by themselves, so that no others take their places; the others go as they would if all
-/// were like them. What is only called as a backup is counts for nothing, and is left.
+/// were like them. An increment goes with the backup that it follows, but none that follows the newest
+/// proven one: others between them may not come back. What is only called as a backup is counts for
+/// nothing, and is left.
 pub fn expired(all: &[Stored], keep: Keep) -> Vec<&Stored> {
     let counted = || all.iter().filter(|stored| stored.counts());
     let stores: BTreeSet<&str> = counted().map(|stored| stored.store.as_str()).collect();
@@ -69,17 +71,28 @@ fn expired_of_one<'a>(all: &[&'a Stored], keep: Keep) -> Vec<&'a Stored> {
             }
         }
     }
-    let base = |increment: &Stored| {
-        let before = |s: &&&Stored| s.seq <= increment.seq && s.created_at <= increment.created_at;
-        newest_first.iter().find(before).copied()
+    let is_kept = |stored: &Stored| kept.contains(stored.name.as_str());
+    let full_of_life = |increment: &Stored| {
+        let life = increment.seq >> 40;
+        let full = newest_first.iter().copied();
+        full.filter(move |s| s.seq >> 40 == life)
     };
-    let goes = |stored: &&Stored| {
-        if stored.increment {
-            // Where its base is not, that is elsewhere, and it is not for this to say.
-            base(stored).is_some_and(|base| !kept.contains(base.name.as_str()))
-        } else {
-            !kept.contains(stored.name.as_str())
-        }
+    // Where that is not there, it is elsewhere, and it is not for this to say.
+    let has_lost_base = |increment: &Stored| {
+        let mut full = full_of_life(increment);
+        let base = full.find(|s| s.seq <= increment.seq && s.created_at <= increment.created_at);
+        base.is_some_and(|base| !is_kept(base))
+    };
+    let follows_proven = |increment: &Stored| {
+        let full = full_of_life(increment).filter(|s| is_kept(s));
+        let mut proven = full.filter_map(|s| Some((s, s.proven.as_ref()?.restored)));
+        let restored = proven.clone().find(|(_, restored)| *restored);
+        let newest = restored.or_else(|| proven.next());
+        newest.is_some_and(|(newest, _)| newest.seq <= increment.seq)
+    };
+    let goes = |stored: &&Stored| match stored.increment {
+        true => has_lost_base(stored) && !follows_proven(stored),
+        false => !is_kept(stored),
     };
     all.iter().copied().filter(goes).collect()
 }
