@@ -113,11 +113,18 @@ async fn what_is_only_called_a_backup_is_told_and_not_counted() {
     let dir = app.file("backups");
     std::fs::write(dir.join(&empty), "").unwrap();
     std::fs::copy(dir.join(name), dir.join(&later)).unwrap();
+    let directory = empty.replace(&format!("-{}-", seq + 5), &format!("-{}-", seq + 6));
+    std::fs::create_dir(dir.join(&directory)).unwrap();
     app.advance(HOUR);
     let state = look(&app).await;
-    assert_eq!(state["total"], 3, "{state}");
+    assert_eq!(state["total"], 4, "{state}");
     assert_eq!(state["newest"]["name"], name, "{state}");
-    for (file, why) in [(&empty, "no backup of certctl"), (&later, "still to come")] {
+    let none = "no backup of certctl";
+    for (file, why) in [
+        (&empty, none),
+        (&directory, none),
+        (&later, "still to come"),
+    ] {
         let all = state["data"].as_array().unwrap();
         let shown = all.iter().find(|b| b["name"] == file.as_str()).unwrap();
         let said = shown["unusable_because"].as_str().unwrap();
@@ -181,6 +188,25 @@ async fn one_that_is_gone_from_the_sink_is_made_again() {
     assert_eq!(again["newest"]["name"], names(&app)[0].as_str());
     app.advance(HOUR);
     assert_eq!(look(&app).await["total"], 1, "once");
+
+    // So is one that is there, and no backup any more, whatever was noted of it.
+    let emptied = again["newest"]["name"].clone();
+    let path = app.file("backups").join(emptied.as_str().unwrap());
+    assert!(
+        path.with_file_name(format!("{}.proven", emptied.as_str().unwrap()))
+            .exists()
+    );
+    std::fs::write(path, "").unwrap();
+    app.advance(HOUR);
+    let again = look(&app).await;
+    assert_ne!(again["newest"]["name"], emptied, "{again}");
+    assert_eq!(
+        again["newest"]["created_at"],
+        app.now().to_string(),
+        "{again}"
+    );
+    app.advance(HOUR);
+    assert_eq!(look(&app).await["total"], 2, "once");
 }
 
 #[tokio::test]

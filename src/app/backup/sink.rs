@@ -130,6 +130,12 @@ impl Stored {
         self.doubt.is_none()
     }
 
+    /// Whether it may be restored from: what its name says of the time speaks against the clock of
+    /// the machine that looks as much as against it.
+    pub fn may_be_read(&self) -> bool {
+        self.doubt != Some(Doubt::NoBackup)
+    }
+
     /// Whether it is of the same store as another, as far as their names say.
     pub fn is_beside(&self, other: &Self) -> bool {
         self.is_of(&other.store)
@@ -184,6 +190,14 @@ impl Sink {
         BackupFailure::Sink {
             sink: self.to_string(),
             reason: e.to_string(),
+        }
+    }
+
+    /// What S3 did not do; where the process stops, that is no fault of the sink.
+    fn not_done(&self, e: S3Error) -> BackupFailure {
+        match e {
+            S3Error::Stopped => BackupFailure::Stopped,
+            e => self.failed(e),
         }
     }
 
@@ -257,7 +271,7 @@ impl Sink {
                 let place = self.place_in(ways, bucket, prefix)?;
                 let written = pending.reread()?;
                 let put = place.put(name, written).await;
-                put.map(drop).map_err(|e| self.failed(e))
+                put.map(drop).map_err(|e| self.not_done(e))
             }
         }
     }
@@ -287,7 +301,7 @@ impl Sink {
             Self::Dir(dir) => listed(ways.files, dir).map_err(|e| self.failed(e))?,
             Self::S3 { bucket, prefix } => {
                 let place = self.place_in(ways, bucket, prefix)?;
-                in_bucket(&place).await.map_err(|e| self.failed(e))?
+                in_bucket(&place).await.map_err(|e| self.not_done(e))?
             }
         };
         let latest = ways.clock.now().plus(CLOCKS_DIFFER);
@@ -315,13 +329,14 @@ impl Sink {
                 let place = self.place_in(ways, bucket, prefix)?;
                 let mut pending = ways.files.begin(&ways.spool.join(name), MODE)?;
                 let fetched = place.fetch(name, &mut *pending).await;
-                fetched.map_err(|e| self.failed(e))?;
+                fetched.map_err(|e| self.not_done(e))?;
                 Ok(pending.reread()?)
             }
         }
     }
 
-    /// Notes that a backup was proven.
+    /// Notes that a backup was proven. That it was read says less than that it was restored, and
+    /// does not take the place of that.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -332,16 +347,26 @@ impl Sink {
         proven: &Proven,
     ) -> Result<(), BackupFailure> {
         let bytes = serde_json::to_vec(proven).map_err(|e| self.failed(e))?;
-        let name = note_of(name);
+        let restored = |noted: Option<Proven>| noted.is_some_and(|noted| noted.restored);
         match self {
             Self::Dir(dir) => {
-                let written = ways.files.write_durable(&dir.join(name), &bytes, MODE);
+                if !proven.restored && restored(noted(ways.files, dir, name)) {
+                    return Ok(());
+                }
+                let note = dir.join(note_of(name));
+                let written = ways.files.write_durable(&note, &bytes, MODE);
                 written.map_err(|e| self.failed(e))
             }
             Self::S3 { bucket, prefix } => {
                 let place = self.place_in(ways, bucket, prefix)?;
-                let put = place.put_bytes(&name, bytes.into()).await;
-                put.map(drop).map_err(|e| self.failed(e))
+                let put = async {
+                    if !proven.restored && restored(noted_in_bucket(&place, name).await?) {
+                        return Ok(());
+                    }
+                    let put = place.put_bytes(&note_of(name), bytes.into()).await;
+                    put.map(drop)
+                };
+                put.await.map_err(|e| self.not_done(e))
             }
         }
     }
@@ -359,7 +384,7 @@ impl Sink {
                 }
                 Self::S3 { bucket, prefix } => {
                     let place = self.place_in(ways, bucket, prefix)?;
-                    place.delete(&name).await.map_err(|e| self.failed(e))?;
+                    place.delete(&name).await.map_err(|e| self.not_done(e))?;
                 }
             }
         }
@@ -387,21 +412,36 @@ async fn in_bucket(place: &Place<'_>) -> Result<Vec<Stored>, S3Error> {
         stored.bytes = object.bytes;
         let note = note_of(&stored.name);
         if objects.iter().any(|o| o.name == note) {
-            let note = place.get(&note).await?;
-            stored.proven = note.and_then(|note| serde_json::from_slice(&note).ok());
+            stored.proven = noted_in_bucket(place, &stored.name).await?;
         }
-        // What was read to its end need not be looked at, nor can what only others may read.
-        if stored.proven.is_none() {
-            let start = match object.bytes {
-                0 => Ok(Bytes::new()),
-                _ => place.beginning(&stored.name, BEGINNING).await,
-            };
-            let other = start.is_ok_and(|start| !begins(&start));
-            stored.doubt = other.then_some(Doubt::NoBackup);
-        }
+        // Of increments there may be thousands: a call for each would take minutes.
+        let start = match object.bytes {
+            0 => Some(Bytes::new()),
+            _ if stored.increment => None,
+            _ => match place.beginning(&stored.name, BEGINNING).await {
+                Ok(start) => Some(start),
+                Err(S3Error::Stopped) => return Err(S3Error::Stopped),
+                // Only others may read it.
+                Err(_) => None,
+            },
+        };
+        let other = start.is_some_and(|start| !begins(&start));
+        stored.doubt = other.then_some(Doubt::NoBackup);
         found.push(stored);
     }
     Ok(found)
+}
+
+/// What was noted of a backup, where that can be read.
+async fn noted_in_bucket(place: &Place<'_>, name: &str) -> Result<Option<Proven>, S3Error> {
+    let note = place.get(&note_of(name)).await?;
+    Ok(note.and_then(|note| serde_json::from_slice(&note).ok()))
+}
+
+/// What was noted of a backup, where that can be read.
+fn noted(files: &dyn Files, dir: &Path, name: &str) -> Option<Proven> {
+    let note = files.read(&dir.join(note_of(name)), MAX_NOTE).ok()?;
+    serde_json::from_slice(&note).ok()
 }
 
 fn listed(files: &dyn Files, dir: &Path) -> Result<Vec<Stored>, FileError> {
@@ -413,20 +453,16 @@ fn listed(files: &dyn Files, dir: &Path) -> Result<Vec<Stored>, FileError> {
         let Some(about) = files.metadata(&dir.join(&name))? else {
             continue;
         };
-        let note = files.read(&dir.join(note_of(&stored.name)), MAX_NOTE);
-        let note = note.ok();
-        let proven = note.and_then(|note| serde_json::from_slice(&note).ok());
-        // What was read to its end need not be looked at, nor can what is another user's.
-        let doubt = match proven {
-            None => start_of(files, &dir.join(&name))
-                .filter(|start| !begins(start))
-                .map(|_| Doubt::NoBackup),
-            Some(_) => None,
+        // It may have become another file since it was proven. What is another user's cannot be
+        // looked at.
+        let other = match about.kind {
+            Kind::File => start_of(files, &dir.join(&name)).is_some_and(|start| !begins(&start)),
+            Kind::Dir | Kind::Other => true,
         };
         found.push(Stored {
             bytes: about.len,
-            proven,
-            doubt,
+            proven: noted(files, dir, &stored.name),
+            doubt: other.then_some(Doubt::NoBackup),
             ..stored
         });
     }

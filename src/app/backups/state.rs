@@ -144,13 +144,16 @@ impl BackupState {
 
     /// Knows what is in the sink of the schedule; `store` names this server's store. What others
     /// put there, or what says that it was made later than now, is none of its backups. `known`
-    /// names the newest one that was known when the look began: where that is gone, nothing
-    /// follows it any more, and another full one is made.
+    /// names the newest one that was known when the look began: where that is gone, or counts for
+    /// nothing any more, nothing follows it, and another full one is made.
     pub(super) fn see(&mut self, all: Vec<Stored>, store: &str, known: Option<&str>, now: Time) {
         let newest = self.newest.as_ref().map(|newest| newest.name.as_str());
-        if known.is_some() && newest == known && all.iter().all(|s| Some(s.name.as_str()) != known)
-        {
-            tracing::warn!(known, "the newest backup is not in its sink any more");
+        let good = |s: &Stored| s.counts() && Some(s.name.as_str()) == known;
+        if known.is_some() && newest == known && !all.iter().any(good) {
+            tracing::warn!(
+                known,
+                "the newest backup is not in its sink any more, or no backup any more"
+            );
             self.newest = None;
             self.base_wanted = true;
         }
