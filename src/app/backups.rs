@@ -230,14 +230,18 @@ impl App {
             Ok((made, after)) => (Some(made), after.err()),
             Err(e) => (None, Some(e)),
         };
-        if let Some(e) = &failed {
-            tracing::error!(error = %e, "no backup was made, or it is not good");
-        }
         let mut state = self.backups.state();
         let ended = self.now();
-        if failed.is_some() {
-            state.failures += 1;
-            state.look_at = None;
+        match &failed {
+            None => {}
+            Some(e @ BackupFailure::Stopped) => {
+                tracing::info!(reason = %e, "no backup was made, or it was not proven");
+            }
+            Some(e) => {
+                tracing::error!(error = %e, "no backup was made, or it is not good");
+                state.failures += 1;
+                state.look_at = None;
+            }
         }
         // What somebody asked for is theirs to ask for again. What was made is not made again
         // before its time, whatever failed after that: others like it would fill the sink.
@@ -292,7 +296,10 @@ impl App {
                 Some(_) => self.prove_backup(wanted, &stored, &machine, ways).await,
                 None => Ok(()),
             };
-            let proven = proven.map_err(|e| BackupFailure::unproven(&stored.name, e));
+            let proven = proven.map_err(|e| match e {
+                BackupFailure::Stopped => e,
+                e => BackupFailure::unproven(&stored.name, e),
+            });
             let elsewhere = scheduled.is_none_or(|scheduled| scheduled.wanted.sink != *sink);
             if elsewhere || stop.is_cancelled() {
                 return proven;
@@ -307,6 +314,9 @@ impl App {
                 let removed = self
                     .remove_expired(&mut all, &stored, keep, wanted, ways)
                     .await;
+                if let (Err(_), Err(e)) = (&proven, &removed) {
+                    tracing::error!(error = %e, "backups that are kept no longer are still there");
+                }
                 proven.and(removed)?;
                 self.prune_journal(&stored, ways).await?;
             }

@@ -171,6 +171,9 @@ impl App {
                     state.failed = None;
                 }
             }
+            Err(e @ BackupFailure::Stopped) => {
+                tracing::info!(reason = %e, "the journal was not written");
+            }
             Err(e) => {
                 // Once, and not at each try.
                 if state.failed.is_none() {

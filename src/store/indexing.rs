@@ -194,6 +194,7 @@ impl Store {
                 ..Batch::default()
             };
             self.commit(batch).await?;
+            tokio::task::yield_now().await;
             if done - told >= TELL_EVERY {
                 told = done;
                 tracing::info!(collection = coll.0, rows = done, "building indexes");

@@ -19,7 +19,7 @@ use crate::{
 };
 use secrecy::ExposeSecret;
 use std::{
-    io::{self, Write},
+    io::{self, Read, Write},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -107,7 +107,8 @@ impl Locking {
 /// It is read back before it is there under its name.
 ///
 /// # Errors
-/// Each says which step failed; nothing is then in the sink under the backup's name.
+/// Each says which step failed; nothing is then in the sink under the backup's name, unless S3 did
+/// what it was sent and did not say so.
 pub async fn create(
     source: Source<'_>,
     sink: &Sink,
@@ -159,20 +160,37 @@ pub async fn create(
 
     let keys = locking.with(own);
     let bad = |e: String| BackupFailure::verify(&stored.name, e);
-    let reread = pending.reread()?;
-    let (_, found) = Reader::new(reread, &keys)
-        .and_then(|reader| reader.verify(|_| {}))
-        .map_err(|e| bad(e.to_string()))?;
+    let reread = UntilStopped {
+        from: pending.reread()?,
+        stop: source.stop,
+    };
+    let found = Reader::new(reread, &keys).and_then(|reader| reader.verify(|_| {}));
+    if source.stop.is_cancelled() {
+        return Err(BackupFailure::Stopped);
+    }
+    let (_, found) = found.map_err(|e| bad(e.to_string()))?;
     if found != ending {
         return Err(bad("it does not hold what was written".to_owned()));
     }
     stored.rows = Some(ending.all_rows());
     stored.bytes = written.load(Ordering::Relaxed);
-    if source.stop.is_cancelled() {
-        return Err(BackupFailure::Stopped);
-    }
     sink.place(pending, &stored.name, source.ways).await?;
     Ok(stored)
+}
+
+/// Ends when the process stops.
+struct UntilStopped<'a, R> {
+    from: R,
+    stop: &'a CancellationToken,
+}
+
+impl<R: Read> Read for UntilStopped<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.stop.is_cancelled() {
+            true => Err(io::Error::other("the server stops")),
+            false => self.from.read(into),
+        }
+    }
 }
 
 /// Counts what is written.

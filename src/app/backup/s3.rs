@@ -22,7 +22,7 @@ use rusty_s3::{
         ListObjectsV2, UploadPart,
     },
 };
-use std::{fmt::Write, io::Read, sync::Arc, time::Duration};
+use std::{fmt::Write, io::Read, pin::pin, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
 /// What is longer goes in parts of this size.
 const PART: usize = 16 << 20;
-/// One part is sent or read, or an upload completed, within this.
+/// A part is sent or read, or an upload completed, within this.
 const LONGEST_CALL: Duration = Duration::from_secs(300);
 /// What carries little, as a list, is answered within this.
 const SHORT_CALL: Duration = Duration::from_secs(30);
@@ -222,6 +222,14 @@ impl Place<'_> {
         format!("{}{name}", self.prefix)
     }
 
+    /// Whether the process goes on.
+    fn goes_on(&self) -> Result<(), S3Error> {
+        match self.access.stop.is_cancelled() {
+            true => Err(S3Error::Stopped),
+            false => Ok(()),
+        }
+    }
+
     /// Makes a call, and again where it fails for a reason that may pass; until the process stops.
     async fn send<'a, A: S3Action<'a>>(
         &self,
@@ -230,20 +238,49 @@ impl Place<'_> {
         headers: &[(&str, String)],
         body: Bytes,
     ) -> Result<Response<Bytes>, S3Error> {
-        let sent = self.tried(action, method, headers, body);
-        let sent = self.access.stop.run_until_cancelled(sent).await;
-        sent.unwrap_or(Err(S3Error::Stopped))
+        let limit = limit_of(&method);
+        self.until_stopped(self.tried(action, (method, limit), headers, body))
+            .await
     }
 
-    async fn tried<'a, A: S3Action<'a>>(
+    async fn until_stopped<T>(
+        &self,
+        call: impl Future<Output = Result<T, S3Error>>,
+    ) -> Result<T, S3Error> {
+        let done = self.access.stop.run_until_cancelled(call).await;
+        done.unwrap_or(Err(S3Error::Stopped))
+    }
+
+    /// Makes a call that a stop does not drop, for it may be carried out all the same: its answer
+    /// is then waited for a little longer.
+    async fn send_to_end<'a, A: S3Action<'a>>(
         &self,
         action: &A,
         method: http::Method,
         headers: &[(&str, String)],
         body: Bytes,
     ) -> Result<Response<Bytes>, S3Error> {
+        let limit = limit_of(&method);
+        let mut sent = pin!(self.tried(action, (method, limit), headers, body));
+        match self.access.stop.run_until_cancelled(&mut sent).await {
+            Some(answer) => answer,
+            None => {
+                let answer = timeout(LAST_CALL, sent).await;
+                answer.unwrap_or(Err(S3Error::Stopped))
+            }
+        }
+    }
+
+    /// Makes a call, each time within a limit.
+    async fn tried<'a, A: S3Action<'a>>(
+        &self,
+        action: &A,
+        (method, limit): (http::Method, Duration),
+        headers: &[(&str, String)],
+        body: Bytes,
+    ) -> Result<Response<Bytes>, S3Error> {
         for n in 1.. {
-            match self.call(action, &method, headers, &body).await {
+            match self.call(action, (&method, limit), headers, &body).await {
                 Err(e) if e.passes() && n < TRIES => {
                     tracing::info!(error = %e, "a call of S3 is made again");
                     (self.access.rest)(self.access.rest_after(n)).await;
@@ -258,7 +295,7 @@ impl Place<'_> {
     async fn call<'a, A: S3Action<'a>>(
         &self,
         action: &A,
-        method: &http::Method,
+        (method, limit): (&http::Method, Duration),
         headers: &[(&str, String)],
         body: &Bytes,
     ) -> Result<Response<Bytes>, S3Error> {
@@ -270,11 +307,6 @@ impl Place<'_> {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        // Parts go by PUT, and come by GET with a range.
-        let long = *method == http::Method::PUT
-            || *method == http::Method::POST
-            || headers.iter().any(|(name, _)| *name == RANGE);
-        let limit = if long { LONGEST_CALL } else { SHORT_CALL };
         request = request.extension(Deadline(limit));
         let request = request.body(body.clone());
         let request = request.map_err(|e| S3Error::Address(e.to_string()))?;
@@ -302,26 +334,23 @@ impl Place<'_> {
         if first.len() < PART {
             return self.put_bytes(name, first).await;
         }
+        self.goes_on()?;
         let creds = self.credentials.as_ref();
         let mut create = CreateMultipartUpload::new(&self.bucket, creds, &key);
         let sums = ("x-amz-checksum-algorithm", "SHA256".to_owned());
         create.headers_mut().insert(sums.0, sums.1.clone());
         let sums = [sums];
-        let created = self.send(&create, http::Method::POST, &sums, Bytes::new());
+        let created = self.send_to_end(&create, http::Method::POST, &sums, Bytes::new());
         let created = text(created.await?)?;
         let created = CreateMultipartUpload::parse_response(&created);
         let created = created.map_err(|e| S3Error::Answer(e.to_string()))?;
         let upload = created.upload_id();
         let sent = self.parts(name, &key, upload, first, from).await;
         if sent.is_err() {
-            // What is not completed is paid for; whether this succeeds changes nothing here. A
-            // server that stops has some seconds for it.
+            // What is not completed is paid for; whether this succeeds changes nothing here.
             let abort = AbortMultipartUpload::new(&self.bucket, creds, &key, upload);
-            let aborted = self.tried(&abort, http::Method::DELETE, &[], Bytes::new());
-            let _ = match self.access.stop.is_cancelled() {
-                true => timeout(LAST_CALL, aborted).await.is_ok(),
-                false => aborted.await.is_ok(),
-            };
+            let aborted = self.send_to_end(&abort, http::Method::DELETE, &[], Bytes::new());
+            drop(aborted.await);
         }
         sent
     }
@@ -367,7 +396,8 @@ impl Place<'_> {
         let space = "http://s3.amazonaws.com/doc/2006-03-01/";
         let body =
             format!("<CompleteMultipartUpload xmlns=\"{space}\">{whole}</CompleteMultipartUpload>");
-        let completed = self.send(&complete, http::Method::POST, &[], body.into());
+        self.goes_on()?;
+        let completed = self.send_to_end(&complete, http::Method::POST, &[], body.into());
         match completed.await {
             Ok(_) => Ok(sent),
             // An earlier try may have succeeded, and its answer been lost.
@@ -475,8 +505,9 @@ impl Place<'_> {
             let action = self.bucket.get_object(self.credentials.as_ref(), &key);
             let range = format!("bytes={from}-{}", from + PART as u64 - 1);
             let headers = [(RANGE, range)];
-            let answer = self.send(&action, http::Method::GET, &headers, Bytes::new());
-            let answer = match answer.await {
+            let how = (http::Method::GET, LONGEST_CALL);
+            let answer = self.tried(&action, how, &headers, Bytes::new());
+            let answer = match self.until_stopped(answer).await {
                 // The one before was the last, and of full size.
                 Err(S3Error::Refused { status, .. })
                     if status == StatusCode::RANGE_NOT_SATISFIABLE && from > 0 =>
@@ -506,6 +537,14 @@ impl Place<'_> {
         self.send(&action, http::Method::DELETE, &[], Bytes::new())
             .await?;
         Ok(())
+    }
+}
+
+/// What is sent may be a part, and completing an upload takes long.
+fn limit_of(method: &http::Method) -> Duration {
+    match *method {
+        http::Method::PUT | http::Method::POST => LONGEST_CALL,
+        _ => SHORT_CALL,
     }
 }
 

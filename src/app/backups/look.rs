@@ -48,6 +48,9 @@ impl App {
             let mut again = LOOKED_FOR;
             match listed {
                 Ok((store, all)) => state.see(all, &store, known.as_deref(), ended),
+                Err(e @ BackupFailure::Stopped) => {
+                    tracing::info!(reason = %e, "the sink of the backups was not looked at");
+                }
                 Err(e) => {
                     tracing::error!(error = %e, "the sink of the backups cannot be read");
                     if state.held.is_none() {
@@ -84,7 +87,7 @@ impl App {
             let stop = app.tasks.token();
             tokio::select! {
                 held = sink.held(app.ways(s3.as_ref())) => held,
-                () = stop.cancelled() => Err(sink.failed("the server stops")),
+                () = stop.cancelled() => Err(BackupFailure::Stopped),
                 () = sleep(LONGEST) => {
                     let long = LONGEST.as_secs();
                     Err(sink.failed(format!("it was not listed within {long} s")))

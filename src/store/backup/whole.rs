@@ -257,6 +257,7 @@ pub async fn load<R: Read + Send>(
                 as u64;
             engine.load(part).await?;
             progress(done);
+            tokio::task::yield_now().await;
             if let Some(ending) = ending {
                 break ending;
             }
@@ -371,6 +372,7 @@ pub async fn compare(state: &dyn Snapshot, loaded: &Loaded) -> Result<(), Backup
             Some((coll, Row { id, .. })) => after = Some((coll, id)),
             None => break,
         }
+        tokio::task::yield_now().await;
     }
     for (coll, n) in &ending.rows {
         let found = counted.rows.get(coll).copied().unwrap_or(0);
