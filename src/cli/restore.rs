@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::shapes::{FoundShape, RestoreShape, RestoreStepShape},
-    app::backup::{Machine, Place, Sink, Stores},
+    app::backup::{Doubt, Machine, Place, Sink, Stores},
     config::Environment,
 };
 use clap::{Args, Subcommand};
@@ -111,21 +111,38 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
             "--before goes with --with-increments or --replay-journal".into(),
         ));
     }
+    let asks = !command.yes && !command.dry_run;
     let mut places = vec![base];
     places.extend(command.increments);
+    let mut without = None;
     if let Some(sink) = sink {
         let before = command.before.as_deref();
-        places.extend(match command.replay_journal {
-            true => journalled(&machine, &places[0], &sink, before).await?,
-            false => machine.following(&places[0], &sink, before).await?,
-        });
+        if command.replay_journal {
+            without = nothing_to_replay(&machine, &places[0], &sink).await?;
+        }
+        match &without {
+            // Nobody looks: what was asked for is not left out.
+            Some(why) if command.yes && !command.dry_run => {
+                return Err(CliError::Failed(format!(
+                    "{why}. Nothing has changed: where it is on a disk that is not mounted, mount \
+                     that first; to restore {name} alone, leave out --replay-journal"
+                )));
+            }
+            Some(why) => output::warn(&format!(
+                "{why}: where it is on a disk that is not mounted, mount that first"
+            )),
+            None => places.extend(following(&machine, &places[0], &sink, before).await?),
+        }
     }
+    let what = match without {
+        Some(_) => format!("{name} alone, without a journal,"),
+        None => name.clone(),
+    };
     let keys = command.opens.keys()?;
     let bar = follow::spinner("restoring", global.output);
     let mut unasked = None;
     let agreed = &mut |stores: &Stores| {
-        let asks = !command.yes && !command.dry_run;
-        let answer = bar.suspend(|| agreed(stores, asks, (&into, &name)));
+        let answer = bar.suspend(|| agreed(stores, asks, (&into, &name, &what)));
         answer.unwrap_or_else(|e| {
             unasked = Some(e);
             false
@@ -173,7 +190,11 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
 
 /// Whether what is there may be replaced; somebody is asked for that, and told where it is another
 /// store's.
-fn agreed(stores: &Stores, asks: bool, (into, name): (&str, &str)) -> Result<bool, CliError> {
+fn agreed(
+    stores: &Stores,
+    asks: bool,
+    (into, name, what): (&str, &str, &str),
+) -> Result<bool, CliError> {
     if stores.differ() {
         let short = |store: &str| store.chars().take(12).collect::<String>();
         output::warn(&format!(
@@ -187,34 +208,43 @@ fn agreed(stores: &Stores, asks: bool, (into, name): (&str, &str)) -> Result<boo
         return Ok(true);
     }
     host::confirmed(&format!(
-        "{into} becomes what {name} holds; what is there now is kept beside it. Type yes to go on"
+        "{into} becomes what {what} holds; what is there now is kept beside it. Type yes to go on"
     ))
 }
 
-/// What the journal holds that follows a backup. There may be nothing yet, which is told: the disk
-/// that it is on may only not be mounted.
-async fn journalled(
+/// Why a journal holds nothing that follows a backup, where it does not. That may be so, or the
+/// disk that it is on is not mounted.
+async fn nothing_to_replay(
+    machine: &Machine,
+    base: &Place,
+    sink: &Sink,
+) -> Result<Option<String>, CliError> {
+    let name = &base.name;
+    if !machine.has(sink)? {
+        return Ok(Some(format!(
+            "the journal {sink} is not there, so that nothing follows {name}"
+        )));
+    }
+    let found = machine.following(base, sink, None).await?;
+    let nothing = found.places.is_empty();
+    Ok(nothing.then(|| format!("the journal {sink} holds nothing that follows {name}")))
+}
+
+/// The increments of a sink that follow a backup; what is only called as one is told, and left out.
+async fn following(
     machine: &Machine,
     base: &Place,
     sink: &Sink,
     before: Option<&str>,
 ) -> Result<Vec<Place>, CliError> {
-    if !machine.has(sink)? {
-        output::warn(&format!(
-            "the journal {sink} is not there, so that nothing follows {}: where its disk is not \
-             mounted, mount that first",
-            base.name
-        ));
-        return Ok(Vec::new());
-    }
     let found = machine.following(base, sink, before).await?;
-    if found.is_empty() {
+    for name in &found.left_out {
         output::warn(&format!(
-            "the journal {sink} holds nothing that follows {}",
-            base.name
+            "{sink}/{name} is left out: {}",
+            Doubt::NoBackup.told().0
         ));
     }
-    Ok(found)
+    Ok(found.places)
 }
 
 /// The sink of the journal.

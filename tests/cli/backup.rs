@@ -88,6 +88,8 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
         assert!(proven.keys().all(|key| read.contains_key(key)), "{read:?}");
     }
     assert_eq!(read["proof"]["rows"], proof["proof"]["rows"]);
+    // That it was restored says more than another reading.
+    home.run(&format!("backup verify {place}")).good();
     assert!(
         proof["proof"]["created_at"]
             .as_str()
@@ -247,7 +249,8 @@ async fn increments_bring_back_what_came_after_the_base() {
     let next = format!("--data-dir {} restore plan`", home.data().display());
     assert!(said.contains(&next), "{said}");
     // One that is damaged is not called by the name of its base.
-    fs::write(&first, "").unwrap();
+    let whole = fs::read(&away).unwrap();
+    fs::write(&first, &whole[..whole.len() / 2]).unwrap();
     let refused = home.run(&line).bad(65);
     let first_name = first.file_name().unwrap().to_str().unwrap();
     assert!(
@@ -255,7 +258,18 @@ async fn increments_bring_back_what_came_after_the_base() {
         "{refused}"
     );
     fs::rename(&away, &first).unwrap();
-    home.run(&line).good();
+    // What is only called as one is stands in nobody's way, and is told.
+    let garbage = last.with_file_name(name.replace(
+        &format!("-{}-", seq(&last)),
+        &format!("-{}-", seq(&last).parse::<u64>().unwrap() - 1),
+    ));
+    fs::write(&garbage, "notes\n").unwrap();
+    let ended = home.run(&line);
+    fs::remove_file(&garbage).unwrap();
+    let garbage = garbage.file_name().unwrap().to_str().unwrap();
+    let said = format!("{sink}/{garbage} is left out: it is no backup");
+    assert!(ended.stderr.contains(&said), "{ended:?}");
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     let server = home.server();
     assert_eq!(home.api().get("/owners").await["total"], 200);
     home.run("audit verify").good();

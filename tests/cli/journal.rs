@@ -104,6 +104,22 @@ async fn two_hundred_writes_after_the_backup_are_back() {
     let said = format!("the journal {missing} is not there");
     assert!(without.stderr.contains(&said), "{without:?}");
     assert!(!home.beside("missing").exists());
+    // Nobody who is not asked gets less than was asked for.
+    fs::create_dir(home.beside("empty")).unwrap();
+    let empty = sink("empty");
+    for (journal, why) in [(&missing, "is not there"), (&empty, "holds nothing")] {
+        let line = line.replace("--dry-run", "--yes");
+        let mut without = there.command(&line);
+        without.envs(settings);
+        without.env("CERTCTL_BACKUP_JOURNAL_SINK", journal);
+        let refused = run(&mut without).bad(1);
+        assert!(
+            refused.contains(&format!("the journal {journal} {why}")),
+            "{refused}"
+        );
+        assert!(refused.contains("leave out --replay-journal"), "{refused}");
+        assert!(!there.path("certctl.redb").exists());
+    }
     restore("").good();
     assert_eq!(owners(there.server()).await, 200);
     // Behind the fence the journal rests, and keeps what it has.

@@ -51,6 +51,15 @@ pub struct Place {
     pub name: String,
 }
 
+/// The increments of a sink that follow a backup.
+#[derive(Debug, Clone)]
+pub struct Following {
+    /// Where they are, in order.
+    pub places: Vec<Place>,
+    /// The names of what is only called as one is.
+    pub left_out: Vec<String>,
+}
+
 impl std::str::FromStr for Place {
     type Err = String;
     /// A path, or a sink and a name.
@@ -249,7 +258,7 @@ impl Machine {
             Some(base) => base.clone(),
             None => self.base_of(place, &end).await?,
         };
-        let mut between = self.following(&base, &place.sink, None).await?;
+        let mut between = self.following(&base, &place.sink, None).await?.places;
         between.retain(|other| Stored::parse(&other.name).is_some_and(|s| s.seq < end.seq));
         Ok([vec![base], between, vec![place.clone()]].concat())
     }
@@ -264,9 +273,9 @@ impl Machine {
         }
         for sink in &sinks {
             let all = self.list(sink).await?;
-            let before =
-                |s: &&Stored| s.counts() && !s.increment && s.seq <= end.seq && s.is_beside(end);
-            if let Some(base) = all.iter().filter(before).max_by_key(|s| s.seq) {
+            let full = all.iter().filter(|s| s.may_be_read() && !s.increment);
+            let before = full.filter(|s| s.seq <= end.seq && s.is_beside(end));
+            if let Some(base) = before.max_by_key(|s| s.seq) {
                 return Ok(Place {
                     sink: sink.clone(),
                     name: base.name.clone(),
@@ -301,7 +310,7 @@ impl Machine {
         prove(name, bundles, self.bench(), spool, progress).await
     }
 
-    /// Notes that a backup was proven now.
+    /// Notes that a backup was proven now, unless more was noted of it.
     ///
     /// # Errors
     /// When it cannot be written beside it.
@@ -321,7 +330,7 @@ impl Machine {
         base: &Place,
         sink: &Sink,
         before: Option<&str>,
-    ) -> Result<Vec<Place>, BackupFailure> {
+    ) -> Result<Following, BackupFailure> {
         let Some(from) = Stored::parse(&base.name) else {
             return Err(BackupFailure::Refused(format!(
                 "{} is not called as a backup is: name the increments that follow it",
@@ -339,11 +348,15 @@ impl Machine {
             })?;
             found.retain(|stored| stored.seq < end);
         }
-        let places = found.into_iter().map(|stored| Place {
+        let (found, others): (Vec<_>, Vec<_>) = found.into_iter().partition(Stored::may_be_read);
+        let place = |stored: Stored| Place {
             sink: sink.clone(),
             name: stored.name,
-        });
-        Ok(places.collect())
+        };
+        Ok(Following {
+            places: found.into_iter().map(place).collect(),
+            left_out: others.into_iter().map(|other| other.name).collect(),
+        })
     }
 
     /// Whether a sink is there to be listed: a directory that is not made yet, or whose disk is not

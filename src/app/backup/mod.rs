@@ -14,7 +14,7 @@ pub(super) use create::keys_of;
 pub use create::{Locking, Source, create};
 pub use keep::{Keep, covered, expired};
 pub(super) use machine::prove_place;
-pub use machine::{Machine, Place};
+pub use machine::{Following, Machine, Place};
 pub use prove::{Bench, Bundle, Proof, prove, verify};
 pub use restore::{Agreed, Restore, Restored, Stores, restore};
 pub use s3::S3Access;
@@ -61,7 +61,7 @@ pub enum BackupFailure {
     /// What lies between two backups that are to be restored together is not there.
     #[error(
         "{hole}. Bring it, or go no further than what is there: leave out {after} and what follows \
-         it, by `--before {after}` where a sink was named"
+         it. `certctl restore` does that by `--before {after}` where a sink was named"
     )]
     Missing {
         /// Between which two, by their sequence numbers.
