@@ -1,6 +1,11 @@
 //! `certctl backup`.
 
-use super::{CliError, Global, Output, client::Client, follow, host, output};
+use super::{
+    CliError, Global, Output,
+    client::Client,
+    follow, host,
+    output::{self, Warnings},
+};
 use crate::{
     api::shapes::{BackupRunShape, BackupShape, BackupStateShape, NewBackup},
     app::backup::{
@@ -314,13 +319,17 @@ async fn verify(command: Verify, machine: &Machine, output: Output) -> Result<()
         read(&place, machine, keys, tell).await
     };
     bar.finish_and_clear();
-    let (text, json) = outcome?;
+    let (text, mut json) = outcome?;
+    let mut warnings = Warnings::new(output);
     // A sink that cannot be written is no fault of the backup.
     if let Err(e) = machine.note(&place, command.restore).await {
-        output::warn(&format!("this is not noted beside the backup: {e}"));
+        warnings.add(format!("this is not noted beside the backup: {e}"));
     }
     match output {
-        Output::Json => output::json(&json),
+        Output::Json => {
+            json["warnings"] = json!(warnings.all);
+            output::json(&json)
+        }
         Output::Table => {
             output::line(&text);
             Ok(())

@@ -4,7 +4,8 @@ use super::{
     CliError, Global, Output,
     backup::{self, Opens},
     client::Client,
-    follow, host, output,
+    follow, host,
+    output::{self, Warnings},
 };
 use crate::{
     api::shapes::{FoundShape, RestoreShape, RestoreStepShape},
@@ -111,12 +112,13 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
             "--before goes with --with-increments or --replay-journal".into(),
         ));
     }
+    let mut warnings = Warnings::new(global.output);
     let mut places = vec![base];
     places.extend(command.increments);
     if let Some(sink) = sink {
         let before = command.before.as_deref();
         places.extend(match command.replay_journal {
-            true => journalled(&machine, &places[0], &sink, before).await?,
+            true => journalled(&machine, &places[0], &sink, before, &mut warnings).await?,
             false => machine.following(&places[0], &sink, before).await?,
         });
     }
@@ -125,7 +127,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     let mut unasked = None;
     let agreed = &mut |stores: &Stores| {
         let asks = !command.yes && !command.dry_run;
-        let answer = bar.suspend(|| agreed(stores, asks, (&into, &name)));
+        let answer = bar.suspend(|| agreed(stores, asks, (&into, &name), &mut warnings));
         answer.unwrap_or_else(|e| {
             unasked = Some(e);
             false
@@ -145,6 +147,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
             "dry_run": command.dry_run, "kept": restored.kept, "proof": backup::proof_json(&restored.proof),
             "audit_head": restored.audit_head, "replaced_audit_head": restored.replaced_head,
             "store": restored.stores.comes, "replaced_store": restored.stores.there,
+            "warnings": warnings.all,
         }));
     }
     let proof = &restored.proof;
@@ -173,22 +176,35 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
 
 /// Whether what is there may be replaced; somebody is asked for that, and told where it is another
 /// store's.
-fn agreed(stores: &Stores, asks: bool, (into, name): (&str, &str)) -> Result<bool, CliError> {
+fn agreed(
+    stores: &Stores,
+    asks: bool,
+    (into, name): (&str, &str),
+    warnings: &mut Warnings,
+) -> Result<bool, CliError> {
+    let mut question =
+        format!("{into} becomes what {name} holds; what is there now is kept beside it");
     if stores.differ() {
         let short = |store: &str| store.chars().take(12).collect::<String>();
-        output::warn(&format!(
+        let another = format!(
             "this is another store: {into} holds {}, and {name} is of {}. What is there is no \
              earlier or later state of what comes, and its agents know nothing of it",
             short(&stores.there),
             short(&stores.comes)
-        ));
+        );
+        // Who is asked reads it in the question.
+        match asks {
+            true => {
+                question = format!("{another}. {question}");
+                warnings.all.push(another);
+            }
+            false => warnings.add(another),
+        }
     }
     if !asks {
         return Ok(true);
     }
-    host::confirmed(&format!(
-        "{into} becomes what {name} holds; what is there now is kept beside it. Type yes to go on"
-    ))
+    host::confirmed(&question)
 }
 
 /// What the journal holds that follows a backup. There may be nothing yet, which is told: the disk
@@ -198,9 +214,10 @@ async fn journalled(
     base: &Place,
     sink: &Sink,
     before: Option<&str>,
+    warnings: &mut Warnings,
 ) -> Result<Vec<Place>, CliError> {
     if !machine.has(sink)? {
-        output::warn(&format!(
+        warnings.add(format!(
             "the journal {sink} is not there, so that nothing follows {}: where its disk is not \
              mounted, mount that first",
             base.name
@@ -209,8 +226,9 @@ async fn journalled(
     }
     let found = machine.following(base, sink, before).await?;
     if found.is_empty() {
-        output::warn(&format!(
-            "the journal {sink} holds nothing that follows {}",
+        let until = before.map_or(String::new(), |before| format!(" and is before {before}"));
+        warnings.add(format!(
+            "the journal {sink} holds nothing that follows {}{until}",
             base.name
         ));
     }

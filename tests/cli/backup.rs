@@ -299,24 +299,30 @@ fn a_store_of_another_server_is_told() {
         (done["store"].clone(), done["replaced_store"].clone())
     };
     let own = restore(&made[0], " --dry-run");
-    assert!(!own.stderr.contains("another store"), "{own:?}");
+    assert!(!own.stdout.contains("another store"), "{own:?}");
     let (comes, there) = of(&own);
     assert!(comes.is_string() && comes == there, "{own:?}");
     for how in [" --dry-run", " --yes"] {
         let told = restore(&made[1], how);
-        assert!(told.stderr.contains("this is another store"), "{told:?}");
+        assert_eq!(told.stderr, "", "programs read it in the result");
+        let done: Value = serde_json::from_str(&told.stdout).unwrap();
+        let warning = done["warnings"][0].as_str().unwrap();
+        assert!(warning.contains("this is another store"), "{told:?}");
         let (comes, was) = of(&told);
         assert_eq!(was, there);
         for store in [&comes, &was] {
             let short = &store.as_str().unwrap()[..12];
-            assert!(told.stderr.contains(short), "{told:?}");
+            assert!(warning.contains(short), "{told:?}");
         }
     }
     // Nobody is there to be asked; the question is about both.
-    let asked = restore(&made[0], "");
-    assert!(asked.stderr.contains("this is another store"), "{asked:?}");
-    assert_eq!(asked.status.code(), Some(2), "{asked:?}");
-    assert!(asked.stderr.contains("--yes"), "{asked:?}");
+    let asked = restore(&made[0], "").bad_json(2);
+    let line = format!("restore {} {opens}", made[0].display());
+    for asked in [asked, home.run(&line).bad(2)] {
+        for says in ["this is another store", "is kept beside it", "--yes"] {
+            assert!(asked.contains(says), "{asked}");
+        }
+    }
 }
 
 /// What is called a backup and is none is named, and nothing follows it.
