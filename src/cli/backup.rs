@@ -207,7 +207,7 @@ async fn create(
         since_audit_entries: since.map(|since| since.audit_entries),
     };
     let bar = follow::spinner("making the backup", global.output);
-    let named = global.server.is_some() || env.get("CERTCTL_SERVER_URL").is_some();
+    let named = global.named_server(env).is_some();
     let backup = match client.post::<BackupRunShape>("/backups", &wanted).await {
         Ok(run) => by_server(&client, &run, &bar).await,
         // Nobody has the store open, then.

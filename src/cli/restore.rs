@@ -88,15 +88,21 @@ pub async fn run(command: Restore, global: &Global, env: &Environment) -> Result
 }
 
 async fn restore(command: Restore, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl restore`", env)?;
     let Some(base) = command.backup else {
         return Err(CliError::Usage("which backup is to be restored?".into()));
     };
     let mut settings = backup::settings(global, env)?;
+    // What is typed next is for the server of this store, whichever one the settings name.
+    let mut told = global.clone();
     if let Some(into) = command.into {
+        told.data_dir = Some(into.clone());
+        told.socket = None;
         settings.data_dir = into;
         settings.database = None;
+    } else if global.named_server(env).is_some() {
+        told.data_dir = Some(settings.data_dir.clone());
     }
+    global.on_this_machine("`certctl restore`", &settings, env)?;
     let into = match &settings.database {
         Some(database) => format!("the database {}", database.name),
         None => settings.data_dir.display().to_string(),
@@ -166,7 +172,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         output::line(&format!("What was there is kept in {kept}."));
     }
     if !command.dry_run {
-        output::line(&global.typed(
+        output::line(&told.typed(
             "Start the server: it stands behind a fence. `certctl restore plan` shows what it \
              would do, `certctl restore unfence` lets it.",
         ));

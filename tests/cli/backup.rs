@@ -2,7 +2,7 @@
 
 use super::{
     home::Home,
-    process::{Ended, run},
+    process::{Ended, certctl, run},
 };
 use age::secrecy::ExposeSecret;
 use certctl::sys::Lock;
@@ -15,6 +15,9 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+
+/// A server that nobody runs.
+const ELSEWHERE: &str = "https://certctl.invalid:8443";
 
 /// A recipient, and the file of the identity that opens what it gets.
 fn recipient(home: &Home) -> (String, PathBuf) {
@@ -156,8 +159,9 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     let said = home.run("restore plan").good();
     assert!(said.contains("The fence stands"), "{said}");
     let said = home.run("status").good();
+    let unfence = format!("--data-dir {} restore unfence`", home.data().display());
     assert!(
-        said.contains("warning ") && said.contains("certctl restore unfence"),
+        said.contains("warning ") && said.contains(&unfence),
         "{said}"
     );
     let event = &home.api().get("/audit?action=store_restored").await["data"][0];
@@ -167,7 +171,9 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     );
     assert_ne!(done["audit_head"], done["replaced_audit_head"]);
 
-    home.run("restore unfence").good();
+    // The directory that is typed comes before a server that is set for all commands.
+    let mut unfence = home.command("restore unfence");
+    run(unfence.env("CERTCTL_SERVER_URL", ELSEWHERE)).good();
     home.api().post("/owners", owner("x")).await;
     assert_eq!(home.json("restore plan")["fenced"], false);
     server.signal(Signal::SIGTERM);
@@ -178,10 +184,15 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     let into = format!("--into {}", there.display());
     let refused = home.run(&format!("restore {place} --yes {into}")).bad(65);
     assert!(refused.contains("--identity"), "{refused}");
-    home.run(&format!(
+    let mut restore = home.command(&format!(
         "restore {place} --yes {into} --identity {identity}"
-    ))
-    .good();
+    ));
+    let restored = run(restore.env("CERTCTL_SERVER_URL", ELSEWHERE));
+    let (notice, next) = (&restored.stderr, &restored.stdout);
+    let store = format!("the store in {},", there.display());
+    assert!(notice.contains(&store), "{restored:?}");
+    let unfence = format!("--data-dir {} restore unfence`", there.display());
+    assert!(next.contains(&unfence), "{restored:?}");
     let key = fs::read(there.join("machine.key")).unwrap();
     assert_eq!(key, fs::read(home.path("machine.key")).unwrap());
     let elsewhere = Home::new();
@@ -245,6 +256,11 @@ async fn increments_bring_back_what_came_after_the_base() {
     let said = home.run(&format!("{line} --before {name}")).good();
     // What is to be typed next names the data directory that was named.
     let next = format!("--data-dir {} restore plan`", home.data().display());
+    assert!(said.contains(&next), "{said}");
+    // Also where settings name it, and a server elsewhere to which that would go.
+    let mut by_settings = certctl(format!("{line} --before {name}").split(' '));
+    by_settings.env("CERTCTL_DATA_DIR", home.data());
+    let said = run(by_settings.env("CERTCTL_SERVER_URL", ELSEWHERE)).stdout;
     assert!(said.contains(&next), "{said}");
     // One that is damaged is not called by the name of its base.
     fs::write(&first, "").unwrap();
