@@ -76,7 +76,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("store", "domain clock crypt id net sys telemetry"),
     ("access", ""),
     ("clock", ""),
-    ("config", "access pki crypt telemetry"),
+    ("config", "access crypt telemetry"),
     ("crypt", "pki clock id"),
     ("id", "clock"),
     ("net", "pki clock sys"),

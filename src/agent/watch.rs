@@ -85,22 +85,24 @@ impl Watcher {
     pub async fn watch(&self, deployer: &Deployer, server: &Server, env: &Env) -> String {
         let mut told = Told::new();
         let mut backoff = Backoff::default();
-        let mut next = Instant::now() + spread(FIRST.min(env.look_every), &*env.rng);
-        let mut all_at = next;
+        let mut round = Instant::now() + spread(FIRST.min(env.look_every), &*env.rng);
+        let mut all_at = round;
+        // A server that took nothing is left alone until then, whatever is asked for.
+        let mut rest = Instant::now();
         loop {
+            sleep_until(rest).await;
             let due = tokio::select! {
                 biased;
-                () = sleep_until(next) => true,
+                () = sleep_until(round) => true,
                 () = self.wake.notified() => false,
             };
             let asked = std::mem::take(&mut *self.asked());
-            let waited_for = !asked.is_nothing();
-            if !due && !waited_for {
+            if !due && asked.is_nothing() {
                 self.asked().add(asked);
                 continue;
             }
             let now = Instant::now();
-            let some = (waited_for && !asked.all).then_some(&asked.targets);
+            let some = (!due && !asked.all).then_some(&asked.targets);
             let found = deployer.look(some).await;
             // A target at which nothing could be seen now is shown the next time.
             let seen: BTreeSet<Id> = found.iter().map(|found| found.target.clone()).collect();
@@ -113,25 +115,36 @@ impl Watcher {
                     ..Observation::from(found)
                 }
             });
-            let every_one = waited_for || now >= all_at;
-            let news: Vec<Observation> = found
-                .filter(|found| every_one || told.get(&key(found)) != Some(found))
-                .collect();
+            let every_one = asked.all || due && now >= all_at;
+            let is_told = |found: &Observation| {
+                every_one
+                    || asked.targets.contains(&found.target_id)
+                    || told.get(&key(found)) != Some(found)
+            };
+            let news: Vec<Observation> = found.filter(is_told).collect();
             let sent = tell(server, news, &mut told).await;
-            if !waited_for {
-                next = now + spread(env.look_every, &*env.rng);
-                if every_one && sent.is_ok() {
-                    all_at = now + ALL_EVERY;
-                }
+            if due {
+                round = now + spread(env.look_every, &*env.rng);
             }
             match sent {
-                Ok(()) => backoff = Backoff::default(),
+                Ok(()) => {
+                    backoff = Backoff::default();
+                    if every_one {
+                        all_at = now + ALL_EVERY;
+                    }
+                }
                 Err(Refusal::Retired(why)) => return why,
                 Err(error) => {
                     let pause = backoff.next(&*env.rng, error.retry_after());
-                    tracing::warn!(%error, ?pause, "what was found on this host is not told yet");
-                    next = next.min(Instant::now() + pause);
+                    if backoff.is_news() {
+                        tracing::warn!(%error, ?pause, "what was found on this host is not told yet");
+                    }
+                    rest = Instant::now() + pause;
+                    if due {
+                        round = rest;
+                    }
                     self.asked().add(asked);
+                    self.wake.notify_one();
                 }
             }
         }

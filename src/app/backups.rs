@@ -226,7 +226,7 @@ impl App {
         keep: Option<Keep>,
     ) {
         let work = async move |app: &Arc<Self>| app.whole_backup(&wanted, keep).await;
-        let (made, failed) = match self.at_sink("backup", work).await {
+        let (made, failed) = match self.behind_others("backup", work).await {
             Ok((made, after)) => (Some(made), after.err()),
             Err(e) => (None, Some(e)),
         };

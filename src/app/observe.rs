@@ -118,6 +118,7 @@ impl App {
             self.close_gap(who, agent, one, &serial).await?;
             self.observe_one(who, agent, one, serial).await?;
         }
+        self.watched.answered(agent);
         Ok(())
     }
 

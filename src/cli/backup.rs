@@ -163,7 +163,7 @@ pub fn settings(global: &Global, env: &Environment) -> Result<ServerConfig, CliE
         data_dir: global.data_dir.clone(),
         ..Flags::default()
     };
-    Ok(config::server(env, flags)?.0)
+    Ok(config::server_at_rest(env, flags)?.0)
 }
 
 /// Runs it.

@@ -47,7 +47,12 @@ pub fn run(command: &Config, global: &Global, mut env: Environment) -> Result<()
 }
 
 fn check(global: &Global, env: &Environment) -> Result<(), CliError> {
-    let sound = config::server(env, Flags::default());
+    let flags = Flags {
+        data_dir: global.data_dir.clone(),
+        socket: global.socket.clone(),
+        ..Flags::default()
+    };
+    let sound = config::server(env, flags);
     if global.output == Output::Json {
         let faults = sound.as_ref().err().map(|e| e.0.as_slice());
         output::json(&json!({"valid": sound.is_ok(), "faults": faults.unwrap_or_default()}))?;

@@ -40,7 +40,7 @@ pub async fn run(command: Doctor, global: &Global, env: &Environment) -> Result<
             socket: global.socket.clone(),
             ..Flags::default()
         };
-        match config::server(env, flags) {
+        match config::server_at_rest(env, flags) {
             Ok((config, _)) => Some(config),
             Err(e) => {
                 found.extend(faults_of_settings(&e).into_iter().map(FindingShape::from));

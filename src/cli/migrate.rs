@@ -133,7 +133,7 @@ fn settings(global: &Global, env: &Environment) -> Result<ServerConfig, CliError
         socket: global.socket.clone(),
         ..Flags::default()
     };
-    Ok(config::server(env, flags)?.0)
+    Ok(config::server_at_rest(env, flags)?.0)
 }
 
 /// What goes before a change of a store that holds data.

@@ -42,7 +42,10 @@ mod targets;
 pub use error::{CliError, EXIT_CODES};
 
 use crate::{
-    config::{Environment, Flags, LogConfig, ServerConfig, logging, server as server_settings},
+    config::{
+        Environment, Flags, LogConfig, ServerConfig, logging, server as server_settings,
+        server_at_rest,
+    },
     sys::{self, Disk, Files},
     telemetry,
 };
@@ -317,11 +320,13 @@ fn run(cli: Cli) -> Result<(), CliError> {
     let env = Environment::of_process(global.config.as_deref(), &read_text);
     match command {
         Command::Quickstart(command) => {
-            server_logging(&env, Some("warn"))?;
+            let (_, log) = server_settings(&env, command.flags(&global, &env))?;
+            start_logging(&env, log, Some("warn"))?;
             runtime(true, quickstart::run(command, &global, &env))
         }
         Command::Server(command) => {
-            server_logging(&env, None)?;
+            let (_, log) = server_settings(&env, command.flags(&global))?;
+            start_logging(&env, log, None)?;
             runtime(true, server::run(command, &global, &env))
         }
         Command::Agent(command) => {
@@ -407,11 +412,11 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Doctor(command) => runtime(false, doctor::run(command, &global, &env)),
         Command::Storage => runtime(false, storage::run(&global, &env)),
         Command::Migrate(command) => {
-            server_logging(&env, Some("warn"))?;
+            store_logging(&env)?;
             runtime(false, migrate::run(command, &global, &env))
         }
         Command::Rollback(command) => {
-            server_logging(&env, Some("warn"))?;
+            store_logging(&env)?;
             runtime(false, migrate::rollback(command, &global, &env))
         }
         Command::Config(command) => config::run(&command, &global, env),
@@ -427,13 +432,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
 /// Reads a text file that the settings name.
 fn read_text(path: &Path) -> io::Result<String> {
     let bytes = Disk.read(path, MAX_CONFIG).map_err(|e| e.source)?;
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is no UTF-8 text"))
+    String::from_utf8(bytes)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no UTF-8 text"))
 }
 
-/// Starts the logging of a server, once all its settings were seen to be good.
-fn server_logging(env: &Environment, quiet: Option<&str>) -> Result<(), CliError> {
-    let (_, log) = server_settings(env, Flags::default())?;
-    start_logging(env, log, quiet)
+/// Starts the logging of whoever changes a server's store, once all settings were seen to be good.
+fn store_logging(env: &Environment) -> Result<(), CliError> {
+    let (_, log) = server_at_rest(env, Flags::default())?;
+    start_logging(env, log, Some("warn"))
 }
 
 /// Starts logging; `quiet` is the level where no source names one.

@@ -51,22 +51,27 @@ pub struct Quickstart {
     exit: bool,
 }
 
+impl Quickstart {
+    /// What the command line says of the server's settings. The data are beside whoever tries it.
+    pub fn flags(&self, global: &Global, env: &Environment) -> Flags {
+        let data_dir = global.data_dir.clone();
+        let data_dir = data_dir.or_else(|| env.get("CERTCTL_DATA_DIR").map(PathBuf::from));
+        Flags {
+            data_dir: Some(data_dir.unwrap_or_else(|| "./certctl-data".into())),
+            listen: Some(self.listen),
+            socket: global.socket.clone(),
+        }
+    }
+}
+
 /// Runs it until the process is told to end.
 pub async fn run(command: Quickstart, global: &Global, env: &Environment) -> Result<(), CliError> {
-    let data_dir = global
-        .data_dir
-        .clone()
-        .or_else(|| env.get("CERTCTL_DATA_DIR").map(PathBuf::from))
-        .unwrap_or_else(|| "./certctl-data".into());
+    let flags = command.flags(global, env);
+    let data_dir = flags.data_dir.clone().unwrap_or_default();
     // What it tells to be typed next names the directory, also where nobody said which.
     let told = Global {
         data_dir: Some(data_dir.clone()),
         ..global.clone()
-    };
-    let flags = Flags {
-        data_dir: Some(data_dir.clone()),
-        listen: Some(command.listen),
-        socket: global.socket.clone(),
     };
     let (config, _) = config::server(env, flags)?;
     let socket = config.socket.clone();

@@ -31,14 +31,20 @@ pub struct Server {
     no_backup: bool,
 }
 
+impl Server {
+    /// What the command line says of its settings.
+    pub fn flags(&self, global: &Global) -> Flags {
+        Flags {
+            data_dir: global.data_dir.clone(),
+            listen: self.listen,
+            socket: global.socket.clone(),
+        }
+    }
+}
+
 /// Runs it until the process is told to end.
 pub async fn run(command: Server, global: &Global, env: &Environment) -> Result<(), CliError> {
-    let flags = Flags {
-        data_dir: global.data_dir.clone(),
-        listen: command.listen,
-        socket: global.socket.clone(),
-    };
-    let (config, _) = config::server(env, flags)?;
+    let (config, _) = config::server(env, command.flags(global))?;
     if command.migrate_only {
         return migrate::only(&config, command.no_backup).await;
     }

@@ -87,8 +87,9 @@ impl Default for KeepConfig {
     }
 }
 
-/// The longest path of a unix socket, in bytes: Linux has room for 108 and the zero at its end.
-const MAX_SOCKET: usize = 107;
+/// The longest path of a unix socket, in bytes: Linux has room for 107, and the socket is made under
+/// its name and `.new`.
+const MAX_SOCKET: usize = 107 - ".new".len();
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -177,15 +178,39 @@ pub struct Flags {
 /// # Errors
 /// All that is wrong with the settings given, by themselves and beside each other.
 pub fn server(env: &Environment, flags: Flags) -> Result<(ServerConfig, LogConfig), ConfigError> {
+    read(env, flags, true)
+}
+
+/// As [`server`], for those who work on a server's store: where it listens is nothing to them, and
+/// its own command line may say otherwise.
+///
+/// # Errors
+/// As there.
+pub fn server_at_rest(
+    env: &Environment,
+    flags: Flags,
+) -> Result<(ServerConfig, LogConfig), ConfigError> {
+    read(env, flags, false)
+}
+
+fn read(
+    env: &Environment,
+    flags: Flags,
+    listens: bool,
+) -> Result<(ServerConfig, LogConfig), ConfigError> {
     let mut faults = env.faults().to_vec();
     let s3 = s3(env, &mut faults);
     let backup = backup(env, &mut faults);
     let keep = keep_config(env, &mut faults);
     faults.extend_from_slice(env.faults_of_files());
     let listen = listen(env, flags.listen);
-    let pki_http = pki_http(env, listen, &mut faults);
+    let pki_http = pki_http(env);
     let data_dir = data_dir(env, flags.data_dir.clone());
-    let socket = socket(env, &flags, &data_dir, &mut faults);
+    let socket = socket(env, &flags, &data_dir);
+    if listens {
+        faults.extend(pki_http.and_then(|plain| meeting(env, plain, listen)));
+        faults.extend(too_long(env, &flags, &socket));
+    }
     if !faults.is_empty() {
         return Err(ConfigError(faults));
     }
@@ -228,18 +253,20 @@ fn listen(env: &Environment, flag: Option<SocketAddr>) -> SocketAddr {
     flag.unwrap_or(SocketAddr::new(host, port))
 }
 
-/// Where plain HTTP is served, which is not where the server listens.
-fn pki_http(env: &Environment, main: SocketAddr, faults: &mut Vec<Fault>) -> Option<SocketAddr> {
-    let setting = "CERTCTL_PKI_HTTP_LISTEN";
-    let plain: SocketAddr = env.get(setting)?.parse().ok()?;
-    if collide(plain, main) {
+/// Where plain HTTP is served.
+fn pki_http(env: &Environment) -> Option<SocketAddr> {
+    env.get("CERTCTL_PKI_HTTP_LISTEN")?.parse().ok()
+}
+
+/// That plain HTTP is to be served where the server itself listens.
+fn meeting(env: &Environment, plain: SocketAddr, main: SocketAddr) -> Option<Fault> {
+    collide(plain, main).then(|| {
         let why = format!(
             "{plain} meets {main}, where the server itself listens (CERTCTL_SERVER_HOST, \
              CERTCTL_SERVER_PORT): give another port"
         );
-        faults.push(env.at_fault(setting, why));
-    }
-    Some(plain)
+        env.at_fault("CERTCTL_PKI_HTTP_LISTEN", why)
+    })
 }
 
 /// Whether nobody can listen on both. The address that is every address of IPv6 takes those of IPv4,
@@ -248,30 +275,37 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let takes = |all: IpAddr, one: IpAddr| {
         all == one || all.is_unspecified() && (all.is_ipv6() || one.is_ipv4())
     };
-    a.port() == b.port() && a.port() != 0 && (takes(a.ip(), b.ip()) || takes(b.ip(), a.ip()))
+    let (one, other) = (a.ip().to_canonical(), b.ip().to_canonical());
+    a.port() == b.port() && a.port() != 0 && (takes(one, other) || takes(other, one))
 }
 
-/// The unix socket, whose path the kernel takes up to a length.
-fn socket(env: &Environment, flags: &Flags, data_dir: &Path, faults: &mut Vec<Fault>) -> PathBuf {
+/// The unix socket.
+fn socket(env: &Environment, flags: &Flags, data_dir: &Path) -> PathBuf {
     let given = flags.socket.clone();
     let given = given.or_else(|| env.get("CERTCTL_SOCKET").map(PathBuf::from));
-    let setting = match (&given, &flags.socket, &flags.data_dir) {
-        (_, Some(_), _) => "--socket",
-        (Some(_), None, _) => "CERTCTL_SOCKET",
-        (None, None, Some(_)) => "--data-dir",
-        (None, None, None) => "CERTCTL_DATA_DIR",
-    };
-    let path = given.unwrap_or_else(|| data_dir.join(SOCKET_NAME));
-    let len = path.as_os_str().len();
-    if len > MAX_SOCKET {
+    given.unwrap_or_else(|| data_dir.join(SOCKET_NAME))
+}
+
+/// That the kernel takes no path as long as this one.
+fn too_long(env: &Environment, flags: &Flags, socket: &Path) -> Option<Fault> {
+    let len = socket.as_os_str().len();
+    (len > MAX_SOCKET).then(|| {
+        let setting = if flags.socket.is_some() {
+            "--socket"
+        } else if env.get("CERTCTL_SOCKET").is_some() {
+            "CERTCTL_SOCKET"
+        } else if flags.data_dir.is_some() {
+            "--data-dir"
+        } else {
+            "CERTCTL_DATA_DIR"
+        };
         let why = format!(
             "the socket {} has a path of {len} bytes, and {MAX_SOCKET} are taken: name a shorter \
              one by CERTCTL_SOCKET",
-            path.display()
+            socket.display()
         );
-        faults.push(env.at_fault(setting, why));
-    }
-    path
+        env.at_fault(setting, why)
+    })
 }
 
 fn keep_config(env: &Environment, faults: &mut Vec<Fault>) -> KeepConfig {

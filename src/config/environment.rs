@@ -6,7 +6,7 @@ use super::{
     file,
     settings::{SETTINGS, Setting, setting},
 };
-use crate::pki::Certificate;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use std::{
@@ -378,12 +378,16 @@ impl Environment {
             return;
         };
         let why = match reader(&path) {
+            // What stands between the certificates need not be text that this reader takes.
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return,
             Err(e) => format!("cannot be read: {e}"),
-            Ok(text) if Certificate::from_pem(&text).is_err() => {
-                "holds no certificate in PEM: name the file of the CA of the database's server"
-                    .to_owned()
-            }
-            Ok(_) => return,
+            Ok(text) => match CertificateDer::pem_slice_iter(text.as_bytes()).next() {
+                Some(Ok(_)) => return,
+                _ => {
+                    "holds no certificate in PEM: name the file of the CA of the database's server"
+                        .to_owned()
+                }
+            },
         };
         let fault = self.at_fault(URL, format!("sslrootcert {} {why}", path.display()));
         self.faults_of_files.push(fault);

@@ -18,7 +18,7 @@ mod sink;
 pub use backup::{BackupConfig, JournalConfig, OpenedBy, S3Config};
 pub use check::{
     Flags, KeepConfig, KeyList, KeySource, LogConfig, Rates, ReadKeys, ServerConfig, data_dir,
-    logging, public_host, server,
+    logging, public_host, server, server_at_rest,
 };
 pub use database::{Binding, DatabaseConfig, DatabaseHost, SslMode};
 pub use environment::{Environment, Reader, Shown, Source, secret_text};

@@ -8,7 +8,7 @@ pub use seen::Seen;
 
 use crate::{clock::Time, domain::Said, id::Id};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -184,8 +184,9 @@ pub struct Watched {
     asked: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
     /// Targets of which an agent is to show what is in place.
     shown: Mutex<BTreeMap<Id, BTreeSet<Id>>>,
-    /// Once every agent is to look at all it has: those that were told so.
-    everyone: Mutex<Option<BTreeSet<Id>>>,
+    /// Once every agent is to look at all it has: those that were told so, and whether they have
+    /// said since what they saw.
+    everyone: Mutex<Option<BTreeMap<Id, bool>>>,
     /// Targets at which a look is awaited by who hears of it by what is written down.
     elsewhere: Mutex<BTreeSet<Id>>,
     /// When, and the how manieth look of all that was.
@@ -225,22 +226,38 @@ impl Watched {
     /// Every agent is to look at all that it has.
     pub fn ask_everyone(&self) {
         let mut everyone = self.everyone.lock().unwrap_or_else(PoisonError::into_inner);
-        *everyone = Some(BTreeSet::new());
+        *everyone = Some(BTreeMap::new());
     }
 
     /// Whether an agent is to look at all that it has and was not told so.
     pub fn take_everything(&self, agent: &Id) -> bool {
         let mut everyone = self.everyone.lock().unwrap_or_else(PoisonError::into_inner);
         let told = everyone.as_mut();
-        told.is_some_and(|told| told.insert(agent.clone()))
+        told.is_some_and(|told| match told.entry(agent.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(false);
+                true
+            }
+        })
     }
 
-    /// An agent may not have heard what it was told: whether it is to look at all that it has is
-    /// told again.
+    /// An agent may not have heard what it was told: unless it has said since what it saw, it is
+    /// told again to look at all that it has.
     pub fn unheard(&self, agent: &Id) {
         let mut everyone = self.everyone.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(told) = everyone.as_mut() {
+        if let Some(told) = everyone.as_mut()
+            && told.get(agent) == Some(&false)
+        {
             told.remove(agent);
+        }
+    }
+
+    /// An agent said what it saw.
+    pub fn answered(&self, agent: &Id) {
+        let mut everyone = self.everyone.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answered) = everyone.as_mut().and_then(|told| told.get_mut(agent)) {
+            *answered = true;
         }
     }
 

@@ -38,6 +38,9 @@ pub enum BlockingError {
     /// It panicked; the log has the message.
     #[error("{0} failed by a fault in the program; the log has the details")]
     Panicked(&'static str),
+    /// The system has no room for a thread.
+    #[error("{0} has no thread to run on: {1}")]
+    NoThread(&'static str, std::io::Error),
     /// The program is ending, so it was not started.
     #[error("{0} was not started because the program is ending")]
     Cancelled(&'static str),
@@ -104,13 +107,11 @@ impl Tasks {
                 step_back();
                 function()
             });
-            match thread.map(std::thread::JoinHandle::join) {
-                Ok(Ok(value)) => value,
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                Err(error) => std::panic::panic_any(format!("no thread: {error}")),
-            }
+            let joined = thread?.join();
+            Ok(joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         };
-        self.spawn_blocking(name, behind).await
+        let done = self.spawn_blocking(name, behind).await?;
+        done.map_err(|e: std::io::Error| BlockingError::NoThread(name, e))
     }
 
     /// A token that is cancelled when the set drains. Cancelling it does not touch the others.

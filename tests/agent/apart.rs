@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Endpoints that answer nothing until they are let, and then what they were told to serve.
 struct Gate {
@@ -207,5 +207,33 @@ async fn reports_that_the_server_does_not_take_keep_no_job_waiting() {
     for n in 1..=20 {
         host.server.report(&format!("job-{n}"), 1).await;
     }
+    agent.stop().await;
+}
+
+/// A look that somebody waits for, of which the server takes nothing, is told again ever later, also
+/// where looks are asked for meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_no_news_is_left_alone() {
+    let host = Host::new();
+    let agent = host.start().await;
+    let version = host.version("cert-1", 1);
+    let target = ("tgt-1", "File", json!({}));
+    host.server
+        .lease(deployment("job-1", "cert-1", &version, target));
+    host.server.report("job-1", 1).await;
+    host.server.always("observations", 503, json!({}));
+    let before = host.server.calls("observations").len();
+    let look = json!({"count": 0, "jobs": [], "look_at_all": true});
+    for _ in 0..3 {
+        host.server.answer("work", 200, look.clone());
+    }
+    // A job ends the poll that waits.
+    host.server.lease(issuance("job-2", "cert-2"));
+    let began = Instant::now();
+    host.server.called("observations", before + 4).await;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(3), "four times within {took:?}");
+    host.server.relent("observations");
+    host.server.called("observations", before + 5).await;
     agent.stop().await;
 }

@@ -221,12 +221,40 @@ fn files_listeners_and_the_sockets_path_are_looked_at_too() {
             ("CERTCTL_PKI_HTTP_LISTEN", "give another port"),
         ],
     );
+    // A word that is an address of IPv4 in IPv6 is that address. The socket is made as `.new`.
+    let almost = format!("/{}", "x".repeat(103));
+    check(
+        &[
+            ("CERTCTL_PKI_HTTP_LISTEN", "[::ffff:127.0.0.1]:8443"),
+            ("CERTCTL_SOCKET", &almost),
+        ],
+        &[
+            ("CERTCTL_PKI_HTTP_LISTEN", "give another port"),
+            ("CERTCTL_SOCKET", "104 bytes, and 103 are taken"),
+        ],
+    );
     // They do not meet; and what only a server reads is nothing to others.
-    let beside = [
-        ("CERTCTL_PKI_HTTP_LISTEN", "127.0.0.2:8443"),
-        ("CERTCTL_DATA_DIR", "/var/lib/certctl"),
-    ];
-    run(certctl(["config", "check"]).envs(beside)).good();
+    let bundle = home.beside("bundle.pem");
+    let ca = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
+    let ca = ca.cert.pem();
+    fs::write(&bundle, format!("old\n{ca}\nnew\n{ca}")).unwrap();
+    let beside = |listen| {
+        [
+            ("CERTCTL_PKI_HTTP_LISTEN", listen),
+            ("CERTCTL_DATA_DIR", "/var/lib/certctl"),
+        ]
+    };
+    for listen in ["127.0.0.2:8443", "[::1]:8443"] {
+        let mut good = certctl(["config", "check"]);
+        good.env("CERTCTL_DATABASE_URL", url(&bundle));
+        run(good.envs(beside(listen))).good();
+    }
+    // The server's own command line says where it listens, and others are not told.
+    let meets = beside("127.0.0.1:8443");
+    let ended = run(home.command("migrate status").envs(meets));
+    assert_eq!(ended.status.code(), Some(66), "{ended:?}");
+    let mut server = home.command("server --listen 127.0.0.1:0 --migrate-only");
+    run(server.env("CERTCTL_PKI_HTTP_LISTEN", "127.0.0.1:8443")).good_with_log();
     let mut client = home.command("certs list");
     run(client.env("CERTCTL_DATABASE_URL", url(&missing))).bad(69);
 }

@@ -59,6 +59,10 @@ async fn a_fenced_server_says_so_and_has_agents_look() {
     assert!(looks("").await);
     assert!(!looks("").await, "it was told");
     assert!(looks("?holds=").await, "that answer may have been lost");
+    let nothing = json!({"observations": []});
+    let said = agent.call(&app, "POST", "observations").json(&nothing);
+    said.send().await.expect(200);
+    assert!(!looks("?holds=").await, "it has answered");
 
     app.post("/api/v1/restore/unfence", json!({}))
         .await

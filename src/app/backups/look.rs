@@ -95,8 +95,22 @@ impl App {
     }
 
     /// Works on a sink on a thread of its own: a disk may keep it waiting, and one in a network
-    /// for ever. It steps back behind whoever is being served.
+    /// for ever.
     pub(in crate::app) async fn at_sink<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: &'static str,
+        work: impl AsyncFnOnce(&Arc<Self>) -> Result<T, BackupFailure> + Send + 'static,
+    ) -> Result<T, BackupFailure> {
+        let (app, runtime) = (Arc::clone(self), Handle::current());
+        let done = self
+            .tasks
+            .spawn_blocking(what, move || runtime.block_on(work(&app)));
+        done.await
+            .unwrap_or_else(|e| Err(BackupFailure::capture(e)))
+    }
+
+    /// As [`at_sink`](Self::at_sink), for long work, which steps back behind whoever is being served.
+    pub(in crate::app) async fn behind_others<T: Send + 'static>(
         self: &Arc<Self>,
         what: &'static str,
         work: impl AsyncFnOnce(&Arc<Self>) -> Result<T, BackupFailure> + Send + 'static,

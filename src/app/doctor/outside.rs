@@ -94,6 +94,7 @@ pub(super) fn files(ground: &Ground<'_>) -> Vec<Finding> {
     for path in &ground.config.secret_files {
         if let Ok(Some(there)) = ground.files.metadata(path)
             && there.mode & 0o007 != 0
+            && is_reached(ground, path)
         {
             found.push(Finding::warning(
                 "files",
@@ -111,6 +112,14 @@ pub(super) fn files(ground: &Ground<'_>) -> Vec<Finding> {
         found.push(Finding::ok("files", what));
     }
     found
+}
+
+/// Whether everybody may go through all directories that lead to a file.
+fn is_reached(ground: &Ground<'_>, path: &Path) -> bool {
+    path.ancestors().skip(1).all(|dir| {
+        let there = ground.files.metadata(dir);
+        there.is_ok_and(|there| there.is_none_or(|there| there.mode & 0o001 != 0))
+    })
 }
 
 fn too_open(path: &Path, mode: u32, may: &str, right: u32) -> Finding {

@@ -73,8 +73,8 @@ impl Gather {
         let patience = self.reader.patience();
         let answered = timeout(patience, answered).await;
         let answered = answered.map_err(|_| silent(patience))?;
-        let closed = |_| EngineError::Away("the store was closed".to_owned());
-        answered.map_err(closed)?
+        let failed = |_| EngineError::Away("the read failed by a fault in the program".to_owned());
+        answered.map_err(failed)?
     }
 
     /// Puts one in the queue, and opens a lane where there is room for one more.
@@ -109,9 +109,17 @@ impl Gather {
                     let _ = one.answer.send(Ok(rows));
                 }
             }
-            Err(e) => {
+            Err(e) if e.is_away() || group.len() == 1 => {
                 for one in group {
                     let _ = one.answer.send(Err(e.clone()));
+                }
+            }
+            // Only whoever wants a row that is damaged is told so.
+            Err(_) => {
+                for one in group {
+                    let rows = self.ask(std::slice::from_ref(&one)).await;
+                    let rows = rows.map(|mut all| all.pop().unwrap_or_default());
+                    let _ = one.answer.send(rows);
                 }
             }
         }
@@ -155,7 +163,12 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         if self.open {
-            self.gather.queue().lanes -= 1;
+            let mut queue = self.gather.queue();
+            queue.lanes -= 1;
+            // Nobody else would serve them.
+            if queue.lanes == 0 {
+                queue.waiting.clear();
+            }
         }
     }
 }
