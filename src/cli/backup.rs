@@ -7,7 +7,7 @@ use super::{
     output::{self, Warnings},
 };
 use crate::{
-    api::shapes::{BackupRunShape, BackupShape, BackupStateShape, NewBackup},
+    api::shapes::{BackupRunShape, BackupShape, BackupStateShape, NewBackup, Seq},
     app::backup::{
         BackupFailure, Keep, Keys, Locking, Machine, Place, Progress, Proof, Since, Sink, Stored,
         expired,
@@ -203,7 +203,7 @@ async fn create(
         encrypt_to: command.encrypt_to.clone(),
         passphrase: passphrase.as_ref().map(|text| text.to_string()),
         without_keys: command.without_keys,
-        since: since.map(|since| since.seq),
+        since: since.map(|since| Seq(since.seq)),
         since_audit_entries: since.map(|since| since.audit_entries),
     };
     let bar = follow::spinner("making the backup", global.output);
@@ -354,11 +354,11 @@ async fn read(
     );
     let proof = json!({
         "created_at": header.created_at.to_string(), "product": header.product,
-        "seq": header.seq, "rows": ending.all_rows(), "audit_entries": header.audit_entries,
+        "seq": header.seq.to_string(), "rows": ending.all_rows(), "audit_entries": header.audit_entries,
         "ca_keys": null,
     });
     let mut json = seen_json(&place.name, None, proof);
-    json["since"] = json!(header.since);
+    json["since"] = json!(header.since.map(|seq| seq.to_string()));
     json["rows"] = json!(ending.rows);
     json["with_keys"] = json!(header.machine_key.is_some());
     Ok((text, json))
@@ -401,7 +401,8 @@ fn seen_json(name: &str, restored: Option<(&str, usize)>, proof: Value) -> Value
 /// What a restore has shown, for programs.
 pub fn proof_json(proof: &Proof) -> Value {
     json!({
-        "created_at": proof.created_at.to_string(), "product": proof.product, "seq": proof.seq,
+        "created_at": proof.created_at.to_string(), "product": proof.product,
+        "seq": proof.seq.to_string(),
         "rows": proof.rows, "audit_entries": proof.audit_entries, "ca_keys": proof.ca_keys,
     })
 }
@@ -428,7 +429,7 @@ fn list(stored: Vec<Stored>, output: Output) -> Result<(), CliError> {
         vec![
             backup.name,
             output::moment(Some(&backup.created_at)),
-            backup.seq.to_string(),
+            String::from(backup.seq),
             size(backup.bytes),
             proven,
         ]

@@ -350,7 +350,7 @@ fn what_is_only_called_a_backup_is_named() {
     let made = home.json(&format!("backup create --sink {sink} --without-keys"));
     let (name, seq) = (
         made["name"].as_str().unwrap(),
-        made["seq"].as_u64().unwrap(),
+        made["seq"].as_str().unwrap().parse::<u64>().unwrap(),
     );
     let garbage = name.replace(&format!("-{seq}-"), &format!("-{}-", seq + 1_000));
     fs::write(home.beside("backups").join(&garbage), "notes\n").unwrap();
