@@ -3,7 +3,7 @@
 use super::{
     Problem,
     extract::{Body, Caller},
-    shapes::{BackupRunShape, BackupStateShape, NewBackup, RestoreShape},
+    shapes::{BackupRunShape, BackupStateShape, NewBackup, RestoreShape, Seq},
 };
 use crate::app::{
     App, WantedBackup,
@@ -71,7 +71,7 @@ fn wanted(new: NewBackup) -> Result<WantedBackup, Problem> {
     };
     let since = match (new.since, new.since_audit_entries) {
         (None, None) => None,
-        (Some(seq), Some(audit_entries)) => Some(Since { seq, audit_entries }),
+        (Some(Seq(seq)), Some(audit_entries)) => Some(Since { seq, audit_entries }),
         _ => {
             return Err(Problem::bad(
                 "since",

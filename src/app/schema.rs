@@ -1,7 +1,12 @@
 //! The schema gate: which version of the program may use which store, and how a store's format is
 //! changed while no server runs on it.
 
-use super::{StartError, VERSION, backup::Machine, birth::Birth, known, start};
+use super::{
+    StartError, VERSION,
+    backup::{BackupFailure, Machine},
+    birth::Birth,
+    known, start,
+};
 use crate::{
     clock::{Clock, Rng, SystemClock, Time},
     config::ServerConfig,
@@ -163,8 +168,8 @@ pub struct SchemaChange {
 
 /// What is done before a store that holds data is changed: makes a backup, proves it, and gives
 /// its name. None was made where that was waived.
-pub trait Before: AsyncFnOnce(&Store) -> Result<Option<String>, String> {}
-impl<F: AsyncFnOnce(&Store) -> Result<Option<String>, String>> Before for F {}
+pub trait Before: AsyncFnOnce(&Store) -> Result<Option<String>, BackupFailure> {}
+impl<F: AsyncFnOnce(&Store) -> Result<Option<String>, BackupFailure>> Before for F {}
 
 /// A store, looked after.
 pub struct Upkeep {
@@ -458,9 +463,9 @@ fn audit(unit: &mut Unit<'_>, now: Time, migration: &Migration, up: bool) {
 pub async fn backup_before_migration(
     config: &ServerConfig,
     store: &Store,
-) -> Result<Option<String>, String> {
-    let machine = Machine::this(config.clone()).map_err(|e| e.to_string())?;
-    let place = machine.create_of(store).await.map_err(|e| e.to_string())?;
+) -> Result<Option<String>, BackupFailure> {
+    let machine = Machine::this(config.clone())?;
+    let place = machine.create_of(store).await?;
     tracing::info!(backup = %place.name, "made before the migration");
     Ok(Some(format!("{}/{}", place.sink, place.name)))
 }

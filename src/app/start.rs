@@ -3,7 +3,7 @@
 
 use super::{
     App, Server, SystemCa,
-    backup::{MACHINE_KEY, STORE_FILE, remove_left},
+    backup::{BackupFailure, MACHINE_KEY, STORE_FILE, remove_left},
     backups::Backups,
     birth::{Birth, ISSUING_NODE, KeyPlace, MAX_PEM, ROOT_NODE, SYSTEM_NODE},
     configured::Configured,
@@ -251,7 +251,7 @@ pub enum StartError {
         "no backup could be made first, and nothing was changed: {0}; mend that, or go on without \
          one by --no-backup"
     )]
-    Backup(String),
+    Backup(BackupFailure),
     /// An older format has no place for what is stored.
     #[error(
         "that format has no place for {}: the values stay in their rows, but out of its sight; \

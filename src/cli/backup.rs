@@ -1,8 +1,13 @@
 //! `certctl backup`.
 
-use super::{CliError, Global, Output, client::Client, follow, host, output};
+use super::{
+    CliError, Global, Output,
+    client::Client,
+    follow, host,
+    output::{self, Warnings},
+};
 use crate::{
-    api::shapes::{BackupRunShape, BackupShape, BackupStateShape, NewBackup},
+    api::shapes::{BackupRunShape, BackupShape, BackupStateShape, NewBackup, Seq},
     app::backup::{
         BackupFailure, Keep, Keys, Locking, Machine, Place, Progress, Proof, Since, Sink, Stored,
         expired,
@@ -198,11 +203,11 @@ async fn create(
         encrypt_to: command.encrypt_to.clone(),
         passphrase: passphrase.as_ref().map(|text| text.to_string()),
         without_keys: command.without_keys,
-        since: since.map(|since| since.seq),
+        since: since.map(|since| Seq(since.seq)),
         since_audit_entries: since.map(|since| since.audit_entries),
     };
     let bar = follow::spinner("making the backup", global.output);
-    let named = global.server.is_some() || env.get("CERTCTL_SERVER_URL").is_some();
+    let named = global.named_server(env).is_some();
     let backup = match client.post::<BackupRunShape>("/backups", &wanted).await {
         Ok(run) => by_server(&client, &run, &bar).await,
         // Nobody has the store open, then.
@@ -314,13 +319,17 @@ async fn verify(command: Verify, machine: &Machine, output: Output) -> Result<()
         read(&place, machine, keys, tell).await
     };
     bar.finish_and_clear();
-    let (text, json) = outcome?;
+    let (text, mut json) = outcome?;
+    let mut warnings = Warnings::new(output);
     // A sink that cannot be written is no fault of the backup.
     if let Err(e) = machine.note(&place, command.restore).await {
-        output::warn(&format!("this is not noted beside the backup: {e}"));
+        warnings.add(format!("this is not noted beside the backup: {e}"));
     }
     match output {
-        Output::Json => output::json(&json),
+        Output::Json => {
+            json["warnings"] = json!(warnings.all);
+            output::json(&json)
+        }
         Output::Table => {
             output::line(&text);
             Ok(())
@@ -345,11 +354,11 @@ async fn read(
     );
     let proof = json!({
         "created_at": header.created_at.to_string(), "product": header.product,
-        "seq": header.seq, "rows": ending.all_rows(), "audit_entries": header.audit_entries,
+        "seq": header.seq.to_string(), "rows": ending.all_rows(), "audit_entries": header.audit_entries,
         "ca_keys": null,
     });
     let mut json = seen_json(&place.name, None, proof);
-    json["since"] = json!(header.since);
+    json["since"] = json!(header.since.map(|seq| seq.to_string()));
     json["rows"] = json!(ending.rows);
     json["with_keys"] = json!(header.machine_key.is_some());
     Ok((text, json))
@@ -392,7 +401,8 @@ fn seen_json(name: &str, restored: Option<(&str, usize)>, proof: Value) -> Value
 /// What a restore has shown, for programs.
 pub fn proof_json(proof: &Proof) -> Value {
     json!({
-        "created_at": proof.created_at.to_string(), "product": proof.product, "seq": proof.seq,
+        "created_at": proof.created_at.to_string(), "product": proof.product,
+        "seq": proof.seq.to_string(),
         "rows": proof.rows, "audit_entries": proof.audit_entries, "ca_keys": proof.ca_keys,
     })
 }
@@ -419,7 +429,7 @@ fn list(stored: Vec<Stored>, output: Output) -> Result<(), CliError> {
         vec![
             backup.name,
             output::moment(Some(&backup.created_at)),
-            backup.seq.to_string(),
+            String::from(backup.seq),
             size(backup.bytes),
             proven,
         ]

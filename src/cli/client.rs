@@ -202,9 +202,9 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, CliError> {
         .map_err(|e| CliError::Failed(format!("the server's answer cannot be read: {e}")))
 }
 
-/// The address of the server to talk to: flag, variable.
+/// The address of the server to talk to, where one is named.
 pub fn server<'a>(global: &'a Global, env: &'a Environment) -> Result<Option<&'a str>, CliError> {
-    let server = global.server.as_deref().or(env.get("CERTCTL_SERVER_URL"));
+    let server = global.named_server(env);
     match server.filter(|url| config::url_host(url).is_none()) {
         None => Ok(server),
         Some(url) => Err(CliError::Config(format!(

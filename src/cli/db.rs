@@ -6,7 +6,7 @@ use crate::{
         CompactError, Compacted, PasswordChanged, PasswordError, PingFailure, Pinged,
         compact_machine, ping_machine, rotate_machine_password,
     },
-    config::Environment,
+    config::{Environment, ServerConfig},
     sys::size,
 };
 use clap::{Args, Subcommand};
@@ -41,15 +41,16 @@ pub struct Compact {}
 
 /// Runs it.
 pub async fn run(command: Db, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl db`", env)?;
+    let config = settings(global, env)?;
+    global.on_this_machine("`certctl db`", &config, env)?;
     match command {
-        Db::Ping => ping(global, env).await,
+        Db::Ping => ping(&config, global).await,
         Db::RotatePassword(command) => rotate(command, global, env).await,
     }
 }
 
-async fn ping(global: &Global, env: &Environment) -> Result<(), CliError> {
-    let pinged = ping_machine(&settings(global, env)?).await?;
+async fn ping(config: &ServerConfig, global: &Global) -> Result<(), CliError> {
+    let pinged = ping_machine(config).await?;
     let (json, lines, refuses) = match pinged {
         Pinged::File { path, held, there } => {
             let path = path.display().to_string();
@@ -164,8 +165,8 @@ async fn rotate(
 
 /// Runs `certctl compact`.
 pub async fn compact(_: Compact, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl compact`", env)?;
     let config = settings(global, env)?;
+    global.on_this_machine("`certctl compact`", &config, env)?;
     let bar = follow::spinner("compacting the store", global.output);
     let done = compact_machine(&config).await;
     bar.finish_and_clear();

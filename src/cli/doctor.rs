@@ -29,7 +29,7 @@ pub struct Doctor {
 
 /// Runs it.
 pub async fn run(command: Doctor, global: &Global, env: &Environment) -> Result<(), CliError> {
-    let named = global.server.is_some() || env.get("CERTCTL_SERVER_URL").is_some();
+    let named = global.named_server(env).is_some();
     let bar = follow::spinner("looking", global.output);
     let mut found = Vec::new();
     let config = if named {

@@ -168,6 +168,7 @@ impl CliError {
             "upload" => Self::Sink(text),
             "no_store" => Self::NoStore(text),
             "away" => Self::Away(text),
+            "stopped" => Self::Unreachable(text),
             "running" => Self::Running(text),
             "refused" | "gap" | "missing" => Self::Failed(text),
             _ => Self::Storage(text),
@@ -187,10 +188,10 @@ impl From<StartError> for CliError {
             StartError::SchemaTooNew { .. } | StartError::SchemaBehind { .. } => {
                 Self::Schema(e.to_string())
             }
+            StartError::Backup(ref failure) => Self::of_step(failure.step(), e.to_string()),
             e if e.is_no_store() => Self::NoStore(e.to_string()),
             e if e.is_away() => Self::Away(e.to_string()),
             e if e.is_of_others() => Self::Running(e.to_string()),
-            StartError::Backup(_) => Self::Sink(e.to_string()),
             e if e.is_of_the_way() => Self::Failed(e.to_string()),
             e if e.is_of_settings() => Self::Config(e.to_string()),
             e => Self::Storage(e.to_string()),

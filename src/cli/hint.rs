@@ -1,29 +1,35 @@
 //! The commands that a text names, such as `certctl restore plan`, as they are typed here.
 
 use super::Global;
-use crate::config;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// How a command begins in a text.
 const BEGINS: &str = "`certctl ";
-/// What names the place of an agent's state, and no server's data directory.
+/// What works on an agent's state, and on no server's store.
 const OF_AGENTS: &str = "agent ";
 
 impl Global {
-    /// A command as it is typed here: by the program's name, with the data directory where this
-    /// command line named one that is not the default.
+    /// A command as it is typed here: by the program's name, with each flag of this command line
+    /// that says which store or server is meant.
     pub(super) fn call(&self, command: &str) -> String {
-        let program = match self.program.as_str() {
-            "" => "certctl",
-            program => program,
+        let mut call = match self.program.as_str() {
+            "" => "certctl".to_owned(),
+            program => word(program),
         };
-        match self.data_dir.as_deref().filter(|dir| !is_default(dir)) {
-            Some(dir) => {
-                let dir = word(&dir.display().to_string());
-                format!("{program} --data-dir {dir} {command}")
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        for (flag, value) in [
+            ("--config", path(&self.config)),
+            ("--data-dir", path(&self.data_dir)),
+            ("--socket", path(&self.socket)),
+            ("--server", self.server.clone()),
+            // Without it a server that was named may not be trusted.
+            ("--ca-bundle", path(&self.ca_bundle)),
+        ] {
+            if let Some(value) = value {
+                call.push_str(&format!(" {flag} {}", word(&value)));
             }
-            None => format!("{program} {command}"),
         }
+        format!("{call} {command}")
     }
 
     /// A text whose commands of the server can be typed as they stand.
@@ -49,14 +55,10 @@ impl Global {
     }
 }
 
-fn is_default(dir: &Path) -> bool {
-    config::setting("CERTCTL_DATA_DIR").is_some_and(|setting| dir == Path::new(setting.default))
-}
-
 /// A word of a shell.
 fn word(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+:,@%=".contains(c);
-    match text.chars().all(plain) {
+    match !text.is_empty() && text.chars().all(plain) {
         true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', "'\\''")),
     }

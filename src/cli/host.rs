@@ -378,14 +378,14 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, CliError> {
 pub fn confirmed(question: &str) -> Result<bool, CliError> {
     let input = io::stdin();
     if input.is_terminal() {
-        eprint!("{question}: ");
+        eprint!("{question}. Type yes to go on: ");
     }
     let mut line = String::new();
     let read = input.lock().take(16).read_line(&mut line);
     match read.map_err(|e| CliError::Failed(format!("standard input: {e}")))? {
-        0 => Err(CliError::Usage(
-            "nobody is there to be asked: --yes goes on without a question".into(),
-        )),
+        0 => Err(CliError::Usage(format!(
+            "{question}: nobody is there to be asked, --yes goes on without a question"
+        ))),
         _ => Ok(line.trim() == "yes"),
     }
 }

@@ -70,8 +70,8 @@ pub struct Down {
 
 /// Runs it.
 pub async fn run(command: Migrate, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl migrate`", env)?;
     let config = settings(global, env)?;
+    global.on_this_machine("`certctl migrate`", &config, env)?;
     // What only looks makes nothing; nor is there anything to undo where there is no store.
     let upkeep = match &command {
         Migrate::Up(up) if !up.dry_run => Upkeep::open(&config).await?,

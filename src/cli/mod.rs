@@ -43,7 +43,7 @@ pub use error::{CliError, EXIT_CODES};
 
 use crate::{
     config::{
-        self as settings, Environment, Flags, LogConfig, logging, server as server_settings,
+        Environment, Flags, LogConfig, ServerConfig, logging, server as server_settings,
         server_at_rest,
     },
     sys::{self, Disk, Files},
@@ -85,7 +85,8 @@ struct Global {
     /// Unix socket of a server on this machine [env: CERTCTL_SOCKET] [default: <data-dir>/certctl.sock]
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Talk to this server instead, with the key in CERTCTL_API_KEY [env: CERTCTL_SERVER_URL]
+    /// Talk to this server instead, with the key in CERTCTL_API_KEY [env: CERTCTL_SERVER_URL, where
+    /// neither --data-dir nor --socket is given]
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// PEM file of the CAs to trust: with --server, or for an agent before a proxy that ends TLS
@@ -101,20 +102,30 @@ struct Global {
 }
 
 impl Global {
+    /// The server that is named, by its address, to be talked to: by the flag, else by the setting.
+    /// A flag that names a server of this machine comes before a setting, which is for all commands.
+    fn named_server<'a>(&'a self, env: &'a Environment) -> Option<&'a str> {
+        let here = self.data_dir.is_some() || self.socket.is_some();
+        let setting = || env.get("CERTCTL_SERVER_URL").filter(|_| !here);
+        self.server.as_deref().or_else(setting)
+    }
+
     /// Refuses a server's name where it would not be looked at. A setting is for all commands, and
-    /// is no reason to refuse: people are told which store is worked on.
-    fn on_this_machine(&self, what: &str, env: &Environment) -> Result<(), CliError> {
+    /// is no reason to refuse: people are told which store is worked on, that of `config`.
+    fn on_this_machine(
+        &self,
+        what: &str,
+        config: &ServerConfig,
+        env: &Environment,
+    ) -> Result<(), CliError> {
         match &self.server {
             None => {
                 let of_others = env.get("CERTCTL_SERVER_URL").is_some();
                 // What programs read on standard error is a failure alone.
                 if of_others && self.output == Output::Table {
-                    let store = match env.get("CERTCTL_DATABASE_URL") {
+                    let store = match &config.database {
                         Some(_) => "in the database of CERTCTL_DATABASE_URL".to_owned(),
-                        None => {
-                            let dir = settings::data_dir(env, self.data_dir.clone());
-                            format!("in {}", dir.display())
-                        }
+                        None => format!("in {}", config.data_dir.display()),
                     };
                     output::warn(&format!(
                         "{what} works on the store {store}, whatever CERTCTL_SERVER_URL says"
@@ -269,27 +280,31 @@ fn asks_for_json(args: &[OsString]) -> bool {
         .any(|pair| pair[0] == "--output" && pair[1] == "json")
 }
 
-/// What to type to call the program again: its path where one was typed, else its name.
+/// What to type to call the program again: its path where one was typed, else its name. By a name
+/// for one command no other is called.
 fn called_as(args: &[OsString]) -> String {
     let first = args.first().and_then(|arg| arg.to_str());
-    let path = first.filter(|arg| arg.contains('/'));
+    let path = first.filter(|arg| arg.contains('/') && named_command(arg).is_none());
     path.unwrap_or("certctl").to_owned()
 }
 
-/// `certctl-server` and `certctl-agent` are names for `certctl server` and `certctl agent`.
+/// The command line, with the command that the program's name stands for.
 fn named(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    let program = args.first().map(PathBuf::from);
-    let name = program.as_ref().and_then(|p| p.file_name());
-    let command = match name.and_then(|n| n.to_str()) {
-        Some("certctl-server") => Some("server"),
-        Some("certctl-agent") => Some("agent"),
-        _ => None,
-    };
-    if let Some(command) = command {
+    let program = args.first().and_then(|arg| arg.to_str());
+    if let Some(command) = program.and_then(named_command) {
         args.insert(1, command.into());
     }
     args
+}
+
+/// `certctl-server` and `certctl-agent` are names for `certctl server` and `certctl agent`.
+fn named_command(program: &str) -> Option<&'static str> {
+    match Path::new(program).file_name()?.to_str()? {
+        "certctl-server" => Some("server"),
+        "certctl-agent" => Some("agent"),
+        _ => None,
+    }
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {

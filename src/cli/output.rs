@@ -1,6 +1,6 @@
 //! Printing results.
 
-use super::CliError;
+use super::{CliError, Output};
 use crate::clock::{Clock, SystemClock};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -35,6 +35,33 @@ pub fn failure(error: &CliError, program: bool, typed: impl Fn(&str) -> String) 
 /// Warns on standard error.
 pub fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "certctl: {}", plain(text));
+}
+
+/// What is warned of: people read it on standard error as it is found, programs in the result.
+/// What programs read on standard error is a failure alone.
+#[derive(Debug)]
+pub struct Warnings {
+    output: Output,
+    /// All, in the order in which they were found.
+    pub all: Vec<String>,
+}
+
+impl Warnings {
+    /// None yet.
+    pub fn new(output: Output) -> Self {
+        Self {
+            output,
+            all: Vec::new(),
+        }
+    }
+
+    /// Warns.
+    pub fn add(&mut self, text: String) {
+        if self.output == Output::Table {
+            warn(&text);
+        }
+        self.all.push(text);
+    }
 }
 
 /// A text of others as a terminal may have it: without control characters, line ends apart.

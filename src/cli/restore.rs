@@ -4,7 +4,8 @@ use super::{
     CliError, Global, Output,
     backup::{self, Opens},
     client::Client,
-    follow, host, output,
+    follow, host,
+    output::{self, Warnings},
 };
 use crate::{
     api::shapes::{FoundShape, RestoreShape, RestoreStepShape},
@@ -87,15 +88,21 @@ pub async fn run(command: Restore, global: &Global, env: &Environment) -> Result
 }
 
 async fn restore(command: Restore, global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl restore`", env)?;
     let Some(base) = command.backup else {
         return Err(CliError::Usage("which backup is to be restored?".into()));
     };
     let mut settings = backup::settings(global, env)?;
+    // What is typed next is for the server of this store, whichever one the settings name.
+    let mut told = global.clone();
     if let Some(into) = command.into {
+        told.data_dir = Some(into.clone());
+        told.socket = None;
         settings.data_dir = into;
         settings.database = None;
+    } else if global.named_server(env).is_some() {
+        told.data_dir = Some(settings.data_dir.clone());
     }
+    global.on_this_machine("`certctl restore`", &settings, env)?;
     let into = match &settings.database {
         Some(database) => format!("the database {}", database.name),
         None => settings.data_dir.display().to_string(),
@@ -112,6 +119,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         ));
     }
     let asks = !command.yes && !command.dry_run;
+    let mut warnings = Warnings::new(global.output);
     let mut places = vec![base];
     places.extend(command.increments);
     let mut without = None;
@@ -128,10 +136,12 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
                      that first; to restore {name} alone, leave out --replay-journal"
                 )));
             }
-            Some(why) => output::warn(&format!(
+            Some(why) => warnings.add(format!(
                 "{why}: where it is on a disk that is not mounted, mount that first"
             )),
-            None => places.extend(following(&machine, &places[0], &sink, before).await?),
+            None => {
+                places.extend(following(&machine, &places[0], &sink, before, &mut warnings).await?);
+            }
         }
     }
     let what = match without {
@@ -142,7 +152,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     let bar = follow::spinner("restoring", global.output);
     let mut unasked = None;
     let agreed = &mut |stores: &Stores| {
-        let answer = bar.suspend(|| agreed(stores, asks, (&into, &name, &what)));
+        let answer = bar.suspend(|| agreed(stores, asks, (&into, &name, &what), &mut warnings));
         answer.unwrap_or_else(|e| {
             unasked = Some(e);
             false
@@ -162,6 +172,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
             "dry_run": command.dry_run, "kept": restored.kept, "proof": backup::proof_json(&restored.proof),
             "audit_head": restored.audit_head, "replaced_audit_head": restored.replaced_head,
             "store": restored.stores.comes, "replaced_store": restored.stores.there,
+            "warnings": warnings.all,
         }));
     }
     let proof = &restored.proof;
@@ -180,7 +191,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
         output::line(&format!("What was there is kept in {kept}."));
     }
     if !command.dry_run {
-        output::line(&global.typed(
+        output::line(&told.typed(
             "Start the server: it stands behind a fence. `certctl restore plan` shows what it \
              would do, `certctl restore unfence` lets it.",
         ));
@@ -194,22 +205,31 @@ fn agreed(
     stores: &Stores,
     asks: bool,
     (into, name, what): (&str, &str, &str),
+    warnings: &mut Warnings,
 ) -> Result<bool, CliError> {
+    let mut question =
+        format!("{into} becomes what {what} holds; what is there now is kept beside it");
     if stores.differ() {
         let short = |store: &str| store.chars().take(12).collect::<String>();
-        output::warn(&format!(
+        let another = format!(
             "this is another store: {into} holds {}, and {name} is of {}. What is there is no \
              earlier or later state of what comes, and its agents know nothing of it",
             short(&stores.there),
             short(&stores.comes)
-        ));
+        );
+        // Who is asked reads it in the question.
+        match asks {
+            true => {
+                question = format!("{another}. {question}");
+                warnings.all.push(another);
+            }
+            false => warnings.add(another),
+        }
     }
     if !asks {
         return Ok(true);
     }
-    host::confirmed(&format!(
-        "{into} becomes what {what} holds; what is there now is kept beside it. Type yes to go on"
-    ))
+    host::confirmed(&question)
 }
 
 /// Why a journal holds nothing that follows a backup, where it does not. That may be so, or the
@@ -236,12 +256,21 @@ async fn following(
     base: &Place,
     sink: &Sink,
     before: Option<&str>,
+    warnings: &mut Warnings,
 ) -> Result<Vec<Place>, CliError> {
     let found = machine.following(base, sink, before).await?;
     for name in &found.left_out {
-        output::warn(&format!(
+        warnings.add(format!(
             "{sink}/{name} is left out: {}",
             Doubt::NoBackup.told().0
+        ));
+    }
+    if let Some(before) = before
+        && found.places.is_empty()
+    {
+        let base = &base.name;
+        warnings.add(format!(
+            "{sink} holds nothing that follows {base} and is before {before}"
         ));
     }
     Ok(found.places)

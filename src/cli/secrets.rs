@@ -40,7 +40,7 @@ pub async fn run(command: Secrets, global: &Global, env: &Environment) -> Result
         Secrets::Reseal(_) => SecretsWork::Reseal,
         Secrets::RotateMachineKey => return rotate_machine_key(global, env).await,
     };
-    let named = global.server.is_some() || env.get("CERTCTL_SERVER_URL").is_some();
+    let named = global.named_server(env).is_some();
     let client = Client::patient(global, env)?;
     let bar = follow::spinner("asking the server", global.output);
     let answered = match work {
@@ -81,8 +81,9 @@ pub async fn run(command: Secrets, global: &Global, env: &Environment) -> Result
 }
 
 async fn rotate_machine_key(global: &Global, env: &Environment) -> Result<(), CliError> {
-    global.on_this_machine("`certctl secrets rotate-machine-key`", env)?;
-    let file = rotate_machine_key_here(&settings(global, env)?).await?;
+    let config = settings(global, env)?;
+    global.on_this_machine("`certctl secrets rotate-machine-key`", &config, env)?;
+    let file = rotate_machine_key_here(&config).await?;
     let file = file.display().to_string();
     match global.output {
         Output::Json => output::json(&json!({"written": file})),

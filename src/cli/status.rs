@@ -40,7 +40,7 @@ pub async fn run(_: Status, global: &Global, env: &Environment) -> Result<(), Cl
     }
     let s = &shown.summary;
     if let Some(warning) = &s.warning {
-        output::line(&format!("{:<12} {warning}", "warning"));
+        output::line(&format!("{:<12} {}", "warning", global.typed(warning)));
     }
     for (name, value) in [
         (

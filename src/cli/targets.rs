@@ -103,8 +103,8 @@ pub async fn run(command: Targets, global: &Global, env: &Environment) -> Result
             }
             output::line(&format!("{} is made", target.id));
             output::line(&format!(
-                "see whether it can be used: {} targets test {}",
-                global.program, target.id
+                "see whether it can be used: {}",
+                global.call(&format!("targets test {}", target.id))
             ));
             Ok(())
         }

@@ -341,7 +341,8 @@ pub const SETTINGS: &[Setting] = &[
         "CERTCTL_SERVER_URL",
         Kind::Url,
         "",
-        "server the command line talks to instead of the socket, e.g. https://host:8443",
+        "server the command line talks to instead of the socket, e.g. https://host:8443; --data-dir \
+         and --socket on a command line come before it",
     ),
     secret(
         "CERTCTL_API_KEY",

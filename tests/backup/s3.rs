@@ -156,11 +156,12 @@ async fn backups_go_to_s3_and_come_from_there() {
     );
 
     // What is only called a backup is none.
-    let seq = format!("-{}-", made["seq"]);
+    let number: u64 = made["seq"].as_str().unwrap().parse().unwrap();
+    let seq = format!("-{number}-");
     let access = moto.access();
     let place = access.place("backups", "ca/one/").unwrap();
     for (more, text) in [(1, &b""[..]), (2, b"notes")] {
-        let seq_of_other = format!("-{}-", made["seq"].as_u64().unwrap() + more);
+        let seq_of_other = format!("-{}-", number + more);
         let garbage = name.replace(&seq, &seq_of_other);
         place.put(&garbage, text).await.unwrap();
         // Whatever was noted of it.

@@ -328,6 +328,32 @@ async fn the_binary_is_the_server_by_the_servers_name() {
     home.run("agents list").good();
     server.signal(Signal::SIGTERM);
     assert_eq!(server.end().status.code(), Some(0));
+    // What is to be typed next begins with a program that takes it, and names what was named.
+    let (config, lost) = (home.beside("no settings.toml"), home.beside("lost"));
+    fs::write(&config, "").unwrap();
+    fs::create_dir(&lost).unwrap();
+    fs::write(lost.join("machine.key"), "").unwrap();
+    let spaced = home.beside("a b");
+    fs::create_dir(&spaced).unwrap();
+    let ours = spaced.join("certctl");
+    symlink(env!("CARGO_BIN_EXE_certctl"), &ours).unwrap();
+    let quoted = format!("'{}'", ours.display());
+    for (program, args, typed) in [
+        (&name, [].as_slice(), "certctl"),
+        (&ours, &["server"], &quoted),
+    ] {
+        let mut command = Command::new(program);
+        command.env_clear().args(args).arg("--config").arg(&config);
+        command.arg("--data-dir").arg(&lost);
+        command.args(["--socket", "/run/x.sock"]);
+        let fault = run(&mut command).stderr;
+        let next = format!(
+            "`{typed} --config '{}' --data-dir {} --socket /run/x.sock restore BACKUP`",
+            config.display(),
+            lost.display()
+        );
+        assert!(fault.contains(&next), "{next} in {fault}");
+    }
     let help = run(&mut certctl(["agent", "--help"])).good();
     assert!(help.contains("ping") && help.contains("enrol"), "{help}");
 }

@@ -2,7 +2,7 @@
 
 use super::{
     home::Home,
-    process::{Ended, run},
+    process::{Ended, certctl, run},
 };
 use age::secrecy::ExposeSecret;
 use certctl::sys::Lock;
@@ -15,6 +15,9 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+
+/// A server that nobody runs.
+const ELSEWHERE: &str = "https://certctl.invalid:8443";
 
 /// A recipient, and the file of the identity that opens what it gets.
 fn recipient(home: &Home) -> (String, PathBuf) {
@@ -158,8 +161,9 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     let said = home.run("restore plan").good();
     assert!(said.contains("The fence stands"), "{said}");
     let said = home.run("status").good();
+    let unfence = format!("--data-dir {} restore unfence`", home.data().display());
     assert!(
-        said.contains("warning ") && said.contains("certctl restore unfence"),
+        said.contains("warning ") && said.contains(&unfence),
         "{said}"
     );
     let event = &home.api().get("/audit?action=store_restored").await["data"][0];
@@ -169,7 +173,9 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     );
     assert_ne!(done["audit_head"], done["replaced_audit_head"]);
 
-    home.run("restore unfence").good();
+    // The directory that is typed comes before a server that is set for all commands.
+    let mut unfence = home.command("restore unfence");
+    run(unfence.env("CERTCTL_SERVER_URL", ELSEWHERE)).good();
     home.api().post("/owners", owner("x")).await;
     assert_eq!(home.json("restore plan")["fenced"], false);
     server.signal(Signal::SIGTERM);
@@ -180,10 +186,15 @@ async fn what_was_backed_up_comes_back_behind_a_fence() {
     let into = format!("--into {}", there.display());
     let refused = home.run(&format!("restore {place} --yes {into}")).bad(65);
     assert!(refused.contains("--identity"), "{refused}");
-    home.run(&format!(
+    let mut restore = home.command(&format!(
         "restore {place} --yes {into} --identity {identity}"
-    ))
-    .good();
+    ));
+    let restored = run(restore.env("CERTCTL_SERVER_URL", ELSEWHERE));
+    let (notice, next) = (&restored.stderr, &restored.stdout);
+    let store = format!("the store in {},", there.display());
+    assert!(notice.contains(&store), "{restored:?}");
+    let unfence = format!("--data-dir {} restore unfence`", there.display());
+    assert!(next.contains(&unfence), "{restored:?}");
     let key = fs::read(there.join("machine.key")).unwrap();
     assert_eq!(key, fs::read(home.path("machine.key")).unwrap());
     let elsewhere = Home::new();
@@ -247,6 +258,11 @@ async fn increments_bring_back_what_came_after_the_base() {
     let said = home.run(&format!("{line} --before {name}")).good();
     // What is to be typed next names the data directory that was named.
     let next = format!("--data-dir {} restore plan`", home.data().display());
+    assert!(said.contains(&next), "{said}");
+    // Also where settings name it, and a server elsewhere to which that would go.
+    let mut by_settings = certctl(format!("{line} --before {name}").split(' '));
+    by_settings.env("CERTCTL_DATA_DIR", home.data());
+    let said = run(by_settings.env("CERTCTL_SERVER_URL", ELSEWHERE)).stdout;
     assert!(said.contains(&next), "{said}");
     // One that is damaged is not called by the name of its base.
     let whole = fs::read(&away).unwrap();
@@ -313,24 +329,30 @@ fn a_store_of_another_server_is_told() {
         (done["store"].clone(), done["replaced_store"].clone())
     };
     let own = restore(&made[0], " --dry-run");
-    assert!(!own.stderr.contains("another store"), "{own:?}");
+    assert!(!own.stdout.contains("another store"), "{own:?}");
     let (comes, there) = of(&own);
     assert!(comes.is_string() && comes == there, "{own:?}");
     for how in [" --dry-run", " --yes"] {
         let told = restore(&made[1], how);
-        assert!(told.stderr.contains("this is another store"), "{told:?}");
+        assert_eq!(told.stderr, "", "programs read it in the result");
+        let done: Value = serde_json::from_str(&told.stdout).unwrap();
+        let warning = done["warnings"][0].as_str().unwrap();
+        assert!(warning.contains("this is another store"), "{told:?}");
         let (comes, was) = of(&told);
         assert_eq!(was, there);
         for store in [&comes, &was] {
             let short = &store.as_str().unwrap()[..12];
-            assert!(told.stderr.contains(short), "{told:?}");
+            assert!(warning.contains(short), "{told:?}");
         }
     }
     // Nobody is there to be asked; the question is about both.
-    let asked = restore(&made[0], "");
-    assert!(asked.stderr.contains("this is another store"), "{asked:?}");
-    assert_eq!(asked.status.code(), Some(2), "{asked:?}");
-    assert!(asked.stderr.contains("--yes"), "{asked:?}");
+    let asked = restore(&made[0], "").bad_json(2);
+    let line = format!("restore {} {opens}", made[0].display());
+    for asked in [asked, home.run(&line).bad(2)] {
+        for says in ["this is another store", "is kept beside it", "--yes"] {
+            assert!(asked.contains(says), "{asked}");
+        }
+    }
 }
 
 /// What is called a backup and is none is named, and nothing follows it.
@@ -342,7 +364,7 @@ fn what_is_only_called_a_backup_is_named() {
     let made = home.json(&format!("backup create --sink {sink} --without-keys"));
     let (name, seq) = (
         made["name"].as_str().unwrap(),
-        made["seq"].as_u64().unwrap(),
+        made["seq"].as_str().unwrap().parse::<u64>().unwrap(),
     );
     let garbage = name.replace(&format!("-{seq}-"), &format!("-{}-", seq + 1_000));
     fs::write(home.beside("backups").join(&garbage), "notes\n").unwrap();

@@ -126,6 +126,25 @@ fn a_wrong_configuration_is_told_whole_before_anything_starts() {
     }
 }
 
+/// A command that a failure names is for the store or server that the failed one was for, whatever
+/// the settings name.
+#[test]
+fn a_command_to_be_typed_names_what_was_named() {
+    for named in [
+        ["--data-dir", "/var/lib/certctl"],
+        ["--server", "https://certctl.invalid:8443"],
+    ] {
+        let mut command = certctl(named);
+        command.args(["certs", "list", "--output", "json"]);
+        command.env("CERTCTL_DATA_DIR", "/elsewhere");
+        let ended = run(command.env("CERTCTL_NOSUCH", "1"));
+        assert_eq!(ended.status.code(), Some(78), "{ended:?}");
+        let said: serde_json::Value = serde_json::from_str(&ended.stderr).unwrap();
+        let typed = format!("certctl {} config check`", named.join(" "));
+        assert!(said["hint"].as_str().unwrap().contains(&typed), "{said}");
+    }
+}
+
 #[test]
 fn a_damaged_store_is_told_and_left_as_it_is() {
     let home = Home::new();

@@ -139,7 +139,13 @@ async fn two_hundred_writes_after_the_backup_are_back() {
         before
     );
 
-    restore(&format!(" --before {middle}")).good();
-    // An increment before that one may hold all of the first hundred.
+    // An increment before that one may hold all of the first hundred, or there is none, which is told.
+    let until = restore(&format!(" --before {middle}"));
+    let none = format!("and is before {middle}");
+    assert!(
+        until.stderr.is_empty() || until.stderr.contains(&none),
+        "{until:?}"
+    );
+    until.good_with_log();
     assert!(owners(there.server()).await.as_u64().unwrap() <= 100);
 }

@@ -4,7 +4,10 @@ use super::{
     home::Home,
     process::{certctl, run},
 };
-use certctl::cli::{EXIT_CODES, definition};
+use certctl::{
+    app::{StartError, backup::BackupFailure},
+    cli::{CliError, EXIT_CODES, definition},
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -143,4 +146,35 @@ fn each_exit_code_is_met() {
     let told: BTreeSet<u8> = EXIT_CODES.iter().map(|(code, _)| *code).collect();
     assert_eq!(met, told);
     drop(other);
+}
+
+/// By the exit code a script knows whether to try again, also where the backup before a migration
+/// is what failed.
+#[test]
+fn a_backup_that_fails_ends_alike_before_a_migration() {
+    let text = String::new;
+    let (name, reason, sink) = (text(), text(), text());
+    for (failure, code) in [
+        (BackupFailure::Refused(text()), 1),
+        (BackupFailure::Verify { name, reason }, 65),
+        (BackupFailure::NoStore(text()), 66),
+        (BackupFailure::Away(text()), 69),
+        (BackupFailure::Stopped, 69),
+        (
+            BackupFailure::Sink {
+                sink,
+                reason: text(),
+            },
+            73,
+        ),
+        (BackupFailure::Capture(text()), 74),
+        (BackupFailure::Running(text()), 75),
+    ] {
+        // A server that made it tells the step.
+        let told = CliError::of_step(failure.step(), text());
+        assert_eq!(told.exit_code(), code, "{failure:?}");
+        let before = CliError::from(StartError::Backup(failure));
+        assert_eq!(before.exit_code(), code, "{before:?}");
+        assert!(before.to_string().contains("--no-backup"), "{before:?}");
+    }
 }

@@ -26,9 +26,31 @@ pub struct NewBackup {
     #[serde(default)]
     pub without_keys: bool,
     /// Only what came after this sequence number.
-    pub since: Option<u64>,
+    pub since: Option<Seq>,
     /// The length of the audit log at that number.
     pub since_audit_entries: Option<u64>,
+}
+
+/// A sequence number, as text: those of a store that was restored are above 2^53, where programs that
+/// read numbers as floating point round.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, as = Seq)]
+pub struct Seq(pub u64);
+
+impl TryFrom<String> for Seq {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let digits = |_| format!("{text:?} is no sequence number");
+        text.parse().map(Self).map_err(digits)
+    }
+}
+
+impl From<Seq> for String {
+    fn from(seq: Seq) -> Self {
+        seq.0.to_string()
+    }
 }
 
 /// A backup.
@@ -41,7 +63,7 @@ pub struct BackupShape {
     #[schema(format = DateTime)]
     pub created_at: String,
     /// The last sequence number of that state.
-    pub seq: u64,
+    pub seq: Seq,
     /// The audit log's length.
     pub audit_entries: u64,
     /// It holds only what came since another.
@@ -66,7 +88,7 @@ impl From<Stored> for BackupShape {
         Self {
             name: stored.name,
             created_at: stored.created_at.to_string(),
-            seq: stored.seq,
+            seq: Seq(stored.seq),
             audit_entries: stored.audit_entries,
             increment: stored.increment,
             bytes: stored.bytes,

@@ -6,7 +6,7 @@ use crate::{
     support::postgres::Cluster,
 };
 use certctl::{
-    app::{StartError, Upkeep},
+    app::{StartError, Upkeep, backup::BackupFailure},
     clock::{Clock, Rng, Time},
     crypt::{KeyRing, MachineKey, OsRng},
     domain::AuditEvent,
@@ -151,7 +151,7 @@ fn a_backup_that_fails_stops_the_change() {
     run(async {
         let engine = used().await;
         let before = notes(&engine).await;
-        let fails = async |_: &Store| Err("the disk is full".to_owned());
+        let fails = async |_: &Store| Err(BackupFailure::Capture("the disk is full".to_owned()));
         let refused = upkeep(&engine, ALL).admit(false, fails).await.unwrap_err();
         assert!(matches!(refused, StartError::Backup(_)), "{refused}");
         assert_eq!(notes(&engine).await, before);
