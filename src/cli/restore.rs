@@ -140,7 +140,14 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
                 "{why}: where it is on a disk that is not mounted, mount that first"
             )),
             None => {
-                places.extend(following(&machine, &places[0], &sink, before, &mut warnings).await?);
+                let found = following(&machine, &places[0], &sink, before, &mut warnings).await?;
+                if let Some(before) = before.filter(|_| command.replay_journal && found.is_empty())
+                {
+                    warnings.add(format!(
+                        "the journal {sink} holds nothing that follows {name} and is before {before}"
+                    ));
+                }
+                places.extend(found);
             }
         }
     }
@@ -263,14 +270,6 @@ async fn following(
         warnings.add(format!(
             "{sink}/{name} is left out: {}",
             Doubt::NoBackup.told().0
-        ));
-    }
-    if let Some(before) = before
-        && found.places.is_empty()
-    {
-        let base = &base.name;
-        warnings.add(format!(
-            "{sink} holds nothing that follows {base} and is before {before}"
         ));
     }
     Ok(found.places)
