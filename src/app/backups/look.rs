@@ -105,11 +105,9 @@ impl App {
         work: impl AsyncFnOnce(&Arc<Self>) -> Result<T, BackupFailure> + Send + 'static,
     ) -> Result<T, BackupFailure> {
         let (app, runtime) = (Arc::clone(self), Handle::current());
-        let done = self
-            .tasks
-            .spawn_blocking(what, move || runtime.block_on(work(&app)));
-        done.await
-            .unwrap_or_else(|e| Err(BackupFailure::capture(e)))
+        let work = move || runtime.block_on(work(&app));
+        let done = self.tasks.spawn_blocking(what, work).await;
+        done.unwrap_or_else(|e| Err(BackupFailure::capture(e)))
     }
 
     /// As [`at_sink`](Self::at_sink), for long work, which steps back behind whoever is being served.
@@ -119,10 +117,8 @@ impl App {
         work: impl AsyncFnOnce(&Arc<Self>) -> Result<T, BackupFailure> + Send + 'static,
     ) -> Result<T, BackupFailure> {
         let (app, runtime) = (Arc::clone(self), Handle::current());
-        let done = self
-            .tasks
-            .spawn_in_background(what, move || runtime.block_on(work(&app)));
-        done.await
-            .unwrap_or_else(|e| Err(BackupFailure::capture(e)))
+        let work = move || runtime.block_on(work(&app));
+        let done = self.tasks.spawn_in_background(what, work).await;
+        done.unwrap_or_else(|e| Err(BackupFailure::capture(e)))
     }
 }
