@@ -196,7 +196,7 @@ fn a_wrong_password_is_explained() {
     assert!(!fault.contains("old\""), "{fault}");
     // What is plain and undoes nothing comes first.
     let at = |part| fault.find(part).unwrap();
-    assert!(at("certctl db ping") < at("ALTER ROLE"), "{fault}");
+    assert!(at("db ping") < at("ALTER ROLE"), "{fault}");
     assert!(at("ALTER ROLE") < at("in a container"), "{fault}");
     // Other faults do not say so.
     let mut other = with("app", "p/+=@: %ä");
