@@ -310,6 +310,7 @@ impl App {
                 (_, listed) => listed?,
             };
             if let Some(keep) = keep {
+                let beside = all.clone();
                 // Those that were not proven go, too: no proven one goes for their sake.
                 let removed = self
                     .remove_expired(&mut all, &stored, keep, wanted, ways)
@@ -318,7 +319,7 @@ impl App {
                     tracing::error!(error = %e, "backups that are kept no longer are still there");
                 }
                 proven.and(removed)?;
-                self.prune_journal(&stored, ways).await?;
+                self.prune_journal(&stored, &beside, ways).await?;
             }
             let store = self.store_name().await?;
             let (known, now) = (Some(stored.name.as_str()), self.now());

@@ -401,18 +401,19 @@ impl App {
         self.at_sink("journal", make).await
     }
 
-    /// Removes the increments that a backup holds all of; not behind a fence, where they may be
+    /// Removes the increments that a new backup holds all of; not behind a fence, where they may be
     /// what the restore should have taken.
     pub(super) async fn prune_journal(
         &self,
-        base: &Stored,
+        new: &Stored,
+        beside: &[Stored],
         ways: Ways<'_>,
     ) -> Result<(), BackupFailure> {
         let Some(journal) = self.backups.journal.as_ref().filter(|_| !self.is_fenced()) else {
             return Ok(());
         };
         let all = journal.sink.held(ways).await?;
-        for stored in covered(&all, base) {
+        for stored in covered(&all, new, beside) {
             journal.sink.remove(ways, &stored.name).await?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::shapes::{FoundShape, RestoreShape, RestoreStepShape},
-    app::backup::{Doubt, Machine, Place, Sink, Stores},
+    app::backup::{BackupFailure, Doubt, Machine, Place, Sink, Stores},
     config::Environment,
 };
 use clap::{Args, Subcommand};
@@ -109,6 +109,12 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     };
     let machine = Machine::this(settings)?;
     let name = base.name.clone();
+    if base.is_increment() {
+        return Err(CliError::Usage(format!(
+            "{name} is an increment: name the full backup that it follows first, then the \
+             increments in their order, or --with-increments SINK"
+        )));
+    }
     let sink = match command.replay_journal {
         true => Some(journal(env)?),
         false => command.with_increments,
@@ -118,6 +124,7 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
             "--before goes with --with-increments or --replay-journal".into(),
         ));
     }
+    let named_sink = sink.is_some();
     let asks = !command.yes && !command.dry_run;
     let mut warnings = Warnings::new(global.output);
     let mut places = vec![base];
@@ -137,7 +144,8 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
                 )));
             }
             Some(why) => warnings.add(format!(
-                "{why}: where it is on a disk that is not mounted, mount that first"
+                "{why}: where it is on a disk that is not mounted, mount that first. It is not \
+                 restored so with --yes"
             )),
             None => {
                 let found = following(&machine, &places[0], &sink, before, &mut warnings).await?;
@@ -150,6 +158,9 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
                 places.extend(found);
             }
         }
+    }
+    if places.len() == 1 && !command.replay_journal {
+        journal_left(&machine, &places[0], env, &mut warnings).await;
     }
     let what = match without {
         Some(_) => format!("{name} alone, without a journal,"),
@@ -171,7 +182,18 @@ async fn restore(command: Restore, global: &Global, env: &Environment) -> Result
     bar.finish_and_clear();
     let restored = match unasked {
         Some(e) => return Err(e),
-        None => restored?,
+        None => restored.map_err(|e| {
+            let increments = places.get(1..).unwrap_or_default();
+            let is_increment = |name: &str| increments.iter().any(|place| place.name == name);
+            match &e {
+                BackupFailure::Verify { name, .. } if named_sink && is_increment(name) => {
+                    CliError::Damaged(format!(
+                        "{e}. Nothing has changed; `--before {name}` restores what is before it"
+                    ))
+                }
+                _ => e.into(),
+            }
+        })?,
     };
     if global.output == Output::Json {
         return output::json(&json!({
@@ -257,6 +279,22 @@ async fn nothing_to_replay(
     Ok(nothing.then(|| format!("the journal {sink} holds nothing that follows {name}")))
 }
 
+/// Tells that the configured journal holds what follows a backup that is to be restored alone. A
+/// journal that cannot be read is no matter here.
+async fn journal_left(machine: &Machine, base: &Place, env: &Environment, warnings: &mut Warnings) {
+    let Ok(sink) = journal(env) else { return };
+    if let Ok(found) = machine.following(base, &sink, None).await
+        && !found.places.is_empty()
+    {
+        warnings.add(format!(
+            "the journal {sink} holds {} increments that follow {}, and they are left out: \
+             --replay-journal takes them",
+            found.places.len(),
+            base.name
+        ));
+    }
+}
+
 /// The increments of a sink that follow a backup; what is only called as one is told, and left out.
 async fn following(
     machine: &Machine,
@@ -270,6 +308,13 @@ async fn following(
         warnings.add(format!(
             "{sink}/{name} is left out: {}",
             Doubt::NoBackup.told().0
+        ));
+    }
+    if found.of_later_lives > 0 {
+        warnings.add(format!(
+            "{} increments of {sink} are left out: the store was restored between {} and them, and \
+             they follow a backup that was made after that",
+            found.of_later_lives, base.name
         ));
     }
     Ok(found.places)

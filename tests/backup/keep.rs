@@ -1,7 +1,7 @@
 //! Which backups go.
 
 use certctl::{
-    app::backup::{Doubt, Keep, Proven, Stored, expired},
+    app::backup::{Doubt, Keep, Proven, Stored, covered, expired},
     clock::Time,
     store::backup::Header,
 };
@@ -196,4 +196,24 @@ fn each_store_has_its_own_in_a_shared_sink() {
         let kept: Vec<_> = own.filter(|s| !gone.contains(&s.name)).collect();
         assert_eq!(kept.len(), 2, "{store}: {kept:?}");
     }
+}
+
+/// What a new backup holds all of leaves a journal; but where what it follows is not beside the new
+/// one, the disk with the others may be away, and it waits a week for them.
+#[test]
+fn a_journal_keeps_what_follows_backups_that_are_not_to_be_seen() {
+    let (base, new) = (stored(2, None), stored(0, None));
+    let journal = [stored(9, Some(9_990)), stored(1, Some(9_998))];
+    let leave = |new: &Stored, beside: &[&Stored]| -> Vec<u64> {
+        let beside: Vec<Stored> = beside.iter().map(|s| (*s).clone()).collect();
+        let gone = covered(&journal, new, &beside);
+        gone.iter().map(|s| s.seq).collect()
+    };
+    assert_eq!(leave(&new, &[&new, &base]), [9_991, 9_999]);
+    assert_eq!(leave(&new, &[&new]), [9_991]);
+    // What came after it, it does not hold; and what is of another life is not its own.
+    assert_eq!(leave(&base, &[&base, &stored(20, None)]), [9_991]);
+    let mut restored = new.clone();
+    restored.seq += 1 << 40;
+    assert!(leave(&restored, &[&restored, &base]).is_empty());
 }

@@ -120,6 +120,21 @@ async fn two_hundred_writes_after_the_backup_are_back() {
         assert!(refused.contains("leave out --replay-journal"), "{refused}");
         assert!(!there.path("certctl.redb").exists());
     }
+    // A full one alone, and an increment alone, are not what is wanted where there is a journal.
+    let alone = line.replace(" --replay-journal", "");
+    let told = run(there.command(&alone).envs(settings));
+    assert_eq!(told.status.code(), Some(0), "{told:?}");
+    assert!(
+        told.stderr.contains("--replay-journal takes them"),
+        "{told:?}"
+    );
+    let increments = fs::read_dir(home.beside("journal")).unwrap();
+    let increments = increments.map(|entry| entry.unwrap().path());
+    let increment = increments.filter(|path| path.extension() == Some("increment".as_ref()));
+    let increment = increment.min().unwrap();
+    let line = format!("restore {} --yes", increment.display());
+    let refused = there.run(&line).bad(2);
+    assert!(refused.contains("is an increment"), "{refused}");
     restore("").good();
     assert_eq!(owners(there.server()).await, 200);
     // Behind the fence the journal rests, and keeps what it has.

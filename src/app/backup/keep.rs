@@ -16,6 +16,8 @@ pub struct Keep {
 }
 
 const DAY: i64 = 86_400;
+/// Increments whose base is not to be seen stay for so many seconds.
+const BASELESS: i64 = 7 * DAY;
 
 /// The backups of a sink that are kept no longer, looked at for each store that has some there.
 /// Neither the newest full one of each life of the store (a restore begins another) ever goes nor
@@ -97,15 +99,25 @@ fn expired_of_one<'a>(all: &[&'a Stored], keep: Keep) -> Vec<&'a Stored> {
     all.iter().copied().filter(goes).collect()
 }
 
-/// The increments that a backup holds all of: of the same life of the same store.
-pub fn covered<'a>(all: &'a [Stored], base: &Stored) -> Vec<&'a Stored> {
-    let increments = all
-        .iter()
-        .filter(|stored| stored.counts() && stored.increment);
-    let covered = increments.filter(|stored| {
-        let same_life = stored.seq >> 40 == base.seq >> 40;
-        stored.seq <= base.seq && same_life && stored.is_beside(base)
-    });
+/// The increments of a journal that a new backup holds all of: of the same life of the same store. One
+/// whose base is not beside the new backup stays for a week: the disk of the others may be away, and
+/// the new one with it once that is back.
+pub fn covered<'a>(journal: &'a [Stored], new: &Stored, beside: &[Stored]) -> Vec<&'a Stored> {
+    let of_life = |stored: &&Stored| {
+        let same_life = stored.seq >> 40 == new.seq >> 40;
+        stored.counts() && same_life && stored.is_beside(new)
+    };
+    let bases = || beside.iter().filter(of_life).filter(|s| !s.increment);
+    let has_base = |increment: &Stored| {
+        let before = |base: &Stored| base.seq < new.seq && base.seq <= increment.seq;
+        bases().any(before)
+    };
+    let is_old = |increment: &Stored| {
+        let age = new.created_at.seconds() - increment.created_at.seconds();
+        age >= BASELESS
+    };
+    let increments = journal.iter().filter(of_life).filter(|s| s.increment);
+    let covered = increments.filter(|s| s.seq <= new.seq && (has_base(s) || is_old(s)));
     covered.collect()
 }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     app::{StartError, database, start::found_engine},
     clock::{Clock, Rng, SystemClock, Time},
-    config::ServerConfig,
+    config::{OpenedBy, ServerConfig},
     crypt::{MachineKey, OsRng},
     domain::{Principal, PrincipalKind},
     store::{
@@ -21,8 +21,10 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
+use secrecy::ExposeSecret;
 use std::{io, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 /// In the data directory: backups that were made before migrations, where they have no other place.
 const BEFORE_MIGRATIONS: &str = "before-migrations";
@@ -51,6 +53,13 @@ pub struct Place {
     pub name: String,
 }
 
+impl Place {
+    /// Whether it is called as an increment is.
+    pub fn is_increment(&self) -> bool {
+        Stored::parse(&self.name).is_some_and(|stored| stored.increment)
+    }
+}
+
 /// The increments of a sink that follow a backup.
 #[derive(Debug, Clone)]
 pub struct Following {
@@ -58,6 +67,8 @@ pub struct Following {
     pub places: Vec<Place>,
     /// The names of what is only called as one is.
     pub left_out: Vec<String>,
+    /// How many follow a backup that was made after a restore.
+    pub of_later_lives: usize,
 }
 
 impl std::str::FromStr for Place {
@@ -115,6 +126,18 @@ impl Machine {
                 _ => temporary,
             },
             clock: &*self.clock,
+        }
+    }
+
+    /// What opens backups here, beside what somebody brings: also the passphrase of those that the
+    /// server makes by itself, where another is not brought.
+    fn keys(&self, brought: Keys) -> Keys {
+        let keys = self.bench().keys(brought);
+        match self.config.backup.as_ref().map(|made| &made.opened_by) {
+            Some(OpenedBy::Passphrase(text)) => {
+                keys.or_passphrase(Zeroizing::new(text.expose_secret().to_owned()))
+            }
+            _ => keys,
         }
     }
 
@@ -236,7 +259,7 @@ impl Machine {
         keys: Keys,
         progress: Progress<'_>,
     ) -> Result<(Header, Ending), BackupFailure> {
-        let keys = self.bench().keys(keys);
+        let keys = self.keys(keys);
         let from = place.sink.open(self.ways(), &place.name).await?;
         verify(&place.name, from, &keys, progress)
     }
@@ -339,6 +362,10 @@ impl Machine {
         };
         let mut found = self.list(sink).await?;
         found.retain(|s| s.increment && s.seq >= from.seq && s.is_beside(&from));
+        // A restore begins another life, which has backups of its own.
+        let all = found.len();
+        found.retain(|s| s.seq >> 40 == from.seq >> 40);
+        let of_later_lives = all - found.len();
         found.sort_by_key(|stored| (stored.seq, stored.created_at));
         if let Some(before) = before {
             let is = |s: &&Stored| s.name == before || s.seq.to_string() == before;
@@ -356,6 +383,7 @@ impl Machine {
         Ok(Following {
             places: found.into_iter().map(place).collect(),
             left_out: others.into_iter().map(|other| other.name).collect(),
+            of_later_lives,
         })
     }
 
@@ -413,7 +441,7 @@ impl Machine {
         places: &'a [Place],
         keys: Keys,
     ) -> Result<(String, Bundles<'a>), BackupFailure> {
-        let keys = self.bench().keys(keys);
+        let keys = self.keys(keys);
         let Some((base, increments)) = places.split_first() else {
             return Ok((String::new(), stream::empty().boxed()));
         };

@@ -6,7 +6,7 @@ use super::{
     scratch::Scratch,
 };
 use crate::{
-    app::known,
+    app::{FIRST_START, known},
     clock::Time,
     crypt::{KeyRing, MachineKey},
     domain::{AuditEvent, Category, Found, Principal, Restoration},
@@ -172,7 +172,11 @@ pub async fn restore(
         true => None,
         false => {
             made.machine_key(&scratch, into, bench)?;
-            switch(&old, &scratch, into, bench)?
+            let kept = switch(&old, &scratch, into, bench)?;
+            if let Some(kept) = kept.as_deref().filter(|_| stores.differ()) {
+                keep_first_key(into, Path::new(kept), bench);
+            }
+            kept
         }
     };
     drop(engine);
@@ -400,6 +404,17 @@ async fn write_down(
     unit.append(AUDIT, &event);
     unit.commit().await?;
     Ok(())
+}
+
+/// Puts the first key of another store beside it. The new one is in its place already, whatever
+/// becomes of this.
+fn keep_first_key(into: &Path, kept: &Path, bench: Bench<'_>) {
+    let first = into.join(FIRST_START);
+    if let Ok(Some(_)) = bench.files.metadata(&first)
+        && let Err(error) = bench.files.rename(&first, &kept.join(FIRST_START))
+    {
+        tracing::warn!(%error, "the first key there is the old store's");
+    }
 }
 
 /// Keeps the old store under another name, then puts the new one in its place by one rename; where

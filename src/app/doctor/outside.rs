@@ -11,6 +11,7 @@ use crate::{
         start::{FIRST_START, SYSTEM_CA_FILE},
     },
     clock::Time,
+    config::Sink,
     domain::{CaNode, Finding},
     pki::Certificate,
     store::{Ping, Postgres, RingRow, Store},
@@ -298,6 +299,19 @@ pub(super) async fn backups(ground: &Ground<'_>, store: &Store) -> Found {
     found.truncate(NAMED);
     let counted = || all.iter().filter(|stored| stored.counts());
     let Some(newest) = counted().rfind(|stored| !stored.increment) else {
+        if let Sink::Dir(dir) = &config.sink
+            && matches!(ground.files.metadata(dir), Ok(None))
+        {
+            let what = "the directory is not there, nor any backup that may be in it";
+            let remedy = "where it is on a disk that is not mounted, mount that; else the next \
+                          backup makes it";
+            found.push(if young {
+                Finding::notice("backups", sink, what, remedy)
+            } else {
+                Finding::error("backups", sink, what, remedy)
+            });
+            return Ok(found);
+        }
         let what = "there is no backup yet";
         found.push(if young {
             Finding::notice("backups", sink, what, make)

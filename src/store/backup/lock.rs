@@ -52,6 +52,13 @@ impl Keys {
         self
     }
 
+    /// A passphrase, where there is none yet.
+    #[must_use]
+    pub fn or_passphrase(mut self, passphrase: Zeroizing<String>) -> Self {
+        self.passphrase.get_or_insert(passphrase);
+        self
+    }
+
     /// The identities in a text, too: one a line, `AGE-SECRET-KEY-1...`; lines that begin with #
     /// say something else.
     ///
