@@ -68,7 +68,7 @@ impl Client {
         };
         let Some(key) = env.get("CERTCTL_API_KEY") else {
             return Err(CliError::Config(
-                "CERTCTL_API_KEY: the server at --server wants a key; set it in the environment"
+                "CERTCTL_API_KEY: the server that --server or CERTCTL_SERVER_URL names wants a key; set it in the environment"
                     .into(),
             ));
         };

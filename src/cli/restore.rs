@@ -236,8 +236,10 @@ fn agreed(
     (into, name, what): (&str, &str, &str),
     warnings: &mut Warnings,
 ) -> Result<bool, CliError> {
-    let mut question =
-        format!("{into} becomes what {what} holds; what is there now is kept beside it");
+    let mut question = format!("{into} becomes what {what} holds");
+    if !stores.there.is_empty() {
+        question += "; what is there now is kept beside it";
+    }
     if stores.differ() {
         let short = |store: &str| store.chars().take(12).collect::<String>();
         let another = format!(

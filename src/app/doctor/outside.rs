@@ -240,6 +240,10 @@ pub(super) async fn trust(ground: &Ground<'_>, store: &Store) -> Found {
         return Ok(Vec::new());
     };
     let file = ground.files.read(&path, MAX_PEM).ok();
+    let what = match &file {
+        Some(_) => "it is not the certificate of the store's system CA",
+        None => "it is not there, or cannot be read",
+    };
     let file = file.and_then(|pem| String::from_utf8(pem).ok());
     let file = file.and_then(|pem| Certificate::from_pem(&pem).ok());
     let stored = Certificate::from_pem(&node.certificate_pem).ok();
@@ -253,7 +257,7 @@ pub(super) async fn trust(ground: &Ground<'_>, store: &Store) -> Found {
         Finding::warning(
             "tls",
             path.display(),
-            "it is not the certificate of the store's system CA",
+            what,
             "each start of the server writes it: restart the server",
         )
     }])
